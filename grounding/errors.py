@@ -1,0 +1,71 @@
+"""Every error that Boxwright raises on purpose.
+
+    BoxwrightError
+    ├── PictureError          a file that is no picture, is missing, or is too large to open safely
+    ├── BoxError              coordinates that make no box
+    ├── RecordError           a sample line that does not follow the contract
+    ├── WorkspaceError        a workspace that can't be made, read or written
+    ├── StoreError            an annotation that can't be read or saved
+    │   └── StaleSaveError    somebody saved the sample since this page showed it
+    ├── SnapshotError         a snapshot that is missing, incomplete or teaches nothing
+    ├── ModelError            a model that is unknown, missing or broken
+    ├── AdapterError          an adapter that is unknown, incomplete or made for another base
+    ├── SettingsError         a training setting out of its range
+    ├── JobError              a run that can't be started, found or stopped
+    └── Cancelled             the person asked for the work to stop
+
+A message names the value, what was expected, and the way out. The command line turns these into exit
+status 1 and one sentence; the tabs turn them into `gr.Error` in one place (`grounding.ui.events`).
+"""
+
+
+class BoxwrightError(Exception):
+    """Base of the tree: catch this to catch every failure that Boxwright explains."""
+
+
+class PictureError(BoxwrightError):
+    """A file that is no picture, is missing, or is too large to open safely."""
+
+
+class BoxError(BoxwrightError, ValueError):
+    """Coordinates that make no box: not finite, or x2 <= x1, or y2 <= y1."""
+
+
+class RecordError(BoxwrightError, ValueError):
+    """A sample line that does not follow the contract."""
+
+
+class WorkspaceError(BoxwrightError):
+    """A workspace that can't be made, read or written."""
+
+
+class StoreError(BoxwrightError):
+    """An annotation that can't be read or saved."""
+
+
+class StaleSaveError(StoreError):
+    """Somebody saved the sample since this page showed it; nothing was overwritten."""
+
+
+class SnapshotError(BoxwrightError):
+    """A snapshot that is missing, incomplete or teaches nothing."""
+
+
+class ModelError(BoxwrightError):
+    """A model that is unknown, missing or broken."""
+
+
+class AdapterError(BoxwrightError):
+    """An adapter that is unknown, incomplete or made for another base."""
+
+
+class SettingsError(BoxwrightError, ValueError):
+    """A training setting out of its range."""
+
+
+class JobError(BoxwrightError):
+    """A run that can't be started, found or stopped."""
+
+
+class Cancelled(BoxwrightError):
+    """The person asked for the work to stop."""

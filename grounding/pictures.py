@@ -1,0 +1,145 @@
+"""Open pictures safely and keep them by content: one place decides what counts as a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from grounding.errors import PictureError
+
+MAX_PICTURE_PIXELS = 64_000_000
+_SUFFIX_OF_FORMAT = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def open_picture(source: str | Path | Image.Image) -> Image.Image:
+    """The picture as RGB, turned upright by its EXIF orientation.
+
+    Raises `PictureError` when the file is missing, is no picture, is cut short, or has more than
+    `MAX_PICTURE_PIXELS` pixels. The size is read before any pixel is decoded, so a small file that unpacks
+    to gigabytes costs nothing.
+    """
+    if isinstance(source, Image.Image):
+        _check_size(source.size, "The picture")
+        return ImageOps.exif_transpose(source).convert("RGB")
+    path = Path(source)
+    try:
+        with _open_header(path) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
+
+
+def picture_size_wh(path: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels as seen upright, read from the header alone. Raises `PictureError`."""
+    with _open_header(Path(path)) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+def _open_header(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit is replaced by ours, which has a message that says what to do.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+    except FileNotFoundError as error:
+        raise PictureError(f"There is no picture at {path}.") from error
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"{path.name} is not a picture that can be read. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"{path.name} is too large to open safely ({error}). "
+            f"The limit is {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels: scale the picture down."
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise PictureError(f"{path.name} can't be opened as a picture ({error}).") from error
+    try:
+        _check_size(picture.size, path.name)
+        if picture.format not in _SUFFIX_OF_FORMAT:
+            raise PictureError(
+                f"{path.name} is a {picture.format} file. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
+            )
+    except PictureError:
+        picture.close()
+        raise
+    return picture
+
+
+def _check_size(size_wh: tuple[int, int], name: str) -> None:
+    width, height = size_wh
+    if width * height > MAX_PICTURE_PIXELS:
+        raise PictureError(
+            f"{name} has {width} x {height} pixels = {width * height / 1e6:.0f} megapixels; "
+            f"the limit is {MAX_PICTURE_PIXELS / 1e6:.0f}. Scale the picture down."
+        )
+
+
+def file_sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hexadecimal digits. Raises `PictureError` when it can't be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PictureError(f"There is no readable picture at {path}: {error}") from error
+
+
+class PictureStore:
+    """A folder of pictures named by their SHA-256, in 256 sub-folders by the first two digits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, path: str | Path, *, link: bool = False) -> tuple[str, tuple[int, int]]:
+        """Keep a copy of the picture; returns its SHA-256 and (width, height) in pixels.
+
+        A picture that already stands is not copied again. `link` makes a hard link where the file system can:
+        only for files that nobody will write to again. Raises `PictureError`.
+        """
+        path = Path(path)
+        size_wh = picture_size_wh(path)
+        with _open_header(path) as picture:
+            suffix = _SUFFIX_OF_FORMAT[str(picture.format)]
+        sha256 = file_sha256(path)
+        target = self.folder / sha256[:2] / f"{sha256}{suffix}"
+        if not target.exists():
+            self._place(path, target, link)
+        return sha256, size_wh
+
+    @staticmethod
+    def _place(path: Path, target: Path, link: bool) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+        os.close(handle)
+        try:
+            if not (link and _hard_link(path, Path(partial))):
+                shutil.copyfile(path, partial)
+            os.replace(partial, target)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where the picture with this SHA-256 stands. Raises `PictureError` for an unknown or malformed id."""
+        if _SHA256.fullmatch(sha256):
+            for candidate in (self.folder / sha256[:2]).glob(f"{sha256}.*"):
+                return candidate
+        raise PictureError(f"There is no picture with the id {sha256[:80]!r} in this workspace.")
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""Where a workspace keeps its things. Knows paths only: no database, no model."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from grounding.errors import WorkspaceError
+from grounding.pictures import PictureStore
+
+ENVIRONMENT_VARIABLE = "BOXWRIGHT_WORKSPACE"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds one team's annotations, snapshots, runs, adapters and evaluations."""
+
+    root: Path
+
+    @property
+    def annotations_db(self) -> Path:
+        return self.root / "annotations.db"
+
+    @property
+    def runs_db(self) -> Path:
+        return self.root / "runs.db"
+
+    @property
+    def pictures(self) -> PictureStore:
+        return PictureStore(self.root / "images")
+
+    @property
+    def uploads(self) -> PictureStore:
+        """Pictures that somebody tried in Compare: kept apart from the data set."""
+        return PictureStore(self.root / "uploads")
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    @property
+    def exists(self) -> bool:
+        return self.annotations_db.is_file()
+
+    def check_writable(self) -> None:
+        """Make the folder and prove that a file can be written; raises `WorkspaceError` with the way out."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise WorkspaceError(
+                f"The workspace {self.root} can't be written ({error.strerror or error}). "
+                f"Choose a folder of your own with --workspace DIR or {ENVIRONMENT_VARIABLE}."
+            ) from error
+
+
+def find_workspace(folder: str | Path | None = None) -> Workspace:
+    """The workspace at `folder`, else at $BOXWRIGHT_WORKSPACE, else data/workspace in the repository."""
+    chosen = folder or os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Workspace(Path(chosen).expanduser().resolve())
+    return Workspace(Path(__file__).resolve().parent.parent / "data" / "workspace")
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, when it is fit for a folder; raises `WorkspaceError` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise WorkspaceError(
+            f"{name!r} can't name {what}: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit."
+        )
+    return name
