@@ -86,9 +86,7 @@ def giou(first: Box, second: Box) -> float:
 
     Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, equation 1.
     """
-    hull = Box(
-        min(first.x1, second.x1), min(first.y1, second.y1), max(first.x2, second.x2), max(first.y2, second.y2)
-    )
+    hull = Box(min(first.x1, second.x1), min(first.y1, second.y1), max(first.x2, second.x2), max(first.y2, second.y2))
     overlap = iou(first, second)
     union = (first.area_px + second.area_px) / (1 + overlap)
     return overlap - (hull.area_px - union) / hull.area_px

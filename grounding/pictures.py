@@ -67,9 +67,7 @@ def _open_header(path: Path) -> Image.Image:
     try:
         _check_size(picture.size, path.name)
         if picture.format not in _SUFFIX_OF_FORMAT:
-            raise PictureError(
-                f"{path.name} is a {picture.format} file. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
-            )
+            raise PictureError(f"{path.name} is a {picture.format} file. Expected PNG, JPEG, WebP, BMP, GIF or TIFF.")
     except PictureError:
         picture.close()
         raise
@@ -124,7 +122,7 @@ class PictureStore:
         try:
             if not (link and _hard_link(path, Path(partial))):
                 shutil.copyfile(path, partial)
-            os.replace(partial, target)
+            Path(partial).replace(target)
         finally:
             Path(partial).unlink(missing_ok=True)
 
