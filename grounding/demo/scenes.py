@@ -139,7 +139,7 @@ def _place(rng: random.Random, noun: str, taken: Sequence[Box]) -> _Drawing | No
         if seen is None:
             continue
         # Scaling can fade the outermost pixels: what counts is what is seen in the end.
-        box = Box(x + seen[0], y + seen[1], x + seen[2], y + seen[3])
+        box = Box.from_numbers((x + seen[0], y + seen[1], x + seen[2], y + seen[3]))
         if max(box.width_px, box.height_px) >= LONGER_SIDE_MIN_PX and _is_free(box, taken):
             return _Drawing(SceneObject(noun, box), image, (x, y))
     return None

@@ -17,7 +17,7 @@ from grounding.demo.plan import PicturePlan, SamplePlan, Shown, plan_split
 from grounding.demo.scenes import Scene
 from grounding.demo.sprites import known_nouns, unknown_nouns
 from grounding.errors import Cancelled, SettingsError, WorkspaceError
-from grounding.records import Sample, read_samples
+from grounding.records import Sample, read_samples, write_samples
 
 SIZE = DemoSize(train_pictures=50, val_pictures=13, test_pictures=25)
 KEYS = {"id", "image", "phrase", "boxes_xyxy_px", "split", "category", "image_id", "alternatives"}
@@ -69,6 +69,15 @@ def test_lines_follow_the_contract(summary: DemoSummary) -> None:
             assert record["id"] == f"demo-{split}-{number:04d}"
             assert record["image"] == f"images/{record['image_id']}.png"
             assert record["split"] == split
+
+
+def test_lines_come_back_unchanged(summary: DemoSummary, samples: dict[str, list[Sample]]) -> None:
+    for split, each in samples.items():
+        again = summary.folder / f"{split}-again.jsonl"
+        write_samples(again, each)
+        text = again.read_text(encoding="utf-8")
+        again.unlink()
+        assert text == (summary.folder / f"{split}.jsonl").read_text(encoding="utf-8")
 
 
 def test_every_picture_stands_in_one_split_with_two_samples(
