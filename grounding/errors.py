@@ -18,6 +18,10 @@ A message names the value, what was expected, and the way out. The command line 
 status 1 and one sentence; the tabs turn them into `gr.Error` in one place (`grounding.ui.events`).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class BoxwrightError(Exception):
     """Base of the tree: catch this to catch every failure that Boxwright explains."""
@@ -44,7 +48,14 @@ class StoreError(BoxwrightError):
 
 
 class StaleSaveError(StoreError):
-    """Somebody saved the sample since this page showed it; nothing was overwritten."""
+    """Somebody saved the sample since this page showed it; nothing was overwritten.
+
+    `current` is what stands in the store now (an `annotate` item), so that the page can show both versions.
+    """
+
+    def __init__(self, message: str, current: Any = None) -> None:
+        super().__init__(message)
+        self.current = current
 
 
 class SnapshotError(BoxwrightError):

@@ -1,0 +1,185 @@
+"""`python -m annotate`: import, repair, lint, stats, snapshot and export from the command line.
+
+Progress and errors go to standard error; with --json, standard output holds one JSON document and nothing else.
+Exit status: 0, 1 (the work failed, with a sentence that says why) or 2 (usage).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from annotate import exporters, importers
+from annotate.items import ImportReport
+from annotate.lint import lint
+from annotate.snapshot import freeze, read_snapshot
+from annotate.store import Store
+from grounding.errors import BoxwrightError, StoreError
+from grounding.workspace import Workspace, find_workspace
+
+Document = dict[str, Any]
+_ROWS_SHOWN = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[Workspace, argparse.Namespace], tuple[Document, str]] = options.command
+    try:
+        document, text = command(find_workspace(options.workspace), options)
+    except BoxwrightError as error:
+        print(f"annotate: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(document) if options.json else text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--workspace", metavar="DIR", help="default: $BOXWRIGHT_WORKSPACE, else data/workspace")
+    common.add_argument("--who", default=_default_who(), help="your name in the history (default: %(default)s)")
+    common.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+    parser = argparse.ArgumentParser(prog="python -m annotate", description="Curate the phrases of a data set.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[..., tuple[Document, str]], summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=summary, description=summary)
+        command.set_defaults(command=run)
+        return command
+
+    command = add("import", _import, "Take a data set into the workspace.")
+    command.add_argument("source", metavar="SOURCE", type=Path, help="a file or folder")
+    command.add_argument("--format", choices=("auto", *importers.FORMATS), default="auto")
+    command.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
+    command = add("repair", _repair, "Fill placeholders from the phrases that the source itself gave.")
+    command.add_argument("--dry-run", action="store_true", help="show what would change")
+    command.add_argument("--undo", metavar="BATCH", help="take this repair back")
+    add("lint", _lint, "Look for empty, placeholder and ambiguous phrases.")
+    add("stats", _stats, "Count samples.")
+    command = add("snapshot", _snapshot, "Freeze the samples with a usable phrase for training.")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--approved-only", action="store_true", help="take approved samples alone")
+    command = add("export", _export, "Write a snapshot for other programs.")
+    command.add_argument("name", metavar="NAME", help="of a snapshot")
+    command.add_argument("--format", choices=exporters.FORMATS, required=True)
+    command.add_argument("--out", metavar="PATH", type=Path, required=True, help="a folder that is new or empty")
+    command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
+    return parser
+
+
+def _default_who() -> str:
+    try:
+        return os.environ.get("BOXWRIGHT_USER") or getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
+
+
+def _open(workspace: Workspace) -> Store:
+    if not workspace.exists:
+        raise StoreError(
+            f"There are no annotations in {workspace.root}. "
+            "Import a data set first (python -m annotate import SOURCE), or name another --workspace DIR."
+        )
+    return Store(workspace.annotations_db, workspace.pictures)
+
+
+def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    importer = importers.find_importer(options.source, options.format)
+
+    def take_into(chosen: Workspace) -> ImportReport:
+        return Store(chosen.annotations_db, chosen.pictures).import_samples(
+            importer.read(options.source),
+            source=options.source.resolve().name,
+            who=options.who,
+            link=options.link,
+            dry_run=options.dry_run,
+            progress=lambda done: print(f"\r{done} rows", end="", file=sys.stderr, flush=True),
+        )
+
+    if options.dry_run and not workspace.exists:
+        with tempfile.TemporaryDirectory() as folder:
+            report = take_into(Workspace(Path(folder)))
+    else:
+        if not options.dry_run:
+            workspace.check_writable()
+        report = take_into(workspace)
+    print(file=sys.stderr)
+    return _told(report, importer.name)
+
+
+def _told(report: ImportReport, format_name: str) -> tuple[Document, str]:
+    for error in report.errors[:_ROWS_SHOWN]:
+        print(error, file=sys.stderr)
+    if len(report.errors) > _ROWS_SHOWN:
+        print(f"... and {len(report.errors) - _ROWS_SHOWN} more; --json lists them all.", file=sys.stderr)
+    if report.errors and not report.imported and not report.already_there:
+        raise StoreError(f"Nothing could be imported: all {len(report.errors)} rows have errors. {report.errors[0]}")
+    verb = "would be imported (dry run, nothing written)" if report.dry_run else "imported"
+    text = (
+        f"{report.imported} samples {verb}; {report.already_there} were there already; "
+        f"{len(report.errors)} rows with errors; {report.clipped} with a box clipped at the edge."
+    )
+    return asdict(report) | {"format": format_name}, text
+
+
+def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    store = _open(workspace)
+    if options.undo:
+        undone = store.undo_repair(options.undo, options.who)
+        return asdict(undone), f"{undone.count} samples put back; {undone.left} were changed since and left alone."
+    if options.dry_run:
+        preview = store.repair_preview()
+        lines = [f"{sample_id}: {before!r} -> {after!r}" for sample_id, before, after in preview.examples]
+        lines.append(f"{preview.total} placeholders would be filled; {preview.left_for_people} are left for people.")
+        return asdict(preview) | {"dry_run": True}, "\n".join(lines)
+    report = store.repair(options.who)
+    undo = f" Undo: python -m annotate repair --undo {report.batch}" if report.count else ""
+    return asdict(report), f"{report.count} placeholders filled; {report.left} are left for people.{undo}"
+
+
+def _lint(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    report = lint(_open(workspace))
+    lines = [f"empty: {sample_id}" for sample_id in report.empty]
+    lines += [f"placeholder: {sample_id}" for sample_id in report.placeholders]
+    lines += [f"same phrase for different boxes: {', '.join(group)}" for group in report.duplicates]
+    lines.append(f"{report.checked} samples checked: {_listed(report.counts)}.")
+    return asdict(report) | {"counts": report.counts}, "\n".join(lines)
+
+
+def _stats(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    document = asdict(_open(workspace).counts())
+    splits = document.pop("per_split")
+    return document | {"per_split": splits}, f"{_listed(document)}; splits: {_listed(splits)}"
+
+
+def _snapshot(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    info = freeze(
+        _open(workspace), workspace.snapshots, options.name, who=options.who, approved_only=options.approved_only
+    )
+    left_out = _listed(info.left_out) or "none"
+    text = f"Snapshot {info.name}: {_listed(info.counts)}; left out: {left_out}; hash {info.sha256[:12]}; {info.path}"
+    return asdict(info) | {"path": str(info.path)}, text
+
+
+def _export(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    snapshot = read_snapshot(workspace.snapshots, options.name)
+    count = exporters.export(snapshot, options.format, options.out, link=options.link)
+    document = {"snapshot": snapshot.name, "format": options.format, "out": str(options.out), "samples": count}
+    return document, f"{count} samples of {snapshot.name} written to {options.out} as {options.format}."
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""One edit: check the revision, write the sample, add the line of history. All inside the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from annotate.phrases import clean_text
+from annotate.placeholders import is_placeholder
+from annotate.rows import one_item
+from grounding.errors import StaleSaveError, StoreError
+
+_EDITABLE = ("phrase", "state", "flagged", "flag_note", "skipped_at", "skip_order")
+_MAX_WHO_CHARACTERS = 100
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Who does what to a sample; `origin` and `batch` as in `annotate.items.Change`, `undoes` the id of a change."""
+
+    who: str
+    action: str
+    origin: str = "human"
+    note: str = ""
+    batch: str | None = None
+    undoes: int | None = None
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def clean_who(who: str) -> str:
+    """The name on one line, at most 100 characters; "unknown" when empty."""
+    return clean_text(who)[:_MAX_WHO_CHARACTERS] or "unknown"
+
+
+def row_for_edit(
+    connection: sqlite3.Connection, sample_id: str, expected_revision: int, pictures_folder: Path
+) -> sqlite3.Row:
+    """The sample's row, when it still stands at `expected_revision`.
+
+    Raises `StoreError` for an unknown id and `StaleSaveError`, with the item that stands now, for another revision.
+    """
+    row = connection.execute("SELECT * FROM samples WHERE id = ?", (sample_id,)).fetchone()
+    if row is not None and row["revision"] == expected_revision:
+        return row
+    current = one_item(connection, sample_id, pictures_folder)
+    who, at = connection.execute(
+        "SELECT who, at FROM changes WHERE sample_id = ? ORDER BY revision DESC LIMIT 1", (sample_id,)
+    ).fetchone()
+    raise StaleSaveError(
+        f'{who} changed this sample at {at}, after your page showed it; it now reads "{current.phrase[:80]}". '
+        "Nothing was overwritten: compare both versions, then save again.",
+        current=current,
+    )
+
+
+def apply(connection: sqlite3.Connection, row: sqlite3.Row, values: Mapping[str, object], edit: Edit) -> None:
+    """Set the `values` of the sample in `row` (columns of `_EDITABLE`), one revision on, and record the change."""
+    after = {name: row[name] for name in _EDITABLE} | dict(values)
+    connection.execute(
+        "UPDATE samples SET phrase = ?, state = ?, flagged = ?, flag_note = ?, skipped_at = ?, skip_order = ?, "
+        "placeholder = ?, revision = revision + 1 WHERE id = ?",
+        (*(after[name] for name in _EDITABLE), is_placeholder(str(after["phrase"])), row["id"]),
+    )
+    before = {name: row[name] for name in _EDITABLE if name != "phrase"}
+    connection.execute(
+        "INSERT INTO changes (sample_id, revision, at, who, action, origin, phrase_before, phrase_after, before, "
+        "note, batch, undoes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row["id"],
+            row["revision"] + 1,
+            now(),
+            clean_who(edit.who),
+            edit.action,
+            edit.origin,
+            row["phrase"],
+            after["phrase"],
+            json.dumps(before),
+            edit.note,
+            edit.batch,
+            edit.undoes,
+        ),
+    )
+
+
+def next_skip_order(connection: sqlite3.Connection) -> int:
+    """A number greater than that of every earlier skip: the id that the change to come will get, or less."""
+    return int(connection.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM changes").fetchone()[0])
+
+
+def undo_last(connection: sqlite3.Connection, row: sqlite3.Row, who: str) -> None:
+    """Put back what stood before the last change that still holds. Raises `StoreError` when that is the import."""
+    last = connection.execute(
+        "SELECT * FROM changes WHERE sample_id = ? AND undoes IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) ORDER BY revision DESC LIMIT 1",
+        (row["id"],),
+    ).fetchone()
+    if last["origin"] == "import":
+        raise StoreError(f"There is nothing to undo for {row['id']}: it stands as it was imported.")
+    take_back(connection, row, last, who)
+
+
+def take_back(connection: sqlite3.Connection, row: sqlite3.Row, change: sqlite3.Row, who: str) -> None:
+    """Put back what stood before `change`, as a new change that names it."""
+    values = json.loads(change["before"]) | {"phrase": change["phrase_before"]}
+    edit = Edit(who, "undo", origin=change["origin"], note=f"undo of {change['action']}", undoes=change["id"])
+    apply(connection, row, values, edit)

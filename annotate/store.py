@@ -1,0 +1,268 @@
+"""The store of samples: every read and write of annotations.db goes through here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from annotate import repairs
+from annotate.database import prepare, reading, writing
+from annotate.edits import Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
+from annotate.intake import Intake, Progress
+from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
+from annotate.phrases import check_note, check_phrase
+from annotate.queues import check_split, seek
+from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
+from annotate.schema import migrations
+from grounding.errors import StaleSaveError
+from grounding.pictures import PictureStore
+from grounding.records import SPLITS, Sample
+
+Values = Mapping[str, object]
+
+
+class Store:
+    """The samples of one workspace. Safe to share between threads and processes: each call opens its own connection.
+
+    Opening makes the database and brings its tables up to date. Every method raises `StoreError` when the file
+    can't be read or written, with a sentence that says why and the way out. A method that changes something has
+    committed it to the disk when it returns. Edits name the revision that the page showed; when another stands,
+    they raise `StaleSaveError` (its `current` is the item that stands now) and change nothing.
+    """
+
+    def __init__(self, annotations_db: Path, pictures: PictureStore) -> None:
+        self.path = Path(annotations_db).absolute()
+        self.pictures = PictureStore(Path(pictures.folder).resolve())
+        prepare(self.path, migrations)
+
+    # Import
+
+    def import_samples(
+        self,
+        samples: Iterable[Sample | BadRow],
+        *,
+        source: str,
+        who: str,
+        link: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Take samples in, in batches that each commit; an id that stands already is not touched.
+
+        A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
+        errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them.
+        """
+        intake = Intake(self.path, self.pictures, source=source, who=who, link=link, dry_run=dry_run)
+        return intake.run(samples, progress)
+
+    # Read
+
+    def get(self, sample_id: str) -> Item:
+        """The sample as it stands. Raises `StoreError` for an unknown id."""
+        with reading(self.path) as connection:
+            return one_item(connection, sample_id, self.pictures.folder)
+
+    def next_item(self, queue: Queue, after: str | Place | None = None, split: str | None = None) -> Item | None:
+        """The item behind `after` in the queue, or None at its end; the first when `after` is None.
+
+        `after` is an id, or the `Item.place` that the page showed: after a skip only the place still says where
+        the page was, as the sample itself now stands behind all others.
+        """
+        return self._neighbour(queue, after, split, forward=True)
+
+    def previous_item(self, queue: Queue, before: str | Place | None = None, split: str | None = None) -> Item | None:
+        """The item ahead of `before` in the queue, or None at its front; the last when `before` is None."""
+        return self._neighbour(queue, before, split, forward=False)
+
+    def _neighbour(self, queue: Queue, start: str | Place | None, split: str | None, *, forward: bool) -> Item | None:
+        check_split(split)
+        with reading(self.path) as connection:
+            if isinstance(start, str):
+                place: Place | None = one_item(connection, start, self.pictures.folder).place
+            else:
+                place = start
+            found = seek(connection, queue, place, split, forward=forward)
+            return None if found is None else one_item(connection, found, self.pictures.folder)
+
+    def siblings(self, sample_id: str) -> tuple[Item, ...]:
+        """The other samples of the same picture, in import order."""
+        with reading(self.path) as connection:
+            sha256 = one_item(connection, sample_id, self.pictures.folder).picture_sha256
+            tail = "WHERE s.picture_sha256 = ? AND s.id <> ? ORDER BY s.position"
+            return tuple(select_items(connection, self.pictures.folder, tail, (sha256, sample_id)))
+
+    def history(self, sample_id: str) -> tuple[Change, ...]:
+        """Everything that happened to the sample, oldest first. Raises `StoreError` for an unknown id."""
+        with reading(self.path) as connection:
+            one_item(connection, sample_id, self.pictures.folder)
+            return read_history(connection, sample_id)
+
+    def counts(self, split: str | None = None) -> Counts:
+        """How many samples there are, in one split or in all; kept up to date by the database, so it costs nothing."""
+        check_split(split)
+        with reading(self.path) as connection:
+            rows = connection.execute("SELECT * FROM tallies").fetchall()
+        totals = {row["split"]: row["total"] for row in rows}
+        chosen = [dict(row) for row in rows if split in (None, row["split"])]
+        sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
+        return Counts(**sums, per_split={name: totals[name] for name in SPLITS})
+
+    def get_sample(self, sample_id: str) -> Sample:
+        """The sample alone. Raises `StoreError` for an unknown id."""
+        return self.get(sample_id).sample
+
+    def splits(self) -> dict[str, int]:
+        """How many samples each split has."""
+        return dict(self.counts().per_split)
+
+    def page(self, split: str | None, offset: int, limit: int) -> tuple[list[Sample], int]:
+        """Samples `offset` to `offset + limit` in import order, and how many there are in all."""
+        total = self.counts(split).total
+        # The inner query walks a narrow index, not the rows that are passed over.
+        condition, parameters = ("WHERE split = ?", (split,)) if split else ("", ())
+        tail = (
+            f"WHERE s.rowid IN (SELECT rowid FROM samples {condition} ORDER BY position LIMIT ? OFFSET ?) "
+            "ORDER BY s.position"
+        )
+        with reading(self.path) as connection:
+            window = (*parameters, max(0, limit), max(0, offset))
+            return [item.sample for item in select_items(connection, self.pictures.folder, tail, window)], total
+
+    def iterate(self, split: str | None = None) -> Iterator[Sample]:
+        """Every sample in import order, read batch by batch: edits made meanwhile may or may not be seen."""
+        check_split(split)
+        condition, parameters = ("s.split = ? AND", (split,)) if split else ("", ())
+        tail = f"WHERE {condition} s.position > ? ORDER BY s.position LIMIT ?"
+        position = -1
+        while True:
+            with reading(self.path) as connection:
+                window = (*parameters, position, BATCH_ROWS)
+                items = list(select_items(connection, self.pictures.folder, tail, window))
+            if not items:
+                return
+            yield from (item.sample for item in items)
+            position = items[-1].place[1]
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """All samples as they stand at one moment, whatever others write meanwhile."""
+        with reading(self.path) as connection:
+            yield View(connection, self.pictures.folder)
+
+    # Edit
+
+    def save(self, sample_id: str, phrase: str, *, who: str, expected_revision: int, action: str = "write") -> Item:
+        """Save a person's phrase, cleaned; a skip is taken back by it.
+
+        Raises `StoreError` for an empty phrase, a placeholder or more than 500 characters. The same save sent
+        twice, as a page does after a broken connection, is answered with what stands and recorded once.
+        """
+        cleaned = check_phrase(phrase)
+        values = {"phrase": cleaned, "state": "written", "skipped_at": None, "skip_order": 0}
+        try:
+            return self._edit(sample_id, expected_revision, Edit(who, action), lambda connection, row: values)
+        except StaleSaveError as error:
+            if self._was_saved_already(error.current, cleaned, who, expected_revision, action):
+                return error.current
+            raise
+
+    def _was_saved_already(self, current: Item, phrase: str, who: str, expected_revision: int, action: str) -> bool:
+        if current.revision != expected_revision + 1 or current.phrase != phrase:
+            return False
+        last = self.history(current.id)[-1]
+        return (last.revision, last.who, last.action) == (current.revision, clean_who(who), action)
+
+    def skip(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
+        """Put the sample behind all others of its queues."""
+
+        def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
+            return {"skipped_at": now(), "skip_order": next_skip_order(connection)}
+
+        return self._edit(sample_id, expected_revision, Edit(who, "skip"), values)
+
+    def flag(self, sample_id: str, note: str, *, who: str, expected_revision: int) -> Item:
+        """Mark the sample for somebody to look at, with a note; snapshots leave it out until it is unflagged."""
+        cleaned = check_note(note)
+        edit = Edit(who, "flag", note=cleaned)
+        return self._edit(sample_id, expected_revision, edit, lambda c, row: {"flagged": 1, "flag_note": cleaned})
+
+    def unflag(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
+        """Take the mark and its note away."""
+        edit = Edit(who, "unflag")
+        return self._edit(sample_id, expected_revision, edit, lambda c, row: {"flagged": 0, "flag_note": ""})
+
+    def approve(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
+        """Say that the phrase is right. Raises `StoreError` when it is a placeholder."""
+
+        def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
+            check_phrase(row["phrase"])
+            return {"state": "approved", "skipped_at": None, "skip_order": 0}
+
+        return self._edit(sample_id, expected_revision, Edit(who, "approve"), values)
+
+    def reject(self, sample_id: str, reason: str, *, who: str, expected_revision: int) -> Item:
+        """Keep the sample out of the placeholders queue, of repairs and of snapshots, with the reason."""
+        edit = Edit(who, "reject", note=check_note(reason))
+        return self._edit(sample_id, expected_revision, edit, lambda c, row: {"state": "rejected"})
+
+    def undo(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
+        """Put back what stood before the last change, as a new change; again for the one before.
+
+        Raises `StoreError` when the sample stands as it was imported.
+        """
+        with writing(self.path) as connection:
+            row = row_for_edit(connection, sample_id, expected_revision, self.pictures.folder)
+            undo_last(connection, row, who)
+            return one_item(connection, sample_id, self.pictures.folder)
+
+    def _edit(
+        self,
+        sample_id: str,
+        expected_revision: int,
+        edit: Edit,
+        values_of: Callable[[sqlite3.Connection, sqlite3.Row], Values],
+    ) -> Item:
+        with writing(self.path) as connection:
+            row = row_for_edit(connection, sample_id, expected_revision, self.pictures.folder)
+            apply(connection, row, values_of(connection, row), edit)
+            return one_item(connection, sample_id, self.pictures.folder)
+
+    # Repair
+
+    def repair_preview(self, limit: int = 50) -> RepairPreview:
+        """What `repair` would do now."""
+        with reading(self.path) as connection:
+            return repairs.preview(connection, limit)
+
+    def repair(self, who: str) -> RepairReport:
+        """Fill every placeholder from its own alternatives, all or none; the report names the batch for undoing."""
+        with writing(self.path) as connection:
+            return repairs.repair(connection, who)
+
+    def undo_repair(self, batch: str, who: str) -> RepairReport:
+        """Take a repair back where nobody has changed the sample since. Raises `StoreError` for an unknown batch."""
+        with writing(self.path) as connection:
+            return repairs.undo_repair(connection, batch, who)
+
+
+class View:
+    """The samples at one moment; made by `Store.view`."""
+
+    def __init__(self, connection: sqlite3.Connection, pictures_folder: Path) -> None:
+        self._connection = connection
+        self._pictures_folder = pictures_folder
+
+    def items(self) -> Iterator[Item]:
+        """Every sample in import order, streamed."""
+        return select_items(self._connection, self._pictures_folder, "ORDER BY s.position")
+
+    def items_by_picture(self) -> Iterator[Item]:
+        """Every sample, those of one picture together, streamed."""
+        return select_items(self._connection, self._pictures_folder, "ORDER BY s.picture_sha256, s.position")
+
+    def held_out_pictures(self) -> frozenset[str]:
+        """The SHA-256 of each picture that stands in val or test."""
+        rows = self._connection.execute("SELECT DISTINCT picture_sha256 FROM samples WHERE split <> 'train'")
+        return frozenset(row[0] for row in rows)
