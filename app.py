@@ -1,0 +1,106 @@
+"""Boxwright in the browser: `python app.py`, then open the address that it prints."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from annotate.placeholders import is_placeholder
+from annotate.store import Store
+from grounding.demo.dataset import write_demo
+from grounding.errors import BoxwrightError, WorkspaceError
+from grounding.records import SPLITS, Sample, read_samples
+from grounding.ui.compare import build_compare
+from grounding.ui.model_service import ModelService
+from grounding.ui.scoreboard import Scoreboard
+from grounding.ui.serving import check_port_free, read_flags, serve
+from grounding.ui.shelf import MemoryShelf
+from grounding.ui.shell import build_header
+from grounding.ui.sources import Parts
+from grounding.workspace import Workspace, find_workspace
+
+_OWN_NAMES = frozenset({"images", "uploads", "snapshots", "runs", "adapters", "evaluations", ".partial"})
+
+
+def build_app(parts: Parts) -> gr.Blocks:
+    """The page: a header and one tab for each step of the loop. Imports nothing of torch."""
+    with gr.Blocks(title="Boxwright", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
+        build_header(parts.models)
+        with gr.Tabs(elem_id="tabs"), gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare_tab:
+            build_compare(demo, compare_tab, parts, Scoreboard(parts, MemoryShelf()))
+    return demo
+
+
+def open_workspace(workspace: Workspace, *, demo: bool = True) -> Store:
+    """The store of a workspace; on the first start with the demo data in it. Never touches work that stands."""
+    workspace.check_writable()
+    if demo and not workspace.exists:
+        first_start(workspace)
+    return Store(workspace.annotations_db, workspace.pictures)
+
+
+def first_start(workspace: Workspace) -> None:
+    """Fill a new workspace with the demo data: all of it or nothing, so an interrupted start is simply repeated.
+
+    Raises `WorkspaceError` when the folder holds files of somebody else.
+    """
+    foreign = [
+        path.name for path in workspace.root.iterdir() if path.name not in _OWN_NAMES and "runs.db" not in path.name
+    ]
+    if foreign:
+        raise WorkspaceError(
+            f"The folder {workspace.root} is no workspace: it holds {sorted(foreign)[0]!r} and no annotations.db. "
+            "Choose an empty folder, or a new one, with --workspace."
+        )
+    partial = Workspace(workspace.root / ".partial")
+    shutil.rmtree(partial.root, ignore_errors=True)
+    drawn = partial.root / "demo"
+    write_demo(drawn, progress=_say_progress)
+    store = Store(partial.annotations_db, partial.pictures)
+    store.import_samples(_samples(drawn), source="demo", who="demo", link=True)
+    shutil.rmtree(drawn)
+    shutil.copytree(partial.pictures.folder, workspace.pictures.folder, copy_function=_move, dirs_exist_ok=True)
+    # Last, as its presence says that the workspace is complete.
+    partial.annotations_db.rename(workspace.annotations_db)
+    shutil.rmtree(partial.root)
+
+
+def _samples(folder: Path) -> Iterator[Sample]:
+    for split in SPLITS:
+        yield from read_samples(folder / f"{split}.jsonl")
+
+
+def _move(source: str, target: str) -> None:
+    Path(source).replace(target)
+
+
+def _say_progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\rDrawing the demo pictures: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Open the workspace, serve the page, load the model behind it. Exit status 1 with one sentence on failure."""
+    try:
+        flags = read_flags(sys.argv[1:] if arguments is None else arguments)
+        check_port_free(flags.host, flags.port)
+        workspace = find_workspace(flags.workspace)
+        store = open_workspace(workspace, demo=flags.demo)
+        models = ModelService(flags.model, flags.quantize, workspace)
+        demo = build_app(Parts(workspace, store, models, is_placeholder))
+        url = serve(demo, workspace, host=flags.host, port=flags.port, log_in=flags.log_in)
+    except BoxwrightError as error:
+        print(f"Boxwright: {error}", file=sys.stderr)
+        return 1
+    print(f"Boxwright is at {url} (workspace {workspace.root}). Stop it with Ctrl+C.", file=sys.stderr, flush=True)
+    models.start()
+    demo.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""The Compare tab: where the base and an adapter put the box for a phrase. Widgets and wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from grounding.errors import BoxwrightError
+from grounding.ui.browser import build_browser, grid_html
+from grounding.ui.cards import empty_html
+from grounding.ui.desk import MAX_PHRASE_CHARACTERS, Compare, Desk, check_phrase
+from grounding.ui.events import tell
+from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
+from grounding.ui.sources import Parts
+from grounding.ui.summary import summary_html
+
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+"""Everything that runs on the model waits in one line; everything else runs beside it."""
+FREE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_PROGRESS = gr.Progress()
+ALL_SPLITS = "all"
+BASE_ONLY = ""
+
+
+@dataclass(frozen=True)
+class Widgets:
+    """The tab's controls."""
+
+    desk: gr.State
+    split: gr.Dropdown
+    grid: gr.HTML
+    upload: gr.UploadButton
+    phrase: gr.Textbox
+    adapter: gr.Dropdown
+    run: gr.Button
+    results: gr.HTML
+    summary_run: gr.Button
+    summary_stop: gr.Button
+    summary: gr.HTML
+
+
+def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard) -> Widgets:
+    """Lay out the tab inside the current `gr.Tab` and connect it; `demo` gives the page-load event."""
+    widgets = _lay_out()
+    handlers = Handlers(Compare(parts, board), widgets)
+    _connect_desk(demo, tab, widgets, handlers)
+    _connect_summary(demo, widgets, handlers)
+    return widgets
+
+
+def _lay_out() -> Widgets:
+    desk = gr.State(Desk())
+    with gr.Row(elem_id="compare", equal_height=False):
+        with gr.Column(scale=0, min_width=296, elem_id="compare-left"):
+            split = gr.Dropdown(label="Split", show_label=False, container=False, elem_id="compare-split")
+            grid = build_browser("compare-grid")
+            upload = gr.UploadButton("Upload a picture", size="sm", elem_id="compare-upload")
+        with gr.Column(scale=1, min_width=420, elem_id="compare-right"):
+            with gr.Row(elem_id="compare-bar", equal_height=True):
+                phrase = gr.Textbox(
+                    label="Phrase",
+                    show_label=False,
+                    container=False,
+                    placeholder="What to look for, such as: the left mug",
+                    max_length=MAX_PHRASE_CHARACTERS,
+                    scale=1,
+                    elem_id="compare-phrase",
+                )
+                adapter = gr.Dropdown(
+                    label="Adapter",
+                    show_label=False,
+                    container=False,
+                    scale=0,
+                    min_width=190,
+                    elem_id="compare-adapter",
+                )
+                run = gr.Button("Run", variant="primary", scale=0, min_width=92, elem_id="compare-run")
+            results = gr.HTML(elem_id="compare-results", apply_default_css=False)
+    with gr.Column(elem_id="compare-summary-panel"):
+        with gr.Row(elem_id="compare-summary-bar", equal_height=True):
+            gr.HTML(f"<h2>Over the {SUMMARY_SPLIT} split</h2>", apply_default_css=False)
+            stop = gr.Button("Stop", size="sm", visible=False, scale=0, min_width=84, elem_id="compare-summary-stop")
+            compute = gr.Button("Compute", size="sm", scale=0, min_width=110, elem_id="compare-summary-run")
+        summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
+    return Widgets(desk, split, grid, upload, phrase, adapter, run, results, compute, stop, summary)
+
+
+def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
+    asking: dict[str, Any] = {
+        "fn": h.ask_picked,
+        "inputs": [w.desk, w.phrase, w.adapter],
+        "outputs": w.results,
+        **MODEL_QUEUE,
+        **_QUIET,
+    }
+    typed: dict[str, Any] = asking | {"fn": h.ask_typed}
+    laid = [w.phrase, w.results]
+    demo.load(h.open_page, w.desk, [w.split, w.grid, w.adapter, *laid], **FREE_QUEUE, **_QUIET).then(**asking)
+    w.grid.pick(h.pick, [w.desk, w.adapter], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).then(**asking)
+    w.grid.turn(h.turn, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
+    w.split.input(h.turn_to_start, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
+    w.upload.upload(
+        h.upload, [w.upload, w.desk, w.split, w.phrase, w.adapter], [w.grid, *laid], **FREE_QUEUE, **_QUIET
+    ).success(**asking)
+    gr.on([w.run.click, w.phrase.submit, w.adapter.input], **typed)
+    tab.select(h.refresh_adapters, w.adapter, w.adapter, **FREE_QUEUE, **_QUIET)
+
+
+def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
+    buttons = [w.summary_run, w.summary_stop]
+    computing = w.summary_run.click(h.begin_summary, w.desk, buttons, **FREE_QUEUE, **_QUIET).then(
+        h.compute_summary, [w.desk, w.adapter], w.summary, **MODEL_QUEUE, api_visibility="private"
+    )
+    computing.then(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
+    w.summary_stop.click(h.stop_summary, w.desk, w.summary_stop, **FREE_QUEUE, **_QUIET)
+    w.adapter.change(h.show_summary, w.adapter, w.summary, **FREE_QUEUE, **_QUIET)
+    demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
+
+
+class Handlers:
+    """What happens on each event: checks what the client sent, calls `Compare`, and fills the widgets."""
+
+    def __init__(self, compare: Compare, widgets: Widgets) -> None:
+        self.compare = compare
+        self.widgets = widgets
+
+    @tell
+    def open_page(self, desk: Desk) -> tuple[Any, ...]:
+        """The page with the first sample on the desk, so that it is never blank."""
+        compare, source = self.compare, self.compare.parts.source
+        split = compare.default_split()
+        first = compare.first_sample(split)
+        if first is not None:
+            compare.pick(desk, first.id)
+        phrase, adapters = first.phrase if first else "", self._adapter_choices()
+        counts = source.splits()
+        splits = [(f"{name} · {count:,} samples", name) for name, count in counts.items() if count]
+        splits.append((f"all · {sum(counts.values()):,} samples", ALL_SPLITS))
+        return (
+            gr.Dropdown(choices=splits, value=split or ALL_SPLITS),
+            grid_html(source, split, 0, desk.sample_id),
+            gr.Dropdown(choices=adapters, value=adapters[0][1]),
+            phrase,
+            compare.waiting_html(desk, phrase, adapters[0][1] or None),
+        )
+
+    @tell
+    def pick(self, event: gr.EventData, desk: Desk, adapter: str | None) -> tuple[str, str]:
+        sample = self.compare.pick(desk, getattr(event, "id", None))
+        return sample.phrase, self.compare.waiting_html(desk, sample.phrase, self.compare.check_adapter(adapter))
+
+    @tell
+    def turn(self, event: gr.EventData, desk: Desk, split: str | None) -> str:
+        offset = getattr(event, "offset", 0)
+        return self._grid(desk, split, offset if isinstance(offset, int) else 0)
+
+    @tell
+    def turn_to_start(self, desk: Desk, split: str | None) -> str:
+        return self._grid(desk, split, 0)
+
+    @tell
+    def upload(
+        self, path: str | None, desk: Desk, split: str | None, phrase: str, adapter: str | None
+    ) -> tuple[str, str, str]:
+        """The uploaded picture on the desk. A phrase that belonged to the sample before goes; one's own stays."""
+        chosen = self.compare.check_adapter(adapter)
+        if phrase == self.compare.phrase_of_sample(desk):
+            phrase = ""
+        self.compare.upload(desk, Path(path or ""))
+        return self._grid(desk, split, desk.offset), phrase, self.compare.waiting_html(desk, phrase, chosen)
+
+    @tell
+    def ask_picked(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
+        """Ask about the picture that was laid down last; those that were passed over quickly are not asked about."""
+        if desk.picture_sha256 is None or desk.answered_number == desk.picture_number:
+            yield gr.skip()
+            return
+        desk.answered_number = desk.picture_number
+        phrase = self.compare.phrase_of_sample(desk) or phrase
+        if not phrase.strip():
+            yield gr.skip()
+            return
+        yield from self.compare.ask(desk, phrase, self.compare.check_adapter(adapter))
+
+    @tell
+    def ask_typed(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
+        yield from self.compare.ask(desk, check_phrase(phrase), self.compare.check_adapter(adapter))
+
+    @tell
+    def refresh_adapters(self, adapter: str | None) -> Any:
+        """The adapters as they stand now; the chosen one stays chosen unless it is gone or none was chosen."""
+        choices = self._adapter_choices()
+        kept = adapter if adapter and adapter in [value for _, value in choices] else choices[0][1]
+        return gr.Dropdown(choices=choices, value=kept)
+
+    @tell
+    def show_newest_summary(self) -> str:
+        return self._summary(self._adapter_choices()[0][1])
+
+    @tell
+    def show_summary(self, adapter: str | None) -> str:
+        return self._summary(adapter)
+
+    @tell
+    def begin_summary(self, desk: Desk) -> tuple[Any, Any]:
+        desk.stop_summary = False
+        return gr.Button(interactive=False), gr.Button(visible=True, interactive=True)
+
+    @tell
+    def compute_summary(self, desk: Desk, adapter: str | None, progress: gr.Progress = _PROGRESS) -> str:
+        """Score the test split; what was kept before stays on the page when this is stopped or fails."""
+        chosen = self.compare.check_adapter(adapter)
+        progress(0.0, desc="Waiting for the model")
+        with self.compare.parts.models.use() as predictor:
+            self.compare.board.compute(
+                predictor,
+                chosen,
+                progress=lambda done, total: progress((done, total), desc="Asking", unit="answers"),
+                cancelled=lambda: desk.stop_summary,
+            )
+        return self._summary(chosen)
+
+    @tell
+    def stop_summary(self, desk: Desk) -> Any:
+        desk.stop_summary = True
+        return gr.Button(interactive=False)
+
+    @tell
+    def end_summary(self) -> tuple[Any, Any]:
+        return gr.Button(interactive=True), gr.Button(visible=False)
+
+    def _grid(self, desk: Desk, split: str | None, offset: int) -> str:
+        desk.offset = offset
+        return grid_html(self.compare.parts.source, self.compare.check_split(split), offset, desk.sample_id)
+
+    def _adapter_choices(self) -> list[tuple[str, str]]:
+        """(label, value), newest first; the base alone comes last and has the value ""."""
+        return [(info.name, info.name) for info in self.compare.board.adapters()] + [("Base only", BASE_ONLY)]
+
+    def _summary(self, adapter: str | None) -> str:
+        chosen = self.compare.check_adapter(adapter)
+        board = self.compare.board
+        try:
+            return summary_html(SUMMARY_SPLIT, board.kept(None), board.kept(chosen) if chosen else None, chosen)
+        except BoxwrightError as error:
+            return empty_html(str(error))

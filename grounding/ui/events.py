@@ -1,0 +1,64 @@
+"""The one place that turns an error into what the page says."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from functools import wraps
+from html import escape
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+
+import gradio as gr
+
+from grounding.errors import BoxwrightError, Cancelled
+
+log = logging.getLogger(__name__)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+UNEXPECTED = (
+    "Something went wrong that Boxwright did not foresee ({kind}). Nothing you saved is lost; "
+    "the details stand in the terminal that runs the app."
+)
+
+
+def tell(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorate an event handler, plain or generator, so that its errors reach the page as one sentence.
+
+    A `BoxwrightError` shows its own message, `Cancelled` a quiet notice. Anything else is logged with its
+    traceback and shown as one honest sentence. The signature stays as it is: gradio reads it.
+    """
+    if inspect.isgeneratorfunction(handler):
+
+        @wraps(handler)
+        def stream(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Any]:
+            try:
+                yield from handler(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - the edge of the program: every error is shown, none is swallowed
+                _show(error, handler.__name__)
+
+        return cast("Callable[Parameters, Result]", stream)
+
+    @wraps(handler)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as above
+            _show(error, getattr(handler, "__name__", "handler"))
+
+    return call
+
+
+def _show(error: Exception, handler_name: str) -> NoReturn:
+    # gradio shows the message as HTML, and messages quote names and phrases that people typed.
+    if isinstance(error, gr.Error):
+        raise error
+    if isinstance(error, Cancelled):
+        raise gr.Error(escape(str(error)), title="Stopped", duration=5, print_exception=False) from error
+    if isinstance(error, BoxwrightError):
+        raise gr.Error(escape(str(error)), title="Not done", duration=15, print_exception=False) from error
+    log.error("%s failed", handler_name, exc_info=error)
+    sentence = UNEXPECTED.format(kind=type(error).__name__)
+    raise gr.Error(sentence, title="Unexpected error", duration=None, print_exception=False) from error
