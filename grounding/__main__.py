@@ -1,0 +1,225 @@
+"""The command line of the core: `python -m grounding predict | evaluate | train | demo`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grounding.errors import BoxwrightError, SettingsError
+from grounding.records import Prediction, read_samples
+from grounding.workspace import Workspace, find_workspace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, or 1 when the work failed. Wrong usage exits with 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options, find_workspace(options.workspace)))
+    except BoxwrightError as error:
+        print(f"boxwright: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("boxwright: stopped.", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--workspace", metavar="DIR", help="default: $BOXWRIGHT_WORKSPACE, else data/workspace")
+    shared.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", default="demo", help='"demo", a local folder or a Hub id (default: demo)')
+    model.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
+    adapter = argparse.ArgumentParser(add_help=False)
+    adapter.add_argument("--adapter", help="an adapter's name in the workspace, or its folder")
+
+    parser = argparse.ArgumentParser(prog="python -m grounding", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", parents=[shared, model, adapter], help="the box for a phrase")
+    predict.add_argument("image", type=Path)
+    predict.add_argument("phrase")
+    predict.add_argument("--out", type=Path, metavar="BOXED.png", help="write the picture with its boxes drawn")
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", parents=[shared, model, adapter], help="score a set of samples")
+    evaluate.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet and report.json")
+    evaluate.set_defaults(run=_evaluate)
+
+    train = commands.add_parser("train", parents=[shared, model], help="train an adapter on a snapshot")
+    train.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
+    train.add_argument("--name", required=True, help="the adapter's name")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    train.set_defaults(run=_train)
+
+    demo = commands.add_parser("demo", parents=[shared], help="write the demo data set")
+    demo.add_argument("folder", type=Path, metavar="DIR")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _predict(options: argparse.Namespace, workspace: Workspace) -> int:
+    import grounding
+    from grounding.overlay import Layer, draw_boxes
+    from grounding.pictures import open_picture
+    from grounding.predict import check_phrase
+
+    picture, phrase = open_picture(options.image), check_phrase(options.phrase)
+    predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
+    prediction = predictor.predict(picture, phrase, options.adapter)
+    if options.out is not None:
+        kind = "base" if options.adapter is None else "adapter"
+        layer = Layer(label=phrase, kind=kind, boxes_xyxy_px=prediction.boxes_xyxy_px)
+        _write_picture(draw_boxes(picture, [layer]), options.out)
+    if options.json:
+        print(json.dumps(_prediction_json(prediction)))
+        return 0
+    for box in prediction.boxes:
+        print(" ".join(f"{value:.1f}" for value in box))
+    if not prediction.boxes:
+        print(f"{prediction.status}: {prediction.raw_text}")
+    return 0
+
+
+def _prediction_json(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "boxes_xyxy_px": [list(box.rounded()) for box in prediction.boxes_xyxy_px],
+        "status": str(prediction.status),
+        "raw_text": prediction.raw_text,
+        "confidence": prediction.confidence,
+        "seconds": prediction.seconds,
+        "adapter": prediction.adapter,
+    }
+
+
+def _write_picture(picture: Any, path: Path) -> None:
+    from grounding.errors import PictureError
+
+    try:
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise PictureError(
+            f"The picture can't be written to {path} ({error}). Give a .png path in a folder that exists."
+        ) from error
+
+
+def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
+    import grounding
+    from grounding.reports import ReportStore, report_json
+
+    samples = list(read_samples(options.samples))
+    predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
+    report = grounding.evaluate(samples, predictor, options.adapter, progress=_show_progress)
+    print(file=sys.stderr)
+    splits = sorted({sample.split for sample in samples})
+    kept = ReportStore(options.out or workspace.evaluations).keep(report, split="+".join(splits) or "test")
+    if options.json:
+        print(json.dumps(report_json(kept)))
+        return 0
+    scores = kept.scores
+    print(f"{'adapter ' + kept.adapter if kept.adapter else 'base'} on {scores.count} samples with a target")
+    print(f"  detection rate {scores.detection_rate:7.1%}")
+    print(f"  mean IoU       {scores.mean_iou:7.3f}")
+    print(f"  median IoU     {scores.median_iou:7.3f}")
+    for threshold, share in scores.accuracy.items():
+        print(f"  Acc@{threshold:<10g} {share:7.1%}")
+    if scores.no_target_accuracy is not None:
+        print(f"  nothing there  {scores.no_target_accuracy:7.1%} of {scores.no_target_count}")
+    print(f"kept in {kept.path}")
+    return 0
+
+
+def _show_progress(done: int, total: int) -> None:
+    print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+
+
+def _train(options: argparse.Namespace, workspace: Workspace) -> int:
+    from grounding.jobs.launch import RunRequest, start_run
+    from grounding.models import training_settings
+
+    settings = training_settings(options.model, _read_settings(options.settings))
+    run = start_run(workspace, RunRequest(options.name, options.snapshot, options.model, settings, options.quantize))
+    print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
+    return _follow(options, workspace, run.id)
+
+
+def _read_settings(pairs: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: expected KEY=VALUE, such as --set steps=100.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _follow(options: argparse.Namespace, workspace: Workspace, run_id: str) -> int:
+    """Show the run until it ends. Ctrl-C asks it to stop and save; a second one leaves it to itself."""
+    from grounding.jobs.launch import end_lost_run, stop_run
+    from grounding.jobs.store import RunState, RunStore
+
+    store = RunStore(workspace.runs_db)
+    told = ""
+    while store.get(run_id).state.active:
+        try:
+            told = _tell_progress(store.progress(run_id, most_steps=1), told)
+            time.sleep(0.5)
+            end_lost_run(store)
+        except KeyboardInterrupt:
+            print("stopping and saving; press Ctrl-C again to leave the run to itself", file=sys.stderr)
+            stop_run(workspace, run_id)
+    run = store.get(run_id)
+    print(run.sentence, file=sys.stderr)
+    if options.json:
+        scores = store.progress(run_id, most_steps=1).scores
+        print(
+            json.dumps(
+                {"run": run.id, "state": str(run.state), "adapter": run.name, "scores": [vars(s) for s in scores]}
+            )
+        )
+    return 1 if run.state is RunState.FAILED else 0
+
+
+def _tell_progress(progress: Any, told: str) -> str:
+    """Print one line when there is something new; returns that line."""
+    if progress.last_step is not None:
+        step = progress.last_step
+        line = f"step {step.step} of {step.steps}, loss {step.loss:.3f}"
+    elif progress.phase is not None:
+        line = f"{progress.phase.text} {progress.phase.done} of {progress.phase.total}"
+    else:
+        line = "starting"
+    if progress.scores:
+        score = progress.scores[-1]
+        line += f" | step {score.step}: mean IoU {score.mean_iou:.3f}, Acc@0.5 {score.accuracy_50:.1%}"
+    if line != told:
+        print(line, file=sys.stderr)
+    return line
+
+
+def _demo(options: argparse.Namespace, workspace: Workspace) -> int:
+    from grounding.demo.dataset import write_demo
+
+    summary = write_demo(options.folder, seed=options.seed, progress=_show_progress)
+    print(file=sys.stderr)
+    if options.json:
+        counts = dict(summary.samples_by_split)
+        document = {"folder": str(summary.folder), "pictures": summary.pictures, "samples": counts}
+        print(json.dumps(document | {"placeholders": summary.placeholders}))
+    else:
+        counts_text = ", ".join(f"{count} {split}" for split, count in summary.samples_by_split.items())
+        print(
+            f"{summary.folder}: {summary.pictures} pictures; samples: {counts_text}; {summary.placeholders} placeholders"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

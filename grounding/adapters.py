@@ -1,0 +1,90 @@
+"""The registry of finished adapters: plain PEFT folders, each with its provenance in adapter.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from grounding.errors import AdapterError
+
+MANIFEST = "adapter.json"
+_FORMAT = "boxwright-adapter/1"
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """Where an adapter stands and where it comes from. `scores` are those on the snapshot's validation split."""
+
+    name: str
+    path: Path
+    base: str
+    profile: str
+    created_at: str
+    snapshot: str = ""
+    snapshot_sha256: str = ""
+    run_id: str = ""
+    steps: int = 0
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    scores: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def save(self) -> None:
+        """Write adapter.json. Written last: its presence says that the adapter is complete."""
+        values = {key: value for key, value in _plain(self).items() if key != "path"}
+        partial = self.path / f"{MANIFEST}.partial"
+        partial.write_text(json.dumps({"format": _FORMAT, **values}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.path / MANIFEST)
+
+    @classmethod
+    def load(cls, folder: Path) -> AdapterInfo:
+        """Raises `AdapterError` when the folder is missing, incomplete or damaged."""
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise AdapterError(
+                f"There is no finished adapter at {folder}: expected a folder with {MANIFEST}. "
+                "Train one, or give the name or folder of one that stands."
+            )
+        try:
+            values = json.loads(manifest.read_text(encoding="utf-8"))
+            values.pop("format")
+            return cls(path=folder, **values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise AdapterError(f"{manifest} is damaged ({error}). Train the adapter again.") from error
+
+
+def _plain(info: AdapterInfo) -> dict[str, Any]:
+    fields = {**info.__dict__, "settings": {}, "scores": {}, "versions": {}}
+    plain = asdict(AdapterInfo(**fields))
+    return plain | {key: dict(getattr(info, key)) for key in ("settings", "scores", "versions")}
+
+
+class AdapterRegistry:
+    """The adapters of a workspace, newest first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def list(self) -> list[AdapterInfo]:
+        """Every complete adapter, newest first; half-written and damaged ones are left out."""
+        found = []
+        for manifest in self.folder.glob(f"*/{MANIFEST}"):
+            try:
+                found.append(AdapterInfo.load(manifest.parent))
+            except AdapterError:
+                continue
+        return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
+
+    def find(self, name_or_folder: str) -> AdapterInfo:
+        """An adapter by its name in the workspace or by a folder. Raises `AdapterError` naming those that stand."""
+        named = self.folder / name_or_folder
+        if named.parent == self.folder and (named / MANIFEST).is_file():
+            return AdapterInfo.load(named)
+        folder = Path(name_or_folder).expanduser()
+        if (folder / MANIFEST).is_file():
+            return AdapterInfo.load(folder.resolve())
+        names = ", ".join(info.name for info in self.list()) or "none yet"
+        raise AdapterError(f"There is no adapter {name_or_folder!r}. Adapters here: {names}.")

@@ -1,0 +1,1 @@
+"""LoRA training on a snapshot: settings, batches, loss, the run itself."""

@@ -1,0 +1,191 @@
+"""From samples to packed token sequences: several phrases of one picture share its image tokens.
+
+A packed sequence is one prefix (chat markup and image tokens) followed by branches, one per phrase: the rest of
+the prompt, the answer and its end token. A branch sees the prefix and itself, never another branch, and its
+positions go on from the prefix, so each branch is computed exactly as if it stood alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from grounding.boxes import Box
+from grounding.engine import ImageFeatures, chat_text, end_token_ids
+from grounding.errors import ModelError
+from grounding.models import LoadedModel
+from grounding.training.losses import digit_place_weights
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
+    are the answer and its end token; `weights` are their loss weights."""
+
+    token_ids: tuple[int, ...]
+    supervised: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Tensors of one step; all on the model's device.
+
+    `input_ids` [batch, tokens]; `position_ids` [3, batch, tokens]; `attention_mask` [batch, 1, tokens, tokens]
+    bool, True where a row may look; `visual_mask` [batch, tokens]; `predicting` [n] flat indices of the positions
+    whose next token is supervised; `target_ids` [n]; `token_weights` [n].
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    visual_mask: torch.Tensor
+    predicting: torch.Tensor
+    target_ids: torch.Tensor
+    token_weights: torch.Tensor
+
+
+class BranchBuilder:
+    """Turns phrases into branches, checking what is supervised."""
+
+    def __init__(self, loaded: LoadedModel, digit_weights: tuple[float, float, float]) -> None:
+        self.loaded = loaded
+        self.tokenizer = loaded.processor.tokenizer
+        self.digit_weights = digit_weights
+        self.end_ids = end_token_ids(loaded)
+        self.image_token_id: int = loaded.model.config.image_token_id
+        self._prefixes: dict[int, list[int]] = {}
+
+    def prefix_ids(self, visual_tokens: int) -> list[int]:
+        """The tokens before the phrase: everything up to the end of the image."""
+        if visual_tokens not in self._prefixes:
+            self._prefixes[visual_tokens] = self._make_prefix(visual_tokens)
+        return self._prefixes[visual_tokens]
+
+    def _make_prefix(self, visual_tokens: int) -> list[int]:
+        ids = self._ids(chat_text(self.loaded, "x", visual_tokens))
+        last_image = max(i for i, token in enumerate(ids) if token == self.image_token_id)
+        # One more token, the mark that closes the image, stands before the phrase in every Qwen template.
+        return ids[: last_image + 2]
+
+    def branch(self, phrase: str, boxes_xyxy_px: Sequence[Box], image_size_wh: tuple[int, int]) -> Branch:
+        """The branch of one phrase.
+
+        The prompt's length is taken from real tokens with the image in place, and what is supervised is decoded
+        again: it must be exactly the answer and an end token. Raises `ModelError` when it isn't.
+        """
+        answer = self.loaded.profile.box_format.encode(boxes_xyxy_px, image_size_wh)
+        prompt_text = chat_text(self.loaded, phrase, 1)
+        end = self.tokenizer.convert_ids_to_tokens(min(self.end_ids))
+        prompt_ids = self._ids(prompt_text)
+        full_ids = self._ids(prompt_text + answer + end)
+        supervised = full_ids[len(prompt_ids) :]
+        if full_ids[: len(prompt_ids)] != prompt_ids or self.tokenizer.decode(supervised) != answer + end:
+            raise ModelError(
+                f"The supervised tokens of {phrase!r} read {self.tokenizer.decode(supervised)!r}, "
+                f"expected {answer + end!r}: this tokenizer joins prompt and answer, so it can't be trained safely."
+            )
+        tokens = [self.tokenizer.decode([token]) for token in supervised]
+        weights = digit_place_weights(tokens, self.digit_weights)
+        branch_ids = full_ids[len(self.prefix_ids(1)) :]
+        return Branch(tuple(branch_ids), len(supervised), tuple(weights))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def pack(
+    loaded: LoadedModel,
+    builder: BranchBuilder,
+    features: Sequence[ImageFeatures],
+    branches: Sequence[Sequence[Branch]],
+) -> PackedBatch:
+    """One padded batch: for each picture its prefix and all of its branches."""
+    rows = [_Row(loaded, builder.prefix_ids(f.visual_tokens), f, b) for f, b in zip(features, branches, strict=True)]
+    length = max(len(row.ids) for row in rows)
+    batch = len(rows)
+    input_ids = torch.zeros(batch, length, dtype=torch.long)
+    position_ids = torch.zeros(3, batch, length, dtype=torch.long)
+    mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)  # padding looks at itself: no row is empty
+    predicting: list[int] = []
+    for i, row in enumerate(rows):
+        size = len(row.ids)
+        input_ids[i, :size] = torch.tensor(row.ids)
+        position_ids[:, i, :size] = row.positions
+        mask[i, :size, :size] = row.mask
+        predicting += [i * length + position for position in row.predicting]
+    device = loaded.device
+    return PackedBatch(
+        input_ids=input_ids.to(device),
+        position_ids=position_ids.to(device),
+        attention_mask=mask[:, None].to(device),
+        visual_mask=_visual_mask(input_ids, rows, builder.image_token_id).to(device),
+        predicting=torch.tensor(predicting, device=device),
+        target_ids=torch.tensor([token for row in rows for token in row.targets], device=device),
+        token_weights=torch.tensor([weight for row in rows for weight in row.weights], device=device),
+    )
+
+
+def _visual_mask(input_ids: torch.Tensor, rows: Sequence[_Row], image_token_id: int) -> torch.Tensor:
+    mask = input_ids == image_token_id
+    for i, row in enumerate(rows):
+        mask[i, len(row.ids) :] = False
+    return mask
+
+
+class _Row:
+    """One packed sequence before padding."""
+
+    def __init__(
+        self, loaded: LoadedModel, prefix: list[int], features: ImageFeatures, branches: Sequence[Branch]
+    ) -> None:
+        self.ids = prefix + [token for branch in branches for token in branch.token_ids]
+        self.targets = [token for branch in branches for token in branch.token_ids[-branch.supervised :]]
+        self.weights = [weight for branch in branches for weight in branch.weights]
+        self.predicting: list[int] = []
+        size, start = len(self.ids), len(prefix)
+        prefix_positions = _prefix_positions(loaded, prefix, features)
+        next_position = int(prefix_positions.max()) + 1
+        causal = torch.ones(size, size, dtype=torch.bool).tril()
+        self.mask = torch.zeros(size, size, dtype=torch.bool)
+        self.mask[:start, :start] = causal[:start, :start]
+        positions = [prefix_positions]
+        for branch in branches:
+            stop = start + len(branch.token_ids)
+            self.mask[start:stop, : len(prefix)] = True
+            self.mask[start:stop, start:stop] = causal[start:stop, start:stop]
+            positions.append((torch.arange(stop - start) + next_position).expand(3, -1))
+            self.predicting += range(stop - branch.supervised - 1, stop - 1)
+            start = stop
+        self.positions = torch.cat(positions, dim=1)  # [3, tokens]
+
+
+def _prefix_positions(loaded: LoadedModel, prefix: list[int], features: ImageFeatures) -> torch.Tensor:
+    """[3, tokens]: the model's own M-RoPE positions for the prefix."""
+    ids = torch.tensor([prefix])
+    positions, _ = loaded.model.model.get_rope_index(
+        ids,
+        mm_token_type_ids=(ids == loaded.model.config.image_token_id).to(torch.int32),
+        image_grid_thw=features.grid_thw[None].cpu(),
+    )
+    return positions[:, 0]
+
+
+def packed_logits(loaded: LoadedModel, batch: PackedBatch, features: Sequence[ImageFeatures]) -> torch.Tensor:
+    """[n, vocabulary]: logits only at the positions whose next token is supervised."""
+    core = loaded.model.model
+    embeddings = core.get_input_embeddings()(batch.input_ids)
+    pooled = torch.cat([f.pooled for f in features]).to(embeddings.dtype)
+    embeddings = embeddings.masked_scatter(batch.visual_mask[..., None], pooled)
+    levels = len(features[0].deepstack)
+    hidden = core.language_model(
+        inputs_embeds=embeddings,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        visual_pos_masks=batch.visual_mask,
+        deepstack_visual_embeds=[torch.cat([f.deepstack[level] for f in features]) for level in range(levels)],
+        use_cache=False,
+    ).last_hidden_state  # [batch, tokens, hidden]
+    return loaded.model.lm_head(hidden.flatten(0, 1)[batch.predicting])

@@ -1,0 +1,256 @@
+"""One training run, from snapshot to adapter, top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from grounding import engine
+from grounding.adapters import AdapterInfo
+from grounding.errors import Cancelled, JobError
+from grounding.metrics import Scores, score, summarise
+from grounding.models import LoadedModel, load_model
+from grounding.pictures import open_picture
+from grounding.predict import to_prediction
+from grounding.records import Sample
+from grounding.snapshots import Snapshot
+from grounding.training.batches import BranchBuilder, pack, packed_logits
+from grounding.training.data import PictureTargets, draw_order, group_by_picture
+from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
+from grounding.training.losses import answer_loss
+from grounding.training.settings import TrainSettings
+
+_IMAGES_PER_PASS = 20
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What to train: a snapshot on a base, with these settings, into this folder under this name."""
+
+    name: str
+    snapshot: Snapshot
+    model_id: str
+    quantize: str
+    settings: TrainSettings
+    adapter_folder: Path
+    run_id: str = ""
+
+
+def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
+    """Run the plan and return the finished adapter.
+
+    `listener` hears every event; `should_stop` is asked between steps: the adapter trained so far is then saved
+    and returned. Raises `Cancelled` when it says so before the first step, `SnapshotError` when there is nothing
+    to learn, `JobError` when the loss is not finite, and `ModelError` from loading.
+    """
+    torch.manual_seed(plan.settings.seed)
+    pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=plan.settings.use_alternatives)
+    listener(PhaseEvent("Loading the model"))
+    loaded = load_model(plan.model_id, quantize=plan.quantize)
+    features = _encode(loaded, [p.image for p in pictures], "Looking at the train pictures", listener, should_stop)
+    scorer = _Scorer(loaded, plan.snapshot.split("val")[: plan.settings.score_samples], listener, should_stop)
+    scorer.score(step=0)
+    peft_model = _attach_lora(loaded, plan.settings)
+    steps_done = _optimise(loaded, plan.settings, pictures, features, scorer, listener, should_stop)
+    if steps_done == 0:
+        raise Cancelled("Stopped before the first step: there is nothing to keep.")
+    return _save(plan, loaded, peft_model, steps_done, scorer.last)
+
+
+def _encode(
+    loaded: LoadedModel, paths: Sequence[Path], text: str, listener: Listener, should_stop: Callable[[], bool]
+) -> list[engine.ImageFeatures]:
+    """The features of every picture, computed once: the tower is frozen, so they never change."""
+    features: list[engine.ImageFeatures] = []
+    for start in range(0, len(paths), _IMAGES_PER_PASS):
+        if should_stop():
+            raise Cancelled("Stopped before the first step: there is nothing to keep.")
+        batch = [open_picture(path) for path in paths[start : start + _IMAGES_PER_PASS]]
+        features += engine.encode_images(loaded, batch)
+        listener(PhaseEvent(text, len(features), len(paths)))
+    # Tensors born in inference mode can't take part in training; clones can.
+    return [
+        engine.ImageFeatures(f.pooled.clone(), tuple(d.clone() for d in f.deepstack), f.grid_thw, f.image_size_wh)
+        for f in features
+    ]
+
+
+class _Scorer:
+    """Generates boxes for the validation samples and reports how good they are."""
+
+    def __init__(
+        self, loaded: LoadedModel, samples: Sequence[Sample], listener: Listener, should_stop: Callable[[], bool]
+    ) -> None:
+        self.loaded = loaded
+        self.samples = samples
+        self.listener = listener
+        paths = list(dict.fromkeys(sample.image for sample in samples))
+        encoded = _encode(loaded, paths, "Looking at the validation pictures", listener, should_stop)
+        self.features = dict(zip(paths, encoded, strict=True))
+        self.start = time.perf_counter()
+        self.last: Scores | None = None
+
+    def score(self, step: int) -> None:
+        if not self.samples:
+            return
+        was_training = self.loaded.model.training
+        self.loaded.model.eval()
+        rows = []
+        for start in range(0, len(self.samples), 25):
+            batch = self.samples[start : start + 25]
+            features = [self.features[sample.image] for sample in batch]
+            answers = engine.answer(self.loaded, features, [sample.phrase for sample in batch])
+            rows += [
+                score(sample, to_prediction(self.loaded, answer, feature, 0.0))
+                for sample, answer, feature in zip(batch, answers, features, strict=True)
+            ]
+        self.loaded.model.train(was_training)
+        self.last = scores = summarise(rows)
+        self.listener(
+            ScoreEvent(
+                step=step,
+                count=scores.count,
+                mean_iou=scores.mean_iou,
+                accuracy_50=scores.accuracy[0.5],
+                accuracy_75=scores.accuracy[0.75],
+                detection_rate=scores.detection_rate,
+                seconds=time.perf_counter() - self.start,
+            )
+        )
+
+
+def _attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Any:
+    """LoRA on the profile's targets; returns the PeftModel whose weights are trained. `loaded` now uses it."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if getattr(loaded.model, "is_quantized", False):
+        prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=loaded.profile.lora_targets,
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 for a property under its old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        peft_model = get_peft_model(loaded.model, config)
+    reached = [name for name, weight in peft_model.named_parameters() if weight.requires_grad]
+    strangers = [name for name in reached if "language_model" not in name]
+    if strangers or not reached:
+        raise JobError(
+            f"LoRA reached {len(reached)} weights, {len(strangers)} outside the language model: "
+            f"the targets of the profile {loaded.profile.name!r} do not fit this model."
+        )
+    return peft_model
+
+
+def _optimise(
+    loaded: LoadedModel,
+    settings: TrainSettings,
+    pictures: Sequence[PictureTargets],
+    features: Sequence[engine.ImageFeatures],
+    scorer: _Scorer,
+    listener: Listener,
+    should_stop: Callable[[], bool],
+) -> int:
+    """The steps; returns how many were done."""
+    weights = [weight for weight in loaded.model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
+    builder = BranchBuilder(loaded, settings.digit_weights)
+    order = draw_order(
+        pictures,
+        images_per_step=settings.images_per_step,
+        phrases_per_image=settings.phrases_per_image,
+        seed=settings.seed,
+    )
+    phrases_done, start = 0, time.perf_counter()
+    loaded.model.train()
+    for step in range(1, settings.steps + 1):
+        if should_stop():
+            return step - 1
+        chosen = next(order)
+        chosen_features = [features[index] for index, _ in chosen]
+        branches = [
+            [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in phrases]
+            for (_, phrases), feature in zip(chosen, chosen_features, strict=True)
+        ]
+        batch = pack(loaded, builder, chosen_features, branches)
+        loss = answer_loss(packed_logits(loaded, batch, chosen_features), batch.target_ids, batch.token_weights)
+        _check_finite(loss, step, [phrase for _, phrases in chosen for phrase, _ in phrases])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        rate = schedule.get_last_lr()[0]
+        schedule.step()
+        phrases_done += sum(len(row) for row in branches)
+        listener(StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start))
+        if step % settings.score_every_steps == 0 or step == settings.steps:
+            scorer.score(step)
+    return settings.steps
+
+
+def learning_rate_share(step: int, settings: TrainSettings) -> float:
+    """The share, 0.0 to 1.0, of the highest learning rate at this step: linear rise, then a cosine to zero."""
+    warmup = max(1, round(settings.steps * settings.warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))
+
+
+def _check_finite(loss: torch.Tensor, step: int, phrases: Sequence[str]) -> None:
+    if not torch.isfinite(loss):
+        raise JobError(
+            f"The loss became {loss.item()} at step {step} on the phrases {', '.join(map(repr, phrases[:4]))}. "
+            "Lower the learning rate and train again."
+        )
+
+
+def _save(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: int, scores: Scores | None) -> AdapterInfo:
+    folder = plan.adapter_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    peft_model.peft_config["default"].base_model_name_or_path = plan.model_id
+    # Without this, PEFT asks the Hub whether the vocabulary was resized; LoRA here never touches it.
+    peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty template; adapter.json says what is known
+    info = AdapterInfo(
+        name=plan.name,
+        path=folder,
+        base=plan.model_id,
+        profile=loaded.profile.name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        snapshot=plan.snapshot.name,
+        snapshot_sha256=plan.snapshot.samples_sha256,
+        run_id=plan.run_id,
+        steps=steps,
+        settings=MappingProxyType(plan.settings.to_json()),
+        scores=MappingProxyType(_score_values(scores)),
+        versions=MappingProxyType({name: version(name) for name in ("torch", "transformers", "peft")}),
+    )
+    info.save()
+    return info
+
+
+def _score_values(scores: Scores | None) -> dict[str, float]:
+    if scores is None:
+        return {}
+    return {
+        "mean_iou": scores.mean_iou,
+        "accuracy_50": scores.accuracy[0.5],
+        "accuracy_75": scores.accuracy[0.75],
+        "detection_rate": scores.detection_rate,
+        "count": scores.count,
+    }
