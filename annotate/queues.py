@@ -12,7 +12,7 @@ from grounding.records import SPLITS
 _QUEUES = {
     "placeholders": ("samples_placeholders", "placeholder = 1 AND state <> 'rejected'"),
     "flagged": ("samples_flagged", "flagged = 1"),
-    "skipped": ("samples_skipped", "skip_order > 0"),
+    "skipped": ("samples_skipped", "skipped_at IS NOT NULL"),
     "all": ("samples_of_split", "1"),
 }
 QUEUES: tuple[str, ...] = tuple(_QUEUES)

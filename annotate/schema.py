@@ -36,7 +36,8 @@ def m001_pictures_samples_boxes(db: Database) -> None:
             flag_note TEXT NOT NULL DEFAULT '',
             skipped_at TEXT,
             skip_order INTEGER NOT NULL DEFAULT 0 CHECK (skip_order >= 0),
-            revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1)
+            revision INTEGER NOT NULL DEFAULT 1 CHECK (revision >= 1),
+            CHECK ((skipped_at IS NULL) = (skip_order = 0))
         ) STRICT
     """)
     db.execute("""
@@ -64,7 +65,8 @@ def m002_queue_indices(db: Database) -> None:
         WHERE placeholder = 1 AND state <> 'rejected'
     """)
     db.execute("CREATE INDEX samples_flagged ON samples (split, skip_order, position) WHERE flagged = 1")
-    db.execute("CREATE INDEX samples_skipped ON samples (split, skip_order, position) WHERE skip_order > 0")
+    # Not "skip_order > 0": SQLite would seek by that condition instead of by the place.
+    db.execute("CREATE INDEX samples_skipped ON samples (split, skip_order, position) WHERE skipped_at IS NOT NULL")
 
 
 @migrations()
