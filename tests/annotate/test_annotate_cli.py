@@ -1,0 +1,185 @@
+"""The command line: one JSON document, exit statuses, and a sentence for each failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PLACEHOLDER
+
+import annotate
+from annotate.__main__ import main
+from annotate.store import Store
+from grounding.workspace import Workspace
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def imported(source_folder: Path, workspace: Workspace, capsys: Capture) -> Workspace:
+    assert main(["import", str(source_folder)]) == 0
+    capsys.readouterr()
+    return workspace
+
+
+def document(capsys: Capture, *arguments: str) -> dict[str, Any]:
+    """The one JSON document that the command prints; its exit status must be 0."""
+    assert main([*arguments, "--json"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    return json.loads(output)
+
+
+def failure(capsys: Capture, *arguments: str) -> str:
+    """The last line on standard error; the exit status must be 1 and standard output empty."""
+    assert main(list(arguments)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err.strip().splitlines()[-1]
+
+
+def test_the_whole_way_from_import_to_export(source_folder: Path, workspace: Workspace, capsys: Capture) -> None:
+    report = document(capsys, "import", str(source_folder), "--who", "ann")
+    assert (report["imported"], report["errors"], report["format"]) == (6, [], "jsonl")
+    assert document(capsys, "stats")["placeholders"] == 2
+    preview = document(capsys, "repair", "--dry-run")
+    assert preview["examples"] == [["t3", PLACEHOLDER, "red cup"]]
+    assert (preview["total"], preview["left_for_people"], preview["dry_run"]) == (1, 1, True)
+    assert document(capsys, "stats")["placeholders"] == 2
+    repaired = document(capsys, "repair", "--who", "ann")
+    assert (repaired["count"], repaired["left"]) == (1, 1)
+    stats = document(capsys, "stats")
+    assert (stats["placeholders"], stats["repaired"]) == (1, 1)
+    assert stats["per_split"] == {"train": 4, "val": 1, "test": 1}
+    assert document(capsys, "lint")["placeholders"] == ["t4"]
+    snapshot = document(capsys, "snapshot", "one")
+    assert snapshot["counts"] == {"train": 3, "val": 1, "test": 1}
+    assert snapshot["path"] == str(workspace.snapshots / "one")
+    out = workspace.root / "out"
+    assert document(capsys, "export", "one", "--format", "jsonl", "--out", str(out))["samples"] == 5
+    assert json.loads((out / "train.jsonl").read_text().splitlines()[1])["my_key"] == [1, "x"]
+    assert document(capsys, "repair", "--undo", repaired["batch"])["count"] == 1
+    assert document(capsys, "stats")["placeholders"] == 2
+
+
+COMMANDS = [["stats"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_json_a_person_reads_a_sentence(command: list[str], imported: Workspace, capsys: Capture) -> None:
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert output.strip() and not output.startswith("{")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_missing_workspace_is_not_made(command: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert "Import a data set first" in failure(capsys, *command, "--workspace", str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_dry_run_import_makes_no_workspace(source_folder: Path, workspace: Workspace, capsys: Capture) -> None:
+    report = document(capsys, "import", str(source_folder), "--dry-run")
+    assert (report["imported"], report["dry_run"]) == (6, True)
+    assert not workspace.root.exists()
+
+
+def test_bad_rows_are_told_and_the_others_taken(source_folder: Path, workspace: Workspace, capsys: Capture) -> None:
+    (source_folder / "source").mkdir()
+    with (source_folder / "test.jsonl").open("a") as lines:
+        lines.write("{oops\n")
+        lines.write('{"id": "x", "image": "none.png", "phrase": "mug", "boxes_xyxy_px": []}\n')
+    assert main(["import", str(source_folder), "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["imported"] == 6
+    assert [error in captured.err for error in report["errors"]] == [True, True]
+    assert report["errors"][0].startswith("test.jsonl, line 2: ")
+    assert report["errors"][1].startswith("x: There is no picture at")
+
+
+def test_an_import_of_bad_rows_alone_fails(tmp_path: Path, capsys: Capture) -> None:
+    source = tmp_path / "bad.jsonl"
+    source.write_text('{"id": "x", "image": "none.png", "phrase": "mug", "boxes_xyxy_px": []}\n')
+    assert "Nothing could be imported: all 1 rows have errors. x: There is no" in failure(capsys, "import", str(source))
+
+
+FAILURES = {
+    "no such source": (["import", "nowhere.jsonl"], "There is nothing at"),
+    "no such snapshot": (["export", "two", "--format", "jsonl", "--out", "o"], "no snapshot 'two'"),
+    "bad snapshot name": (["snapshot", "../up"], "can't name a snapshot"),
+    "nothing approved": (["snapshot", "one", "--approved-only"], "no train sample"),
+    "no such repair": (["repair", "--undo", "repair-x"], "no repair named"),
+}
+
+
+@pytest.mark.parametrize(("command", "message"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_one_sentence_and_status_1(
+    command: list[str], message: str, imported: Workspace, capsys: Capture
+) -> None:
+    assert message in failure(capsys, *command)
+    assert message in failure(capsys, *command, "--json")
+
+
+USAGE = [[], ["fly"], ["import"], ["import", "x", "--format", "voc"], ["export", "one"], ["snapshot"], ["stats", "x"]]
+
+
+@pytest.mark.parametrize("command", USAGE, ids=lambda words: " ".join(words) or "nothing")
+def test_wrong_usage_is_status_2(command: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_who_comes_from_the_environment(
+    source_folder: Path, workspace: Workspace, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOXWRIGHT_USER", "Ann Example")
+    document(capsys, "import", str(source_folder))
+    store = Store(workspace.annotations_db, workspace.pictures)
+    assert store.history("t1")[0].who == "Ann Example"
+
+
+def test_who_is_unknown_where_the_system_knows_no_name(
+    source_folder: Path, workspace: Workspace, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.delenv("BOXWRIGHT_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    document(capsys, "import", str(source_folder))
+    assert Store(workspace.annotations_db, workspace.pictures).history("t1")[0].who == "unknown"
+
+
+def test_the_real_command_keeps_standard_output_pure_and_loads_no_heavy_package(source_folder: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['annotate', *sys.argv[1:]]\n"
+        "try: runpy.run_module('annotate', run_name='__main__')\n"
+        "finally: print(sorted({'torch', 'gradio', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "import", str(source_folder), "--json"],
+        cwd=REPOSITORY,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["imported"] == 6
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert annotate.__version__ == project["version"]
