@@ -18,7 +18,6 @@ from grounding.ui.compare import build_compare
 from grounding.ui.model_service import ModelService
 from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.serving import check_port_free, read_flags, serve
-from grounding.ui.shelf import MemoryShelf
 from grounding.ui.shell import build_header
 from grounding.ui.sources import Parts
 from grounding.workspace import Workspace, find_workspace
@@ -31,7 +30,7 @@ def build_app(parts: Parts) -> gr.Blocks:
     with gr.Blocks(title="Boxwright", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         build_header(parts.models)
         with gr.Tabs(elem_id="tabs"), gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare_tab:
-            build_compare(demo, compare_tab, parts, Scoreboard(parts, MemoryShelf()))
+            build_compare(demo, compare_tab, parts, Scoreboard(parts))
     return demo
 
 

@@ -31,11 +31,12 @@ Corner = tuple[float, float]
 
 @dataclass(frozen=True)
 class Layer:
-    """Boxes of one origin. `label` stands beside each of them, in full in its tooltip; empty for no label."""
+    """Boxes of one origin. `label` names them in the tooltip and, with `labelled`, on a tag beside each box."""
 
     label: str
     kind: Kind
     boxes_xyxy_px: tuple[Box, ...]
+    labelled: bool = True
 
 
 def figure_html(
@@ -49,7 +50,7 @@ def figure_html(
     width, height = image_size_wh
     font_px = _font_px(image_size_wh)
     drawn = _clipped(layers, image_size_wh)
-    texts = [_shortened(layer.label, width, font_px) for layer, _ in drawn]
+    texts = [_tag(layer, width, font_px) for layer, _ in drawn]
     corners = place_labels([box for _, box in drawn], [_label_size_wh(text, font_px) for text in texts], image_size_wh)
     shapes = [_box_svg(layer, box) for layer, box in drawn]
     labels = [
@@ -77,7 +78,7 @@ def draw_boxes(image: Image.Image, layers: Sequence[Layer]) -> Image.Image:
     drawn = _clipped(layers, drawing.size)
     for layer, box in drawn:
         _draw_rectangle(pen, layer.kind, box, line_px)
-    texts = [_shortened(layer.label, drawing.width, font_px) for layer, _ in drawn]
+    texts = [_tag(layer, drawing.width, font_px) for layer, _ in drawn]
     sizes = [
         (font.getlength(text) + font_px * _LABEL_PADDING_EM, font_px * _LABEL_HEIGHT_EM) if text else (0.0, 0.0)
         for text in texts
@@ -135,9 +136,10 @@ def _free_corner(
 
 
 def _clipped(layers: Sequence[Layer], image_size_wh: tuple[int, int]) -> list[tuple[Layer, Box]]:
+    # The truth comes last: its dashes let a box beneath show through, while a solid line would hide the truth.
     return [
         (layer, clipped)
-        for layer in layers
+        for layer in sorted(layers, key=lambda layer: layer.kind == "truth")
         for box in layer.boxes_xyxy_px
         if (clipped := box.clip(image_size_wh)) is not None
     ]
@@ -156,9 +158,9 @@ def _label_size_wh(text: str, font_px: float) -> tuple[float, float]:
     return ((_text_em(text) + _LABEL_PADDING_EM) * font_px, _LABEL_HEIGHT_EM * font_px) if text else (0.0, 0.0)
 
 
-def _shortened(text: str, width_px: float, font_px: float) -> str:
-    """The text on one line, cut with an ellipsis so that its label takes at most 60% of the picture's width."""
-    text = " ".join(text.split())
+def _tag(layer: Layer, width_px: float, font_px: float) -> str:
+    """The label on one line, cut with an ellipsis so that its tag takes at most 60% of the picture's width."""
+    text = " ".join(layer.label.split()) if layer.labelled else ""
     room_em = 0.6 * width_px / font_px - _LABEL_PADDING_EM
     if _text_em(text) <= room_em:
         return text
@@ -170,12 +172,14 @@ def _shortened(text: str, width_px: float, font_px: float) -> str:
 def _box_svg(layer: Layer, box: Box) -> str:
     place = f'x="{box.x1:.2f}" y="{box.y1:.2f}" width="{box.width_px:.2f}" height="{box.height_px:.2f}"'
     common = f'{place} rx="1" fill="none" vector-effect="non-scaling-stroke"'
+    truth = layer.kind == "truth"
+    dashes, halo_width, width = (' stroke-dasharray="10 7"', 4, 2) if truth else ("", 6.5, 3.5)
     strokes = [
-        f'<rect {common} stroke="{HALO_COLOUR}" stroke-opacity="0.72" stroke-width="6"/>',
-        f'<rect {common} stroke="{COLOURS[layer.kind]}" stroke-width="3"/>',
+        f'<rect {common} stroke="{HALO_COLOUR}" stroke-opacity="0.75" stroke-width="{halo_width}"{dashes}/>',
+        f'<rect {common} stroke="{COLOURS[layer.kind]}" stroke-width="{width}"{dashes}/>',
     ]
-    if layer.kind == "truth":
-        strokes.append(f'<rect {common} stroke="{TRUTH_DASH_COLOUR}" stroke-width="3" stroke-dasharray="7 6"/>')
+    if truth:
+        strokes.append(f'<rect {common} stroke="{TRUTH_DASH_COLOUR}" stroke-width="{width}" stroke-dasharray="5 12"/>')
     return f'<g data-kind="{layer.kind}"><title>{escape(layer.label)}</title>{"".join(strokes)}</g>'
 
 

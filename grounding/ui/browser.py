@@ -40,8 +40,12 @@ def build_browser(elem_id: str) -> gr.HTML:
     return gr.HTML(elem_id=elem_id, js_on_load=_ON_LOAD, apply_default_css=False)
 
 
-def grid_html(source: SampleSource, split: str | None, offset: int, selected: str | None) -> str:
-    """One page of thumbnails from `offset` on, moved to the last page when that lies beyond the end."""
+def grid_html(source: SampleSource, split: str | None, offset: int, selected: str | None, *, version: int = 0) -> str:
+    """One page of thumbnails from `offset` on, moved to the last page when that lies beyond the end.
+
+    A new `version` makes the page draw the grid anew even where nothing else is new: the browser marks the
+    chosen thumbnail by itself, and gradio compares with what the server sent last.
+    """
     offset = max(0, offset) // PAGE_SIZE * PAGE_SIZE
     samples, total = source.page(split, offset, PAGE_SIZE)
     if not samples and total:
@@ -50,7 +54,8 @@ def grid_html(source: SampleSource, split: str | None, offset: int, selected: st
     if not samples:
         return '<div class="bw-grid-empty">No samples here yet. Upload a picture to try one.</div>'
     thumbs = "".join(_thumb(sample, sample.id == selected) for sample in samples)
-    return f'<div class="bw-grid" role="group" aria-label="Samples">{thumbs}</div>{_pager(offset, total)}'
+    opening = f'<div class="bw-grid" data-version="{version}" role="group" aria-label="Samples">'
+    return f"{opening}{thumbs}</div>{_pager(offset, total)}"
 
 
 def _thumb(sample: Sample, selected: bool) -> str:

@@ -86,13 +86,14 @@ def _verdict(scene: Scene, predictions: Sequence[Prediction]) -> str:
     if abs(gain) < 0.005:
         return '<b class="bw-gain" data-sign="same">Same overlap</b>'
     sign = "up" if gain > 0 else "down"
-    return f'<b class="bw-gain" data-sign="{sign}">Adapter {gain:+.2f} IoU</b>'.replace("-", "−")
+    amount = f"{gain:+.2f}".replace("-", "−")
+    return f'<b class="bw-gain" data-sign="{sign}">Adapter {amount} IoU</b>'
 
 
 def _answer_card(scene: Scene, prediction: Prediction) -> str:
     kind: Kind = "adapter" if prediction.adapter else "base"
     layers = _truth_layers(scene)
-    layers.append(Layer(prediction.adapter or "base", kind, prediction.boxes_xyxy_px))
+    layers.append(Layer(prediction.adapter or "base", kind, prediction.boxes_xyxy_px, labelled=False))
     alt = f"{prediction.adapter or 'The base model'} on “{scene.phrase}”: {_status_words(prediction)}"
     figure = figure_html(scene.picture_url, scene.image_size_wh, layers, alt=alt)
     return _card(
@@ -129,7 +130,7 @@ _NO_ADAPTER_CARD = (
 
 def _truth_layers(scene: Scene) -> list[Layer]:
     truth = scene.truth.boxes_xyxy_px
-    return [Layer("truth", "truth", truth)] if truth else []
+    return [Layer("truth", "truth", truth, labelled=False)] if truth else []
 
 
 def _badge(scene: Scene, prediction: Prediction) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from grounding.errors import BoxwrightError
+from grounding.errors import BoxwrightError, Cancelled
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
 from grounding.ui.desk import MAX_PHRASE_CHARACTERS, Compare, Desk, check_phrase
@@ -57,9 +58,14 @@ def _lay_out() -> Widgets:
     desk = gr.State(Desk())
     with gr.Row(elem_id="compare", equal_height=False):
         with gr.Column(scale=0, min_width=296, elem_id="compare-left"):
-            split = gr.Dropdown(label="Split", show_label=False, container=False, elem_id="compare-split")
+            with gr.Row(elem_id="compare-source", equal_height=True):
+                split = gr.Dropdown(
+                    label="Split", show_label=False, container=False, filterable=False, elem_id="compare-split"
+                )
+                upload = gr.UploadButton(
+                    "Upload…", size="sm", scale=0, min_width=92, file_types=["image"], elem_id="compare-upload"
+                )
             grid = build_browser("compare-grid")
-            upload = gr.UploadButton("Upload a picture", size="sm", elem_id="compare-upload")
         with gr.Column(scale=1, min_width=420, elem_id="compare-right"):
             with gr.Row(elem_id="compare-bar", equal_height=True):
                 phrase = gr.Textbox(
@@ -95,10 +101,12 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
         "fn": h.ask_picked,
         "inputs": [w.desk, w.phrase, w.adapter],
         "outputs": w.results,
+        # Each picture laid down asks for itself: by default gradio would drop the later ones while one is answered.
+        "trigger_mode": "multiple",
         **MODEL_QUEUE,
         **_QUIET,
     }
-    typed: dict[str, Any] = asking | {"fn": h.ask_typed}
+    typed: dict[str, Any] = asking | {"fn": h.ask_typed, "trigger_mode": "always_last"}
     laid = [w.phrase, w.results]
     demo.load(h.open_page, w.desk, [w.split, w.grid, w.adapter, *laid], **FREE_QUEUE, **_QUIET).then(**asking)
     w.grid.pick(h.pick, [w.desk, w.adapter], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).then(**asking)
@@ -116,7 +124,9 @@ def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
     computing = w.summary_run.click(h.begin_summary, w.desk, buttons, **FREE_QUEUE, **_QUIET).then(
         h.compute_summary, [w.desk, w.adapter], w.summary, **MODEL_QUEUE, api_visibility="private"
     )
-    computing.then(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
+    # Both, as `then` alone does not follow a failure in gradio 6.31.
+    computing.success(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
+    computing.failure(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
     w.summary_stop.click(h.stop_summary, w.desk, w.summary_stop, **FREE_QUEUE, **_QUIET)
     w.adapter.change(h.show_summary, w.adapter, w.summary, **FREE_QUEUE, **_QUIET)
     demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
@@ -143,7 +153,7 @@ class Handlers:
         splits.append((f"all · {sum(counts.values()):,} samples", ALL_SPLITS))
         return (
             gr.Dropdown(choices=splits, value=split or ALL_SPLITS),
-            grid_html(source, split, 0, desk.sample_id),
+            self._grid_html(desk, split),
             gr.Dropdown(choices=adapters, value=adapters[0][1]),
             phrase,
             compare.waiting_html(desk, phrase, adapters[0][1] or None),
@@ -189,7 +199,11 @@ class Handlers:
 
     @tell
     def ask_typed(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
-        yield from self.compare.ask(desk, check_phrase(phrase), self.compare.check_adapter(adapter))
+        chosen = self.compare.check_adapter(adapter)
+        if phrase.strip():
+            yield from self.compare.ask(desk, check_phrase(phrase), chosen)
+        else:
+            yield self.compare.waiting_html(desk, "", chosen)
 
     @tell
     def refresh_adapters(self, adapter: str | None) -> Any:
@@ -213,16 +227,19 @@ class Handlers:
 
     @tell
     def compute_summary(self, desk: Desk, adapter: str | None, progress: gr.Progress = _PROGRESS) -> str:
-        """Score the test split; what was kept before stays on the page when this is stopped or fails."""
+        """Score the test split. What was computed before a stop or a failure is kept and shown."""
         chosen = self.compare.check_adapter(adapter)
         progress(0.0, desc="Waiting for the model")
-        with self.compare.parts.models.use() as predictor:
-            self.compare.board.compute(
-                predictor,
-                chosen,
-                progress=lambda done, total: progress((done, total), desc="Asking", unit="answers"),
-                cancelled=lambda: desk.stop_summary,
-            )
+        try:
+            with self.compare.parts.models.use() as predictor:
+                self.compare.board.compute(
+                    predictor,
+                    chosen,
+                    progress=lambda done, total: progress((done, total), desc="Asking", unit="answers"),
+                    cancelled=lambda: desk.stop_summary,
+                )
+        except Cancelled as stopped:
+            gr.Info(escape(str(stopped)), title="Stopped", duration=5)
         return self._summary(chosen)
 
     @tell
@@ -230,13 +247,15 @@ class Handlers:
         desk.stop_summary = True
         return gr.Button(interactive=False)
 
-    @tell
     def end_summary(self) -> tuple[Any, Any]:
         return gr.Button(interactive=True), gr.Button(visible=False)
 
     def _grid(self, desk: Desk, split: str | None, offset: int) -> str:
         desk.offset = offset
-        return grid_html(self.compare.parts.source, self.compare.check_split(split), offset, desk.sample_id)
+        return self._grid_html(desk, self.compare.check_split(split))
+
+    def _grid_html(self, desk: Desk, split: str | None) -> str:
+        return grid_html(self.compare.parts.source, split, desk.offset, desk.sample_id, version=desk.picture_number)
 
     def _adapter_choices(self) -> list[tuple[str, str]]:
         """(label, value), newest first; the base alone comes last and has the value ""."""
@@ -246,6 +265,8 @@ class Handlers:
         chosen = self.compare.check_adapter(adapter)
         board = self.compare.board
         try:
-            return summary_html(SUMMARY_SPLIT, board.kept(None), board.kept(chosen) if chosen else None, chosen)
+            samples = board.samples()
+            adapter_scores = board.kept(chosen, samples) if chosen else None
+            return summary_html(SUMMARY_SPLIT, board.kept(None, samples), adapter_scores, chosen)
         except BoxwrightError as error:
             return empty_html(str(error))

@@ -115,7 +115,7 @@ class ModelService:
         return "the demo model" if self.model == "demo" else self.model
 
     def _load_predictor(self) -> Predictor:
-        from grounding.predict import load
+        from grounding import load
 
         return load(self.model, quantize=self.quantize, workspace=self.workspace)
 

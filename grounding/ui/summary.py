@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from grounding.evaluate import Report
 from grounding.metrics import Scores
-from grounding.records import Sample
-from grounding.ui.sources import picture_id
+from grounding.reports import KeptReport
 
 
 @dataclass(frozen=True)
 class KeptScores:
     """One report as it was kept: `when` in words, and how many samples were edited since."""
 
-    report: Report
+    report: KeptReport
     when: str
     edits: int = 0
 
@@ -49,17 +47,6 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
         f"<tbody>{''.join(map(_row_html, rows))}</tbody></table>"
         f'<p class="bw-note">{_provenance(split, base, adapter, adapter_name)}</p></div>'
     )
-
-
-def count_edits(kept: Iterable[Sample], now: Iterable[Sample]) -> int:
-    """How many samples were changed, added or taken away between the two sets."""
-    before, after = {s.id: _content(s) for s in kept}, {s.id: _content(s) for s in now}
-    changed = sum(1 for key in before.keys() & after.keys() if before[key] != after[key])
-    return changed + len(before.keys() ^ after.keys())
-
-
-def _content(sample: Sample) -> tuple[object, ...]:
-    return (sample.phrase, tuple(box.rounded() for box in sample.boxes_xyxy_px), picture_id(sample))
 
 
 def _rows(base: Scores | None, adapter: Scores | None) -> Sequence[_Row]:
