@@ -105,14 +105,14 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
             progress=lambda done: print(f"\r{done} rows", end="", file=sys.stderr, flush=True),
         )
 
-    if options.dry_run and not workspace.exists:
-        with tempfile.TemporaryDirectory() as folder:
-            report = take_into(Workspace(Path(folder)))
-    else:
-        if not options.dry_run:
-            workspace.check_writable()
-        report = take_into(workspace)
-    print(file=sys.stderr)
+    if not options.dry_run:
+        workspace.check_writable()
+    with tempfile.TemporaryDirectory() as nowhere:
+        made_up = options.dry_run and not workspace.exists
+        try:
+            report = take_into(Workspace(Path(nowhere)) if made_up else workspace)
+        finally:
+            print(file=sys.stderr)
     return _told(report, importer.name)
 
 

@@ -55,6 +55,9 @@ _RULES = tuple(
         r"\banswer the question\b",
     )
 )
+# Enough to see any wording; a longer text must not keep the searches below busy.
+_MAX_CHARACTERS_READ = 2000
+_MAX_SLOT_CHARACTERS = 80
 _OPEN_SLOT = re.compile(
     r"\{\{?\s*[A-Za-z_]\w*\s*\}?\}|<\s*(?:image|phrase|caption|text|ref|object|description)s?\s*/?>"
 )
@@ -78,9 +81,10 @@ def is_placeholder(phrase: str) -> bool:
     stripped = phrase.strip()
     if all(unicodedata.category(character)[0] in "ZCP" for character in stripped):
         return True
-    if _OPEN_SLOT.search(stripped) or _BRACKETED_SLOT.fullmatch(stripped):
+    read = stripped[:_MAX_CHARACTERS_READ]
+    if _OPEN_SLOT.search(read) or (len(read) <= _MAX_SLOT_CHARACTERS and _BRACKETED_SLOT.fullmatch(read)):
         return True
-    words = normalise(stripped)
+    words = normalise(read)
     if words in _KNOWN or words in _STAND_INS:
         return True
     return any(rule.search(words) for rule in _RULES)

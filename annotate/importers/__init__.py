@@ -1,6 +1,6 @@
 """Sources of samples: one module a format, and the list that `import` goes through to recognise a source.
 
-A format is an object with `name`, `recognises(path)` and `read(path)`; add its module and put it into `IMPORTERS`.
+A format is an `Importer`: add its module and put one into `IMPORTERS`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,13 @@ def test_placeholder_is_recognised(phrase: str) -> None:
 @pytest.mark.parametrize("phrase", PHRASES.values(), ids=PHRASES)
 def test_phrase_is_left_alone(phrase: str) -> None:
     assert not is_placeholder(phrase)
+
+
+@pytest.mark.parametrize("unit", ["caption ", "_", "{", "< ", "please ", "bbox ", "what "])
+def test_a_huge_text_is_decided_at_once(unit: str) -> None:
+    started = time.process_time()
+    is_placeholder(unit * 50_000)
+    assert time.process_time() - started < 1
 
 
 @given(st.text())

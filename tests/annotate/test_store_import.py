@@ -41,6 +41,17 @@ def test_a_sample_that_stands_is_not_touched(fill: Fill, make_sample: MakeSample
     assert len(store.history("a")) == 2
 
 
+def test_an_id_that_another_import_took_meanwhile_is_not_touched(
+    fill: Fill, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fill("a")
+    before = store.get("a")
+    monkeypatch.setattr(intake.Intake, "_standing_ids", lambda self, ids: set())
+    report = take(store, make_sample("a", 1, phrase="from elsewhere", boxes_xyxy_px=()), make_sample("b"))
+    assert (report.imported, report.already_there, report.errors) == (1, 1, ())
+    assert store.get("a") == before
+
+
 BOXES = {
     "inside": (Box(1, 2, 40, 30), Box(1, 2, 40, 30), None),
     "slightly over each edge": (Box(-1.5, -2, 41, 31.9), Box(0, 0, 40, 30), None),
