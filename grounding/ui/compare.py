@@ -17,13 +17,12 @@ from grounding.ui.desk import MAX_PHRASE_CHARACTERS, Compare, Desk, check_phrase
 from grounding.ui.events import tell
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
-from grounding.ui.summary import summary_html
+from grounding.ui.summary import progress_html, summary_html
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 """Everything that runs on the model waits in one line; everything else runs beside it."""
 FREE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_PROGRESS = gr.Progress()
 ALL_SPLITS = "all"
 BASE_ONLY = ""
 
@@ -42,6 +41,7 @@ class Widgets:
     results: gr.HTML
     summary_run: gr.Button
     summary_stop: gr.Button
+    progress: gr.HTML
     summary: gr.HTML
 
 
@@ -90,10 +90,11 @@ def _lay_out() -> Widgets:
     with gr.Column(elem_id="compare-summary-panel"):
         with gr.Row(elem_id="compare-summary-bar", equal_height=True):
             gr.HTML(f"<h2>Over the {SUMMARY_SPLIT} split</h2>", apply_default_css=False)
+            progress = gr.HTML(elem_id="compare-summary-progress", apply_default_css=False)
             stop = gr.Button("Stop", size="sm", visible=False, scale=0, min_width=84, elem_id="compare-summary-stop")
             compute = gr.Button("Compute", size="sm", scale=0, min_width=110, elem_id="compare-summary-run")
         summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
-    return Widgets(desk, split, grid, upload, phrase, adapter, run, results, compute, stop, summary)
+    return Widgets(desk, split, grid, upload, phrase, adapter, run, results, compute, stop, progress, summary)
 
 
 def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
@@ -122,7 +123,7 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
     buttons = [w.summary_run, w.summary_stop]
     computing = w.summary_run.click(h.begin_summary, w.desk, buttons, **FREE_QUEUE, **_QUIET).then(
-        h.compute_summary, [w.desk, w.adapter], w.summary, **MODEL_QUEUE, api_visibility="private"
+        h.compute_summary, [w.desk, w.adapter], [w.progress, w.summary], **MODEL_QUEUE, **_QUIET
     )
     # Both, as `then` alone does not follow a failure in gradio 6.31.
     computing.success(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
@@ -223,29 +224,23 @@ class Handlers:
     @tell
     def begin_summary(self, desk: Desk) -> tuple[Any, Any]:
         desk.stop_summary = False
-        return gr.Button(interactive=False), gr.Button(visible=True, interactive=True)
+        return gr.Button(interactive=False), gr.Button("Stop", visible=True, interactive=True)
 
     @tell
-    def compute_summary(self, desk: Desk, adapter: str | None, progress: gr.Progress = _PROGRESS) -> str:
+    def compute_summary(self, desk: Desk, adapter: str | None) -> Iterator[tuple[Any, Any]]:
         """Score the test split. What was computed before a stop or a failure is kept and shown."""
         chosen = self.compare.check_adapter(adapter)
-        progress(0.0, desc="Waiting for the model")
         try:
-            with self.compare.parts.models.use() as predictor:
-                self.compare.board.compute(
-                    predictor,
-                    chosen,
-                    progress=lambda done, total: progress((done, total), desc="Asking", unit="answers"),
-                    cancelled=lambda: desk.stop_summary,
-                )
-        except Cancelled as stopped:
-            gr.Info(escape(str(stopped)), title="Stopped", duration=5)
-        return self._summary(chosen)
+            for done, total in self.compare.board.computing(chosen, lambda: desk.stop_summary):
+                yield progress_html(done, total), gr.skip()
+        except BoxwrightError as error:
+            (gr.Info if isinstance(error, Cancelled) else gr.Warning)(escape(str(error)), title="Not computed")
+        yield "", self._summary(chosen)
 
     @tell
     def stop_summary(self, desk: Desk) -> Any:
         desk.stop_summary = True
-        return gr.Button(interactive=False)
+        return gr.Button("Stopping…", interactive=False)
 
     def end_summary(self) -> tuple[Any, Any]:
         return gr.Button(interactive=True), gr.Button(visible=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from threading import Event
 from typing import TYPE_CHECKING
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from grounding.predict import Predictor
 
 SUMMARY_SPLIT = "test"
+_TELL_SECONDS = 0.3
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -63,6 +66,33 @@ class Scoreboard:
 
             report = evaluate(samples, predictor, name, progress=told, cancelled=cancelled)
             self.reports.keep(report, split=SUMMARY_SPLIT)
+
+    def computing(self, adapter: str | None, cancelled: Callable[[], bool]) -> Iterator[tuple[int, int]]:
+        """`compute` with the app's model in a thread of its own, telling (done, total) a few times a second.
+
+        Stops the work when the caller goes away. Raises what `compute` and `ModelService.use` raise.
+        """
+        told = [(0, 0)]
+        abandoned = Event()
+
+        def work() -> None:
+            # The lock belongs to a thread, and gradio may resume a generator in another one: hence all in here.
+            with self.parts.models.use() as predictor:
+                self.compute(
+                    predictor,
+                    adapter,
+                    progress=lambda done, total: told.append((done, total)),
+                    cancelled=lambda: abandoned.is_set() or cancelled(),
+                )
+
+        with ThreadPoolExecutor(1, thread_name_prefix="summary") as pool:
+            future = pool.submit(work)
+            try:
+                while not wait([future], timeout=_TELL_SECONDS).done:
+                    yield told[-1]
+            finally:
+                abandoned.set()
+            future.result()
 
     def adapters(self) -> list[AdapterInfo]:
         """The adapters that fit the app's model, newest first."""

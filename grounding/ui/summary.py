@@ -49,6 +49,17 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
     )
 
 
+def progress_html(done: int, total: int) -> str:
+    """A bar for the time of computing; without numbers while the model is still being waited for."""
+    if not total:
+        return '<div class="bw-progress"><span class="bw-wait" role="progressbar"></span>Waiting for the model</div>'
+    numbers = f'aria-valuenow="{done}" aria-valuemax="{total}"'
+    return (
+        f'<div class="bw-progress"><span class="bw-done" role="progressbar" {numbers}>'
+        f'<i style="width:{100 * done / total:.1f}%"></i></span>{done:,} of {total:,} answers</div>'
+    )
+
+
 def _rows(base: Scores | None, adapter: Scores | None) -> Sequence[_Row]:
     rows = [
         _Row("Detection rate", "Answers with a readable box", *_pair(base, adapter, lambda s: s.detection_rate)),
@@ -105,8 +116,10 @@ def format_difference(difference: float | None, percent: bool) -> str:
     """The difference of two shares with its sign, in percentage points or as a number."""
     if difference is None:
         return "–"
-    text = f"{100 * difference:+.1f} pts" if percent else f"{difference:+.3f}"
-    return text.replace("-", "−")
+    text = f"{100 * difference:+.1f}" if percent else f"{difference:+.3f}"
+    if not float(text):
+        text = text[1:]  # neither more nor less
+    return text.replace("-", "−") + (" pts" if percent else "")
 
 
 def _sign(difference: float | None) -> str:

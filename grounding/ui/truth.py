@@ -22,6 +22,8 @@ def truth_for(sample: Sample | None, phrase: str, is_placeholder: Callable[[str]
     if sample is None:
         return Truth(None, "An uploaded picture has no known truth, so nothing is measured.")
     wanted = _plain(phrase)
+    if not wanted:
+        return Truth(None, "")
     own = [_plain(known) for known in (sample.phrase, *sample.alternatives)]
     if wanted in own and not is_placeholder(phrase):
         if not sample.boxes_xyxy_px:

@@ -1,0 +1,100 @@
+"""Line charts as SVG, drawn on the server: they replace each other on the page without a flicker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _HEIGHT = 560, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. `points` are (x, y); `kind` names its colour in the stylesheet; `dots` marks every point."""
+
+    label: str
+    kind: str
+    points: Sequence[tuple[float, float]]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The range of one direction, low < high, and how its ends are written."""
+
+    low: float
+    high: float
+    form: str = "{:g}"
+
+
+def chart_html(
+    title: str, lines: Sequence[Line], x: Axis, y: Axis, *, baseline: tuple[str, float] | None = None
+) -> str:
+    """A chart with its title and legend. `baseline` is a named level drawn dashed across. Everything is escaped."""
+    shown = [line for line in lines if line.points]
+    grid = "".join(_grid_line(y.low + (y.high - y.low) * i / 4, x, y) for i in range(5))
+    ticks = "".join(_x_tick(x.low + (x.high - x.low) * i / 4, x) for i in range(5))
+    level = _level(baseline, x, y) if baseline else ""
+    curves = "".join(_curve(line, x, y) for line in shown)
+    legend = "".join(
+        f'<span><i data-kind="{escape(line.kind)}"></i>{escape(line.label)}'
+        f"{' <b>' + y.form.format(line.points[-1][1]) + '</b>' if line.points else ''}</span>"
+        for line in lines
+    )
+    if baseline:
+        legend += f'<span><i data-kind="baseline"></i>{escape(baseline[0])} <b>{y.form.format(baseline[1])}</b></span>'
+    return (
+        f'<figure class="bw-chart"><figcaption><h4>{escape(title)}</h4><div>{legend}</div></figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{grid}{ticks}{level}{curves}</svg></figure>"
+    )
+
+
+def smooth(points: Sequence[tuple[float, float]], weight: float = 0.9) -> list[tuple[float, float]]:
+    """Exponential moving average of y, corrected for its start (as Adam corrects its moments)."""
+    average, correction, smoothed = 0.0, 0.0, []
+    for at, value in points:
+        average = weight * average + (1 - weight) * value
+        correction = weight * correction + (1 - weight)
+        smoothed.append((at, average / correction))
+    return smoothed
+
+
+def _at(x_value: float, y_value: float, x: Axis, y: Axis) -> tuple[float, float]:
+    """Where a point stands in the drawing; values beyond an axis stop at its end."""
+    x_share = min(1.0, max(0.0, (x_value - x.low) / (x.high - x.low)))
+    y_share = min(1.0, max(0.0, (y_value - y.low) / (y.high - y.low)))
+    return _LEFT + x_share * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - y_share * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _grid_line(value: float, x: Axis, y: Axis) -> str:
+    _, top = _at(x.low, value, x, y)
+    return (
+        f'<line class="bw-grid-line" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top:.1f}" y2="{top:.1f}"/>'
+        f'<text x="{_LEFT - 8}" y="{top + 4:.1f}" text-anchor="end">{escape(y.form.format(value))}</text>'
+    )
+
+
+def _x_tick(value: float, x: Axis) -> str:
+    left, _ = _at(value, 0, x, Axis(0, 1))
+    return f'<text x="{left:.1f}" y="{_HEIGHT - 9}" text-anchor="middle">{escape(x.form.format(value))}</text>'
+
+
+def _level(baseline: tuple[str, float], x: Axis, y: Axis) -> str:
+    _, top = _at(x.low, baseline[1], x, y)
+    return f'<line class="bw-baseline" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top:.1f}" y2="{top:.1f}"/>'
+
+
+def _curve(line: Line, x: Axis, y: Axis) -> str:
+    points = [_at(at, value, x, y) for at, value in line.points]
+    path = " ".join(f"{left:.1f},{top:.1f}" for left, top in points)
+    dots = ""
+    if line.dots:
+        dots = "".join(
+            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.4"><title>{escape(line.label)} at {at:g}: '
+            f"{escape(y.form.format(value))}</title></circle>"
+            for (left, top), (at, value) in zip(points, line.points, strict=True)
+        )
+    return f'<g class="bw-curve" data-kind="{escape(line.kind)}"><polyline points="{path}"/>{dots}</g>'

@@ -1,0 +1,156 @@
+"""What the Train tab shows of a run: where it stands, its curves, its figures. Pure functions of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from grounding.jobs.store import RunProgress, RunRecord, RunState
+from grounding.training.events import ScoreEvent
+from grounding.ui.charts import Axis, Line, chart_html, smooth
+
+# Looking at the pictures takes about this share of a run; the steps take the rest.
+_PREPARING_SHARE = 0.12
+_STATE_WORDS = {
+    RunState.STARTING: "Starting",
+    RunState.RUNNING: "Training",
+    RunState.DONE: "Done",
+    RunState.STOPPED: "Stopped",
+    RunState.FAILED: "Failed",
+}
+
+
+def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
+    """The run with its bar, charts and figures, or what to do when there is none. Everything is escaped."""
+    if run is None or progress is None:
+        return (
+            '<div class="bw-empty bw-run-empty"><h3>No run yet</h3><p>Press <b>Train</b>. The phrases as they stand '
+            "are frozen, an adapter is trained in the background, and its boxes are scored as it learns. You may "
+            "close this page meanwhile.</p></div>"
+        )
+    steps = int(run.settings.get("steps", 1))
+    percent = 100 * share_done(run, progress)
+    return (
+        f'<section class="bw-run" data-state="{run.state.value}"><header><h3>{escape(run.name)}</h3>'
+        f'<span class="bw-state" data-state="{run.state.value}">{_state_text(run)}</span>'
+        f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
+        f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
+        f"{_tiles(progress.scores)}"
+        f'<div class="bw-charts">{_score_chart(progress.scores, steps)}{_loss_chart(progress, steps)}</div></section>'
+    )
+
+
+def share_done(run: RunRecord, progress: RunProgress) -> float:
+    """How much of the run is done, 0.0 to 1.0."""
+    if run.state is RunState.DONE:
+        return 1.0
+    if progress.last_step is not None:
+        return _PREPARING_SHARE + (1 - _PREPARING_SHARE) * progress.last_step.step / progress.last_step.steps
+    if progress.phase is not None and progress.phase.total:
+        return _PREPARING_SHARE * progress.phase.done / progress.phase.total
+    return 0.0
+
+
+def seconds_left(progress: RunProgress) -> float | None:
+    """Seconds until the steps are done at the pace so far; None before the fifth step."""
+    step = progress.last_step
+    if step is None or step.step < 5:
+        return None
+    return step.seconds / step.step * (step.steps - step.step)
+
+
+def in_minutes(seconds: float) -> str:
+    """Such as "2 min 05 s", "40 s" or "3 h 20 min"."""
+    whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _state_text(run: RunRecord) -> str:
+    if run.state.active and run.stop_requested:
+        return "Stopping"
+    return _STATE_WORDS[run.state]
+
+
+def _message(run: RunRecord, progress: RunProgress) -> str:
+    if not run.state.active:
+        return run.sentence
+    if run.stop_requested:
+        return "Stopping after this step and keeping what is learned."
+    if progress.last_step is not None:
+        step = progress.last_step
+        left = seconds_left(progress)
+        pace = step.phrases / step.seconds if step.seconds else 0.0
+        text = f"Step {step.step:,} of {step.steps:,} · {pace:.0f} phrases a second"
+        return f"{text} · {in_minutes(left)} left" if left is not None else text
+    if progress.phase is not None:
+        counted = f", {progress.phase.done:,} of {progress.phase.total:,}" if progress.phase.total else ""
+        return f"{progress.phase.text}{counted}"
+    return "Starting the worker"
+
+
+def _tiles(scores: Sequence[ScoreEvent]) -> str:
+    """Base and newest figures on the validation split, side by side."""
+    if not scores:
+        return ""
+    first, last = scores[0], scores[-1]
+    tiles = [
+        _tile("Mean IoU", first.mean_iou, last.mean_iou, "{:.3f}"),
+        _tile("Acc@0.5", first.accuracy_50, last.accuracy_50, "{:.0%}"),
+        _tile("Acc@0.75", first.accuracy_75, last.accuracy_75, "{:.0%}"),
+        _tile("Boxes found", first.detection_rate, last.detection_rate, "{:.0%}"),
+    ]
+    return f'<dl class="bw-tiles">{"".join(tiles)}</dl>'
+
+
+def _tile(label: str, base: float, now: float, form: str) -> str:
+    sign = "same" if abs(now - base) < 0.0005 else ("up" if now > base else "down")
+    return (
+        f'<div><dt>{label}</dt><dd data-sign="{sign}">{form.format(now)}</dd>'
+        f"<dd class='bw-was'>base {form.format(base)}</dd></div>"
+    )
+
+
+def _score_chart(scores: Sequence[ScoreEvent], steps: int) -> str:
+    lines = [
+        Line("Acc@0.5", "accuracy", [(s.step, s.accuracy_50) for s in scores], dots=True),
+        Line("Mean IoU", "iou", [(s.step, s.mean_iou) for s in scores], dots=True),
+    ]
+    baseline = ("Acc@0.5 of the base", scores[0].accuracy_50) if scores else None
+    title = f"Boxes on {scores[0].count} validation samples" if scores else "Boxes on the validation samples"
+    return chart_html(title, lines, Axis(0, max(1, steps)), Axis(0, 1, "{:.0%}"), baseline=baseline)
+
+
+def _loss_chart(progress: RunProgress, steps: int) -> str:
+    points = [(s.step, s.loss) for s in progress.steps]
+    high = max((loss for _, loss in points), default=1.0)
+    lines = [Line("each step", "loss-raw", points), Line("smoothed", "loss", smooth(points))]
+    return chart_html("Loss", lines, Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}"))
+
+
+def runs_html(runs: Sequence[tuple[RunRecord, Sequence[ScoreEvent]]]) -> str:
+    """The runs so far as a table, newest first."""
+    if not runs:
+        return ""
+    rows = "".join(_run_row(run, scores) for run, scores in runs)
+    return (
+        '<div class="bw-summary bw-runs"><table><thead><tr><th scope="col">Run</th><th scope="col">State</th>'
+        '<th scope="col">Steps</th><th scope="col">Acc@0.5 base → adapter</th><th scope="col">Mean IoU</th>'
+        f'<th scope="col">Took</th><th scope="col">Started</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _run_row(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
+    accuracy = f"{scores[0].accuracy_50:.0%} → {scores[-1].accuracy_50:.0%}" if scores else "–"
+    mean_iou = f"{scores[0].mean_iou:.3f} → {scores[-1].mean_iou:.3f}" if scores else "–"
+    started = datetime.fromisoformat(run.created_at)
+    ended = datetime.fromisoformat(run.finished_at) if run.finished_at else datetime.now(UTC)
+    return (
+        f'<tr><th scope="row">{escape(run.name)}</th><td><span class="bw-state" data-state="{run.state.value}">'
+        f"{_state_text(run)}</span></td><td>{int(run.settings.get('steps', 0)):,}</td><td>{accuracy}</td>"
+        f"<td>{mean_iou}</td><td>{in_minutes((ended - started).total_seconds())}</td>"
+        f"<td>{started:%d %b, %H:%M} UTC</td></tr>"
+    )
