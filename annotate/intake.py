@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from annotate.database import reading, writing
 from annotate.edits import clean_who, now
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
 from annotate.placeholders import is_placeholder
 from grounding.boxes import Box
+from grounding.database import reading, writing
 from grounding.errors import PictureError, RecordError, StoreError
 from grounding.pictures import PictureStore, picture_size_wh
 from grounding.records import Sample

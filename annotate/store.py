@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annotate import repairs
-from annotate.database import prepare, reading, writing
 from annotate.edits import Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
@@ -16,6 +15,7 @@ from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split, seek
 from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
 from annotate.schema import migrations
+from grounding.database import prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample

@@ -214,10 +214,9 @@ def _demo(options: argparse.Namespace, workspace: Workspace) -> int:
         document = {"folder": str(summary.folder), "pictures": summary.pictures, "samples": counts}
         print(json.dumps(document | {"placeholders": summary.placeholders}))
     else:
-        counts_text = ", ".join(f"{count} {split}" for split, count in summary.samples_by_split.items())
-        print(
-            f"{summary.folder}: {summary.pictures} pictures; samples: {counts_text}; {summary.placeholders} placeholders"
-        )
+        counts_text = ", ".join(f"{n} {split}" for split, n in summary.samples_by_split.items())
+        placeholders = f"{summary.placeholders} placeholders"
+        print(f"{summary.folder}: {summary.pictures} pictures, {placeholders}; samples: {counts_text}")
     return 0
 
 

@@ -41,7 +41,7 @@ class Box:
             raise BoxError(f"{numbers!r} is no box: expected four numbers x1, y1, x2, y2 in pixels.")
         try:
             return cls(*(float(value) for value in numbers))  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, BoxError):
                 raise
             raise BoxError(f"{numbers!r} is no box: expected four numbers x1, y1, x2, y2 in pixels.") from error

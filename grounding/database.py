@@ -11,7 +11,8 @@ from sqlite_utils import Database, Migrations
 
 from grounding.errors import StoreError
 
-BUSY_SECONDS = 10.0
+# Longer than the repair of a few hundred thousand samples holds the lock: a save then waits instead of failing.
+BUSY_SECONDS = 30.0
 _PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL", "PRAGMA recursive_triggers = ON")
 # These mean that our own statements are wrong: they stay what they are, so that the bug is seen.
 _OUR_MISTAKES = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.NotSupportedError)

@@ -34,7 +34,7 @@ def read_snapshot(snapshots: Path, name_or_folder: str) -> Snapshot:
     candidates = [snapshots / name_or_folder, Path(name_or_folder).expanduser()]
     folder = next((path for path in candidates if (path / "manifest.json").is_file()), None)
     if folder is None:
-        names = sorted(path.parent.name for path in snapshots.glob("*/manifest.json"))
+        names = sorted(path.parent.name for path in snapshots.glob("[!.]*/manifest.json"))
         raise SnapshotError(
             f"There is no complete snapshot {name_or_folder!r}. Snapshots here: {', '.join(names) or 'none yet'}. "
             "Make one with `python -m annotate snapshot NAME`."

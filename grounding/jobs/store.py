@@ -77,15 +77,18 @@ class RunStore:
         """A new run in state `starting`. Raises `JobError` while another is active."""
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         with writing(self.path) as connection:
-            active = connection.execute("SELECT name FROM runs WHERE state IN ('starting', 'running')").fetchone()
-            if active is not None:
-                raise JobError(f"The run {active['name']!r} is still going. Wait until it ends, or stop it first.")
+            _check_free(connection)
             connection.execute(
                 "INSERT INTO runs (id, name, state, model_id, quantize, snapshot, settings, created_at) "
                 "VALUES (?, ?, 'starting', ?, ?, ?, ?, ?)",
                 (run_id, name, model_id, quantize, snapshot, json.dumps(dict(settings)), _now()),
             )
         return self.get(run_id)
+
+    def check_free(self) -> None:
+        """Raises `JobError` while a run is active."""
+        with reading(self.path) as connection:
+            _check_free(connection)
 
     def get(self, run_id: str) -> RunRecord:
         """Raises `JobError` for an unknown id."""
@@ -168,6 +171,12 @@ class RunStore:
             steps=tuple(event for event in steps if isinstance(event, StepEvent)),
             scores=tuple(event for event in scores if isinstance(event, ScoreEvent)),
         )
+
+
+def _check_free(connection: sqlite3.Connection) -> None:
+    active = connection.execute("SELECT name FROM runs WHERE state IN ('starting', 'running')").fetchone()
+    if active is not None:
+        raise JobError(f"The run {active['name']!r} is still going. Wait until it ends, or stop it first.")
 
 
 def _events(connection: sqlite3.Connection, run_id: str, kind: str, rest: str) -> list[TrainEvent]:

@@ -64,6 +64,8 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     steps_done = _optimise(loaded, plan.settings, pictures, features, scorer, listener, should_stop)
     if steps_done == 0:
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
+    keep_share(loaded.model, plan.settings.strength)
+    scorer.score(step=steps_done)
     return _save(plan, loaded, peft_model, steps_done, scorer.last)
 
 
@@ -198,9 +200,22 @@ def _optimise(
         schedule.step()
         phrases_done += sum(len(row) for row in branches)
         listener(StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start))
-        if step % settings.score_every_steps == 0 or step == settings.steps:
+        # The last scoring is of the adapter as it is saved, so it comes after the steps.
+        if step % settings.score_every_steps == 0 and step < settings.steps:
             scorer.score(step)
     return settings.steps
+
+
+@torch.no_grad()
+def keep_share(model: Any, strength: float) -> None:
+    """Scale what LoRA has learned: the weights become base + strength x change.
+
+    Going back part of the way loses little of the new and wins back much of the old. Source: Wortsman et al.,
+    Robust fine-tuning of zero-shot models (WiSE-FT), CVPR 2022, which interpolates all weights this way.
+    """
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.mul_(strength)
 
 
 def learning_rate_share(step: int, settings: TrainSettings) -> float:

@@ -31,10 +31,11 @@ class TrainSettings:
     lora_rank: int = _setting(16, "rank of the LoRA matrices", low=1, high=512)
     lora_alpha: int = _setting(32, "scale of LoRA: alpha / rank", low=1, high=2048)
     lora_dropout: float = _setting(0.0, "LoRA dropout", low=0.0, high=0.9)
+    strength: float = _setting(0.8, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
     digit_weights: tuple[float, float, float] = _setting(
         (3.0, 2.0, 0.4), "loss weight of the hundreds, tens and ones digit of a coordinate"
     )
-    score_every_steps: int = _setting(150, "steps between scorings on the validation split", low=1, high=1_000_000)
+    score_every_steps: int = _setting(110, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
     seed: int = _setting(0, "random seed", low=0, high=2**31 - 1)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from annotate import database
 from annotate.store import Store
+from grounding import database
 from grounding.boxes import Box
 from grounding.records import Sample, write_samples
 from grounding.workspace import Workspace

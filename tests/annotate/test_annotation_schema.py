@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from annotate.database import connect
 from annotate.schema import migrations
 from annotate.store import Store
+from grounding.database import connect
 from grounding.errors import StoreError
 from grounding.pictures import PictureStore
 

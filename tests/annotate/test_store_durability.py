@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from conftest import PLACEHOLDER, MakeSample
 
-from annotate import database
-from annotate.database import connect
 from annotate.store import Store
+from grounding import database
+from grounding.database import connect
 from grounding.errors import StaleSaveError, StoreError
 from grounding.pictures import PictureStore
 from grounding.workspace import Workspace

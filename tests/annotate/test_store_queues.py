@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from conftest import PLACEHOLDER
 
-from annotate.database import connect
 from annotate.items import Queue
 from annotate.queues import QUEUES, seek_sql
 from annotate.store import Store
+from grounding.database import connect
 from grounding.errors import StoreError
 
 Fill = Callable[..., Store]

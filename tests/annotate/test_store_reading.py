@@ -10,9 +10,9 @@ from conftest import MakeSample
 
 from annotate import rows
 from annotate import store as store_module
-from annotate.database import connect
 from annotate.store import Store
 from grounding.boxes import Box
+from grounding.database import connect
 from grounding.errors import StoreError
 from grounding.pictures import file_sha256
 from grounding.records import Sample
