@@ -38,10 +38,15 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
 
 
 def picture_size_wh(path: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels as seen upright, read from the header alone. Raises `PictureError`."""
-    with _open_header(Path(path)) as picture:
-        width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    """(width, height) in pixels as seen upright, read from the header where it can be. Raises `PictureError`."""
+    path = Path(path)
+    try:
+        with _open_header(path) as picture:
+            width, height = picture.size
+            # Pillow decodes a PNG for this, as its EXIF may stand behind the pixels.
+            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
     return (height, width) if turned else (width, height)
 
 

@@ -48,7 +48,7 @@ class Widgets:
 def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard) -> Widgets:
     """Lay out the tab inside the current `gr.Tab` and connect it; `demo` gives the page-load event."""
     widgets = _lay_out()
-    handlers = Handlers(Compare(parts, board), widgets)
+    handlers = Handlers(Compare(parts, board))
     _connect_desk(demo, tab, widgets, handlers)
     _connect_summary(demo, widgets, handlers)
     return widgets
@@ -136,9 +136,8 @@ def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
 class Handlers:
     """What happens on each event: checks what the client sent, calls `Compare`, and fills the widgets."""
 
-    def __init__(self, compare: Compare, widgets: Widgets) -> None:
+    def __init__(self, compare: Compare) -> None:
         self.compare = compare
-        self.widgets = widgets
 
     @tell
     def open_page(self, desk: Desk) -> tuple[Any, ...]:

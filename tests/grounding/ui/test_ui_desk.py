@@ -1,0 +1,243 @@
+"""What Compare does, without a browser: picking, uploading, asking, and what the client may send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from grounding.errors import AdapterError, ModelError, PictureError, RecordError, StoreError
+from grounding.ui.browser import PAGE_SIZE, grid_html
+from grounding.ui.compare import Handlers
+from grounding.ui.desk import WRITE_A_PHRASE, Compare, Desk
+from grounding.ui.model_service import ModelService
+from grounding.ui.scoreboard import Scoreboard
+from grounding.ui.sources import Parts
+
+
+@pytest.fixture
+def compare(parts: Parts) -> Compare:
+    return Compare(parts, Scoreboard(parts))
+
+
+@pytest.fixture
+def handlers(compare: Compare) -> Handlers:
+    return Handlers(compare)
+
+
+def test_the_page_opens_on_the_first_test_sample(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
+    add_adapter("tools-v1")
+    desk = Desk()
+    splits, grid, adapters, phrase, results = handlers.open_page(desk)
+    assert (desk.sample_id, phrase) == ("s0", "the red mug")
+    assert splits.value == "test"
+    assert adapters.value == "tools-v1"
+    assert 'data-sample="s0"' in grid
+    assert 'aria-busy="true"' in results
+
+
+def test_an_empty_workspace_says_what_to_do(handlers: Handlers, source: Any) -> None:
+    source.samples = []
+    *_, phrase, results = handlers.open_page(Desk())
+    assert phrase == ""
+    assert "Upload a picture" in results
+
+
+def test_asking_shows_the_answers_of_both(compare: Compare, predictor: Any, add_adapter: Callable[..., None]) -> None:
+    add_adapter("tools-v1")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    *waiting, answers = compare.ask(desk, "the red mug", "tools-v1")
+    assert all('aria-busy="true"' in html for html in waiting)
+    assert "IoU 0.25" in answers
+    assert "IoU 1.00" in answers
+    assert "Adapter +0.75 IoU" in answers
+    assert predictor.asked == [("the red mug", None), ("the red mug", "tools-v1")]
+
+
+def test_an_answer_for_a_picture_that_is_gone_is_dropped(compare: Compare) -> None:
+    desk = Desk()
+    compare.pick(desk, "s0")
+    answers = compare.ask(desk, "the red mug", None)
+    next(answers)
+    compare.pick(desk, "s1")
+    assert list(answers) == []
+
+
+def test_pictures_passed_over_quickly_are_not_asked_about(handlers: Handlers, compare: Compare, predictor: Any) -> None:
+    desk = Desk()
+    for sample_id in ("s0", "s1", "s3"):
+        compare.pick(desk, sample_id)
+    for _ in range(3):
+        list(handlers.ask_picked(desk, "a phrase the page showed before", ""))
+    assert predictor.asked == [("left mug", None)]
+
+
+def test_an_error_of_the_model_stands_in_the_cards(compare: Compare, predictor: Any) -> None:
+    predictor.error = ModelError("Out of memory: choose --quantize 4bit.")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    *_, last = compare.ask(desk, "the red mug", None)
+    assert "choose --quantize 4bit" in last
+    assert 'aria-busy="false"' in last
+
+
+def test_an_unforeseen_error_does_not_leave_the_page_waiting(compare: Compare, predictor: Any) -> None:
+    predictor.error = ZeroDivisionError("boom")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for html in compare.ask(desk, "the red mug", None):
+            seen.append(html)
+    assert 'aria-busy="false"' in seen[-1]
+
+
+def test_the_first_answer_waits_for_the_model(parts: Parts, predictor: Any) -> None:
+    service = ModelService("demo", "none", parts.workspace, load=lambda: predictor)
+    late = Compare(Parts(parts.workspace, parts.source, service, parts.is_placeholder), Scoreboard(parts))
+    desk = Desk()
+    late.pick(desk, "s0")
+    service.start()
+    *_, last = late.ask(desk, "the red mug", None)
+    assert "IoU" in last
+
+
+@pytest.mark.parametrize("phrase", ["", "   "])
+def test_without_a_phrase_nothing_is_asked(handlers: Handlers, compare: Compare, predictor: Any, phrase: str) -> None:
+    desk = Desk()
+    compare.pick(desk, "s0")
+    (html,) = handlers.ask_typed(desk, phrase, "")
+    assert WRITE_A_PHRASE in html
+    assert predictor.asked == []
+
+
+def test_uploading_lays_the_picture_down_without_a_truth(compare: Compare, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "green").save(tmp_path / "mine.jpg")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    compare.upload(desk, tmp_path / "mine.jpg")
+    scene = compare.scene(desk, "the red mug")
+    assert scene.image_size_wh == (300, 200)
+    assert scene.truth.boxes_xyxy_px is None
+    assert compare.phrase_of_sample(desk) is None
+
+
+def bomb(path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+def cut_short(path: Path) -> None:
+    Image.effect_noise((200, 200), 50).save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.write_text("hello"), "not a picture"),
+        (lambda path: path.write_bytes(b""), "not a picture"),
+        (bomb, "megapixels"),
+        (cut_short, "damaged"),
+        (lambda path: None, "no picture at"),
+    ],
+    ids=["text", "empty", "20,000 x 20,000", "cut short", "missing"],
+)
+def test_a_bad_upload_is_a_sentence_and_changes_nothing(
+    compare: Compare, tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path / "bad.png")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    with pytest.raises(PictureError, match=said):
+        compare.upload(desk, tmp_path / "bad.png")
+    assert desk.sample_id == "s0"
+    assert not list(compare.parts.workspace.uploads.folder.rglob("*.png"))
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("the red mug", ""), ("my own words", "my own words")])
+def test_after_an_upload_ones_own_words_stay(
+    handlers: Handlers, compare: Compare, tmp_path: Path, typed: str, kept: str
+) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "mine.png")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    grid, phrase, _ = handlers.upload(str(tmp_path / "mine.png"), desk, "test", typed, "")
+    assert phrase == kept
+    assert 'aria-pressed="true"' not in grid
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        (lambda c: c.pick(Desk(), "../../etc/passwd"), StoreError),
+        (lambda c: c.pick(Desk(), None), StoreError),
+        (lambda c: c.check_split("secret"), StoreError),
+        (lambda c: c.check_split({"a": 1}), StoreError),
+        (lambda c: c.check_adapter("../../etc"), AdapterError),
+        (lambda c: c.check_adapter(["x"]), AdapterError),
+        (lambda c: c.scene(Desk(), "a phrase"), PictureError),
+    ],
+)
+def test_what_the_client_sends_is_looked_up(compare: Compare, action: Callable[[Compare], object], error: type) -> None:
+    with pytest.raises(error):
+        action(compare)
+
+
+def test_a_phrase_beyond_the_limit_is_refused(handlers: Handlers, compare: Compare) -> None:
+    desk = Desk()
+    compare.pick(desk, "s0")
+    with pytest.raises(gr.Error, match="limit is 500"):
+        list(handlers.ask_typed(desk, "x" * 501, ""))
+    with pytest.raises(RecordError):
+        from grounding.ui.desk import check_phrase
+
+        check_phrase(" ")
+
+
+def test_the_grid_pages_and_marks_the_chosen_one(source: Any) -> None:
+    source.samples = [source.samples[0]] * 30
+    html = grid_html(source, "test", 0, None)
+    assert html.count("bw-thumb") == PAGE_SIZE
+    assert "1–12 of 30" in html
+    assert "25–30 of 30" in grid_html(source, "test", 9999, None), "beyond the end: the last page"
+    assert "1–12 of 30" in grid_html(source, "test", -5, None)
+    assert grid_html(source, "test", 0, "s0").count('aria-pressed="true"') == PAGE_SIZE
+    assert "No samples" in grid_html(source, "val", 0, None)
+
+
+def test_the_grid_escapes_ids_and_phrases(source: Any) -> None:
+    from dataclasses import replace
+
+    source.samples = [replace(source.samples[0], id='"><b>', phrase="<img src=x>")]
+    html = grid_html(source, None, 0, None)
+    assert "<b>" not in html
+    assert "<img src=x>" not in html
+
+
+def test_the_newest_adapter_comes_when_the_tab_is_opened(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
+    add_adapter("first", "2026-01-01T00:00:00+00:00")
+    assert handlers.refresh_adapters("").value == "first"
+    add_adapter("second", "2026-02-01T00:00:00+00:00")
+    assert handlers.refresh_adapters("first").value == "first"
+    assert handlers.refresh_adapters("gone").value == "second"
+
+
+def test_the_summary_is_computed_with_progress_and_shown(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
+    add_adapter("tools-v1")
+    assert "Not computed yet" in handlers.show_newest_summary()
+    *_, (progress, summary) = handlers.compute_summary(Desk(), "tools-v1")
+    assert progress == ""
+    assert "+0.750" in summary
+    assert summary == handlers.show_summary("tools-v1")
