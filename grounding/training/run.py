@@ -28,6 +28,7 @@ from grounding.training.batches import BranchBuilder, pack, packed_logits
 from grounding.training.data import PictureTargets, draw_order, group_by_picture
 from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
 from grounding.training.losses import answer_loss
+from grounding.training.precision import choose_precision, computing_in
 from grounding.training.settings import TrainSettings
 
 _IMAGES_PER_PASS = 20
@@ -172,6 +173,8 @@ def _optimise(
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
     builder = BranchBuilder(loaded, settings.digit_weights)
+    dtype, reason = choose_precision(loaded.device)
+    listener(PhaseEvent(reason))
     order = draw_order(
         pictures,
         images_per_step=settings.images_per_step,
@@ -190,7 +193,9 @@ def _optimise(
             for (_, phrases), feature in zip(chosen, chosen_features, strict=True)
         ]
         batch = pack(loaded, builder, chosen_features, branches)
-        loss = answer_loss(packed_logits(loaded, batch, chosen_features), batch.target_ids, batch.token_weights)
+        with computing_in(loaded.device, dtype):
+            logits = packed_logits(loaded, batch, chosen_features)
+        loss = answer_loss(logits, batch.target_ids, batch.token_weights)
         _check_finite(loss, step, [phrase for _, phrases in chosen for phrase, _ in phrases])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
