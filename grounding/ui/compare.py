@@ -116,8 +116,9 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
     w.upload.upload(
         h.upload, [w.upload, w.desk, w.split, w.phrase, w.adapter], [w.grid, *laid], **FREE_QUEUE, **_QUIET
     ).success(**asking)
-    gr.on([w.run.click, w.phrase.submit, w.adapter.input], **typed)
-    tab.select(h.refresh_adapters, w.adapter, w.adapter, **FREE_QUEUE, **_QUIET)
+    gr.on([w.run.click, w.phrase.submit], **typed)
+    w.adapter.change(**typed | {"fn": h.ask_adapter})
+    tab.select(h.refresh_adapters, [w.desk, w.adapter], w.adapter, **FREE_QUEUE, **_QUIET)
 
 
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
@@ -148,6 +149,7 @@ class Handlers:
         if first is not None:
             compare.pick(desk, first.id)
         phrase, adapters = first.phrase if first else "", self._adapter_choices()
+        desk.offered = tuple(name for _, name in adapters if name)
         counts = source.splits()
         splits = [(f"{name} · {count:,} samples", name) for name, count in counts.items() if count]
         splits.append((f"all · {sum(counts.values()):,} samples", ALL_SPLITS))
@@ -206,11 +208,22 @@ class Handlers:
             yield self.compare.waiting_html(desk, "", chosen)
 
     @tell
-    def refresh_adapters(self, adapter: str | None) -> Any:
-        """The adapters as they stand now; the chosen one stays chosen unless it is gone or none was chosen."""
-        choices = self._adapter_choices()
-        kept = adapter if adapter and adapter in [value for _, value in choices] else choices[0][1]
-        return gr.Dropdown(choices=choices, value=kept)
+    def ask_adapter(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
+        """Ask again with another adapter, chosen here or sent from the Train tab; not for the page's own first fill."""
+        chosen, phrase = self.compare.check_adapter(adapter), " ".join(phrase.split())
+        if desk.asked is None or not phrase or desk.asked == (desk.picture_number, phrase, chosen):
+            yield gr.skip()
+        else:
+            yield from self.compare.ask(desk, check_phrase(phrase), chosen)
+
+    @tell
+    def refresh_adapters(self, desk: Desk, adapter: str | None) -> Any:
+        """The adapters as they stand now. The choice stays, unless it is gone or there was nothing to choose from."""
+        choices, offered = self._adapter_choices(), desk.offered
+        desk.offered = tuple(name for _, name in choices if name)
+        # None: gradio tells of the first tab before the page has filled the list.
+        stays = bool(offered) if adapter == BASE_ONLY else adapter in desk.offered
+        return gr.Dropdown(choices=choices, value=adapter if stays else choices[0][1])
 
     @tell
     def show_newest_summary(self) -> str:

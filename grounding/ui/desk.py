@@ -28,7 +28,8 @@ class Desk:
     """The picture that one visitor looks at. Lives in the session and changes in place.
 
     `picture_number` counts the pictures laid here, so that an answer that comes late for an earlier one is
-    recognised; `answered_number` is the last of them that was asked about by itself.
+    recognised; `answered_number` is the last of them that was asked about by itself, and `asked` the last
+    question: picture number, phrase, adapter. `offered` are the adapters that the page has shown.
     """
 
     sample_id: str | None = None
@@ -36,6 +37,8 @@ class Desk:
     offset: int = 0
     picture_number: int = 0
     answered_number: int = 0
+    asked: tuple[int, str, str | None] | None = None
+    offered: tuple[str, ...] = ()
     stop_summary: bool = False
 
     def lay(self, picture_sha256: str, sample_id: str | None) -> None:
@@ -114,6 +117,7 @@ class Compare:
         Stops without a word when another picture was laid on the desk meanwhile.
         """
         number, scene = desk.picture_number, self.scene(desk, phrase)
+        desk.asked = (number, phrase, adapter)
         yield from self._until_loaded(desk, scene, adapter)
         try:
             html = self._answers(desk, scene, adapter)

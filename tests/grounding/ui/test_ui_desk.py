@@ -227,11 +227,30 @@ def test_the_grid_escapes_ids_and_phrases(source: Any) -> None:
 
 
 def test_the_newest_adapter_comes_when_the_tab_is_opened(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
+    desk = Desk()
+    assert handlers.refresh_adapters(desk, "").value == ""
     add_adapter("first", "2026-01-01T00:00:00+00:00")
-    assert handlers.refresh_adapters("").value == "first"
+    assert handlers.refresh_adapters(desk, "").value == "first", "the first one to choose from is chosen"
     add_adapter("second", "2026-02-01T00:00:00+00:00")
-    assert handlers.refresh_adapters("first").value == "first"
-    assert handlers.refresh_adapters("gone").value == "second"
+    assert handlers.refresh_adapters(desk, "first").value == "first"
+    assert handlers.refresh_adapters(desk, "").value == "", "the base alone was a choice"
+    assert handlers.refresh_adapters(desk, "gone").value == "second"
+    assert handlers.refresh_adapters(desk, None).value == "second", "before the page has filled the list"
+
+
+def test_another_adapter_asks_again_but_the_first_fill_does_not(
+    handlers: Handlers, compare: Compare, predictor: Any, add_adapter: Callable[..., None]
+) -> None:
+    add_adapter("tools-v1")
+    desk = Desk()
+    compare.pick(desk, "s0")
+    list(handlers.ask_adapter(desk, "the red mug", "tools-v1"))
+    assert predictor.asked == [], "nothing was asked yet: the picture asks for itself"
+    list(handlers.ask_picked(desk, "", ""))
+    list(handlers.ask_adapter(desk, "the red mug", ""))
+    assert len(predictor.asked) == 1, "the same question is not asked twice"
+    list(handlers.ask_adapter(desk, "the red mug", "tools-v1"))
+    assert predictor.asked[1:] == [("the red mug", None), ("the red mug", "tools-v1")]
 
 
 def test_the_summary_is_computed_with_progress_and_shown(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
