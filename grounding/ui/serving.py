@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from grounding.errors import SettingsError
 from grounding.ui.origin import SameOriginOnly
 from grounding.ui.pictures import picture_route
-from grounding.ui.theme import FAVICON, STYLESHEET, build_theme
+from grounding.ui.theme import FAVICON, STYLESHEETS, build_theme
 from grounding.workspace import Workspace
 
 DEFAULT_PORT = 7860
@@ -119,7 +119,7 @@ def launch_options(workspace: Workspace) -> dict[str, Any]:
     """What every launch of the page shares: its looks, the picture route, and what it must not do."""
     return {
         "theme": build_theme(),
-        "css_paths": STYLESHEET,
+        "css_paths": list(STYLESHEETS),
         "favicon_path": FAVICON,
         "app_kwargs": {"routes": [picture_route(workspace)], "middleware": [Middleware(SameOriginOnly)]},
         # Pictures go out by their id alone: gradio itself must never hand out a file of the workspace.

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.themes.utils import colors, sizes
 
 ASSETS = Path(__file__).resolve().parent / "assets"
-STYLESHEET = ASSETS / "boxwright.css"
+STYLESHEETS = sorted(ASSETS.glob("*.css"))  # boxwright.css first, then one per tab that needs more
 FAVICON = ASSETS / "favicon.png"
 
 _INK = colors.Color(

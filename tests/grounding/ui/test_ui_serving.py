@@ -9,7 +9,7 @@ import pytest
 
 from grounding.errors import SettingsError
 from grounding.ui.serving import check_port_free, choose_port, launch_options, read_flags, read_log_in
-from grounding.ui.theme import FAVICON, STYLESHEET, build_theme
+from grounding.ui.theme import FAVICON, STYLESHEETS, build_theme
 from grounding.workspace import Workspace
 
 
@@ -96,7 +96,7 @@ def test_nothing_of_the_looks_comes_from_the_network() -> None:
     theme = build_theme()
     assert theme._stylesheets == []
     assert "http" not in theme._get_theme_css().replace("http://www.w3.org/2000/svg", "")
-    css = STYLESHEET.read_text(encoding="utf-8")
+    css = "".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
     assert "url(" not in css
     assert "@import" not in css
     assert FAVICON.is_file()
