@@ -7,10 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grounding.errors import BoxwrightError, SettingsError
+from grounding.errors import BoxwrightError, JobError, RecordError, SettingsError
 from grounding.records import Prediction, read_samples
 from grounding.workspace import Workspace, find_workspace
 
@@ -75,8 +76,7 @@ def _predict(options: argparse.Namespace, workspace: Workspace) -> int:
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
     prediction = predictor.predict(picture, phrase, options.adapter)
     if options.out is not None:
-        kind = "base" if options.adapter is None else "adapter"
-        layer = Layer(label=phrase, kind=kind, boxes_xyxy_px=prediction.boxes_xyxy_px)
+        layer = Layer(phrase, "base" if options.adapter is None else "adapter", prediction.boxes_xyxy_px)
         _write_picture(draw_boxes(picture, [layer]), options.out)
     if options.json:
         print(json.dumps(_prediction_json(prediction)))
@@ -115,6 +115,8 @@ def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.reports import ReportStore, report_json
 
     samples = list(read_samples(options.samples))
+    if not samples:
+        raise RecordError(f"{options.samples} holds no sample: there is nothing to score. Give a file with some.")
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
     report = grounding.evaluate(samples, predictor, options.adapter, progress=_show_progress)
     print(file=sys.stderr)
@@ -142,10 +144,14 @@ def _show_progress(done: int, total: int) -> None:
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.jobs.launch import RunRequest, start_run
-    from grounding.models import training_settings
+    from grounding.models import full_model_id, training_settings
 
     settings = training_settings(options.model, _read_settings(options.settings))
-    run = start_run(workspace, RunRequest(options.name, options.snapshot, options.model, settings, options.quantize))
+    # The worker runs in another folder, where a relative path would lead elsewhere.
+    model_id, snapshot = full_model_id(options.model), options.snapshot
+    if not (workspace.snapshots / snapshot).is_dir() and Path(snapshot).is_dir():
+        snapshot = str(Path(snapshot).resolve())
+    run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
 
@@ -166,15 +172,19 @@ def _follow(options: argparse.Namespace, workspace: Workspace, run_id: str) -> i
     from grounding.jobs.store import RunState, RunStore
 
     store = RunStore(workspace.runs_db)
-    told = ""
+    told, stopping = "", False
     while store.get(run_id).state.active:
         try:
             told = _tell_progress(store.progress(run_id, most_steps=1), told)
             time.sleep(0.5)
             end_lost_run(store)
         except KeyboardInterrupt:
+            if stopping:
+                raise
+            stopping = True
             print("stopping and saving; press Ctrl-C again to leave the run to itself", file=sys.stderr)
-            stop_run(workspace, run_id)
+            with suppress(JobError):  # it may have ended just now
+                stop_run(workspace, run_id)
     run = store.get(run_id)
     print(run.sentence, file=sys.stderr)
     if options.json:

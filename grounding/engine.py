@@ -11,7 +11,11 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from grounding.errors import PictureError
 from grounding.models import LoadedModel
+
+# Qwen's image processor refuses a picture whose longer side is more than this many times the shorter one.
+_MAX_ASPECT_RATIO = 200
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,13 @@ class Answer:
 
 @torch.inference_mode()
 def encode_images(loaded: LoadedModel, images: Sequence[Image.Image]) -> list[ImageFeatures]:
-    """One vision pass for a batch of RGB pictures of any sizes."""
+    """One vision pass for a batch of RGB pictures of any sizes. Raises `PictureError` for one that is a mere strip."""
+    for image in images:
+        if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
+            raise PictureError(
+                f"The picture has {image.width} x {image.height} pixels: the model takes none whose longer side is "
+                f"more than {_MAX_ASPECT_RATIO} times the shorter one. Crop it."
+            )
     inputs = loaded.processor.image_processor(images=list(images), return_tensors="pt")
     grids = inputs["image_grid_thw"]
     outputs = loaded.model.get_image_features(
@@ -63,13 +73,12 @@ def encoder_outputs(features: Sequence[ImageFeatures]) -> dict[str, Any]:
     """The features in the form that `mm_encoder_outputs` of transformers takes."""
     from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-    levels = len(features[0].deepstack)
-    return {
-        "image": BaseModelOutputWithDeepstackFeatures(
-            pooler_output=tuple(feature.pooled for feature in features),
-            deepstack_features=[tuple(feature.deepstack[level] for feature in features) for level in range(levels)],
-        )
-    }
+    # The model reads one tensor a picture; the class is annotated for one tensor in all.
+    pooled: Any = tuple(feature.pooled for feature in features)
+    deepstack: Any = [
+        tuple(feature.deepstack[level] for feature in features) for level in range(len(features[0].deepstack))
+    ]
+    return {"image": BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deepstack)}
 
 
 def chat_text(loaded: LoadedModel, phrase: str, visual_tokens: int) -> str:

@@ -24,8 +24,9 @@ DEMO_MODEL_FOLDER = Path(__file__).resolve().parent.parent / "data" / "demo" / "
 class LoadedModel:
     """A base with its processor and everything needed to use it the way it was trained.
 
-    `model` is a stock transformers class, `processor` its AutoProcessor with left padding. `notes` says which
-    device, number type and quantisation were chosen and why, one sentence each.
+    `model_id` is the id asked for, a folder as its absolute path (see `full_model_id`). `model` is a stock
+    transformers class, `processor` its AutoProcessor with left padding. `notes` says which device, number type and
+    quantisation were chosen and why, one sentence each.
     """
 
     model_id: str
@@ -50,6 +51,11 @@ def load_model(model_id: str = "demo", *, quantize: str = "none", device: str | 
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    # What its load reports warn of is checked here and in `predict`, and said in a sentence.
+    transformers_logging.set_verbosity_error()
+    if folder is not None:
+        # Transformers may not know the type either; this sentence names the types that would do.
+        profile_for(_read_model_type(model_id, source), folder)
     with _loading(model_id):
         config = AutoConfig.from_pretrained(source)
     profile = profile_for(config.model_type, folder)
@@ -59,7 +65,7 @@ def load_model(model_id: str = "demo", *, quantize: str = "none", device: str | 
     if note:
         notes.append(note)
     model = _load_weights(model_id, source, chosen_device, dtype, quantization)
-    return LoadedModel(model_id, model, processor, profile, chosen_device, tuple(notes))
+    return LoadedModel(full_model_id(model_id), model, processor, profile, chosen_device, tuple(notes))
 
 
 def training_settings(model_id: str, overrides: Mapping[str, Any]) -> TrainSettings:
@@ -81,6 +87,12 @@ def _read_model_type(model_id: str, source: str) -> str:
         return str(json.loads(config.read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{config} is damaged ({error}). Restore the folder of the model {model_id!r}.") from error
+
+
+def full_model_id(model_id: str) -> str:
+    """The id, a local folder as its absolute path: the same base from wherever it is named."""
+    folder = Path(model_id).expanduser()
+    return str(folder.resolve()) if model_id != "demo" and folder.is_dir() else model_id
 
 
 def choose_device(torch: Any, device: str | None = None) -> tuple[str, torch.dtype, list[str]]:
@@ -133,14 +145,21 @@ class _loading:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> bool:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, ModelError) or not isinstance(error, Exception):
-            return False
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return
         raise ModelError(
-            f"The model {self.model_id!r} can't be loaded: {first_line} "
+            f"The model {self.model_id!r} can't be loaded: {first_sentence(error)}. "
             "Check that its folder is complete, or that the Hub can be reached and the id is right."
         ) from error
+
+
+def first_sentence(error: Exception) -> str:
+    """What a loader of transformers complains of, in one line without its full stop."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "ignore_mismatched_sizes" in text:  # it goes on to speak of a report in the log
+        return "some of its weights have other shapes than its config says"
+    return text.rstrip(". ")
 
 
 def _load_processor(model_id: str, source: str, profile: ModelProfile) -> Any:
@@ -148,6 +167,8 @@ def _load_processor(model_id: str, source: str, profile: ModelProfile) -> Any:
 
     with _loading(model_id):
         processor = AutoProcessor.from_pretrained(source)
+        if not processor.chat_template:
+            raise ModelError(f"The model {model_id!r} has no chat template. Restore chat_template.jinja in its folder.")
         processor.tokenizer.padding_side = "left"
         if profile.pixel_budget is not None:
             least, most = profile.pixel_budget
@@ -183,7 +204,8 @@ def _load_weights(model_id: str, source: str, device: str, dtype: torch.dtype, q
         options |= {"quantization_config": quantization, "device_map": device}
     with _loading(model_id), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"bitsandbytes.*")
-        model, report = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
+        model, report = loaded
         missing = sorted(report["missing_keys"])
         if missing:
             raise ModelError(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors import SafetensorError
 
 from grounding import engine
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.errors import AdapterError, Cancelled, RecordError
-from grounding.models import LoadedModel
+from grounding.models import LoadedModel, first_sentence
 from grounding.pictures import open_picture
 from grounding.records import Prediction
 
@@ -30,6 +33,7 @@ class Predictor:
         self.registry = AdapterRegistry(adapters)
         self._lock = threading.RLock()
         self._attached: dict[tuple[Path, int], str] = {}
+        self._numbers = itertools.count()
 
     @property
     def model_id(self) -> str:
@@ -134,14 +138,40 @@ class Predictor:
         # The time of writing is part of the key: an adapter trained anew under the same name is loaded anew.
         identity = (info.path, (info.path / "adapter.json").stat().st_mtime_ns)
         if identity not in self._attached:
-            name = f"adapter{len(self._attached)}"  # module names must not hold the dots that file names may
-            try:
-                self.loaded.model.load_adapter(str(info.path), adapter_name=name)
-            except (OSError, ValueError, RuntimeError, KeyError) as error:
-                raise AdapterError(f"The adapter {info.name!r} at {info.path} can't be loaded: {error}") from error
-            self.loaded.model.disable_adapters()
-            self._attached[identity] = name
+            self._attached[identity] = self._load_adapter(info)
         return self._attached[identity]
+
+    def _load_adapter(self, info: AdapterInfo) -> str:
+        """Put the weights beside the base's, switched off. Raises `AdapterError`, the model left as it was."""
+        model = self.loaded.model
+        name = f"adapter{next(self._numbers)}"  # module names must not hold the dots that file names may
+        with warnings.catch_warnings():
+            # peft takes a second adapter on one model for a mistake, and wonders when the active one is removed.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`|Adapter .* was active", UserWarning)
+            try:
+                loading = model.load_adapter(str(info.path), adapter_name=name)
+                # The report also lists the weights of adapters that were there before: those are not this file's.
+                missing = [key for key in loading.missing_keys if f".{name}." in key]
+                if missing or loading.unexpected_keys:
+                    raise ValueError(
+                        f"{len(missing)} weights missing, {len(loading.unexpected_keys)} not of this model"
+                    )
+            except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+                self._drop_adapter(name)
+                raise AdapterError(
+                    f"The adapter {info.name!r} at {info.path} can't be loaded: {first_sentence(error)}. "
+                    "Its files are damaged or were made by other versions: train it again."
+                ) from error
+        model.disable_adapters()
+        return name
+
+    def _drop_adapter(self, name: str) -> None:
+        """Remove what a failed load left behind."""
+        model = self.loaded.model
+        if model._hf_peft_config_loaded and name in model.peft_config:
+            model.delete_adapter(name)
+        if model._hf_peft_config_loaded:
+            model.disable_adapters()
 
 
 def to_prediction(
@@ -157,10 +187,12 @@ def to_prediction(
 
 
 def check_phrase(phrase: str) -> str:
-    """The phrase without outer blanks. Raises `RecordError` when it is empty or too long to be a phrase."""
+    """The phrase without outer blanks. Raises `RecordError` when it is empty, too long or no text."""
     stripped = " ".join(phrase.split())
     if not stripped:
         raise RecordError('The phrase is empty. Write what to look for, such as "the left mug".')
+    if any("\ud800" <= character <= "\udfff" for character in stripped):
+        raise RecordError(f"The phrase {stripped!r} holds half a character (a lone surrogate). Type it anew.")
     if len(stripped) > MAX_PHRASE_CHARACTERS:
         raise RecordError(
             f"The phrase has {len(stripped)} characters; the limit is {MAX_PHRASE_CHARACTERS}. Shorten it."

@@ -54,7 +54,13 @@ class BranchBuilder:
         self.loaded = loaded
         self.tokenizer = loaded.processor.tokenizer
         self.digit_weights = digit_weights
-        self.end_ids = end_token_ids(loaded)
+        # Of several end tokens, the one that closes a turn in the chat template is what the base itself writes.
+        self.end: str = self.tokenizer.eos_token
+        if self.tokenizer.eos_token_id not in end_token_ids(loaded):
+            raise ModelError(
+                f"{loaded.model_id}: {self.end!r} closes an answer in the tokenizer, but the model's "
+                "generation_config.json does not stop there. Add its id to eos_token_id."
+            )
         self.image_token_id: int = loaded.model.config.image_token_id
         self._prefixes: dict[int, list[int]] = {}
 
@@ -78,7 +84,7 @@ class BranchBuilder:
         """
         answer = self.loaded.profile.box_format.encode(boxes_xyxy_px, image_size_wh)
         prompt_text = chat_text(self.loaded, phrase, 1)
-        end = self.tokenizer.convert_ids_to_tokens(min(self.end_ids))
+        end = self.end
         prompt_ids = self._ids(prompt_text)
         full_ids = self._ids(prompt_text + answer + end)
         supervised = full_ids[len(prompt_ids) :]

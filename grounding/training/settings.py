@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class TrainSettings:
 
 def _convert(spec: dataclasses.Field[Any], value: Any) -> Any:
     """The value in the type of the setting's default."""
-    expected = type(spec.default)
+    expected: Any = type(spec.default)
     try:
         if expected is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).strip().lower()]
@@ -85,16 +86,23 @@ def _convert(spec: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _check(spec: dataclasses.Field[Any], value: Any) -> None:
-    if isinstance(spec.default, tuple):
-        if len(value) != len(spec.default) or not all(weight >= 0 for weight in value):
-            raise SettingsError(f"{spec.name}={value!r}: expected {_kind(spec)} ({spec.metadata['meaning']}).")
-        return
+    if not _is_of_kind(spec.default, value):
+        raise SettingsError(f"{spec.name}={value!r}: expected {_kind(spec)} ({spec.metadata['meaning']}).")
     low, high = spec.metadata["low"], spec.metadata["high"]
     if low is not None and not low <= value <= high:
         raise SettingsError(
             f"{spec.name}={value!r} is out of range: expected {_kind(spec)} from {low:g} to {high:g} "
             f"({spec.metadata['meaning']})."
         )
+
+
+def _is_of_kind(default: Any, value: Any) -> bool:
+    if isinstance(default, tuple):
+        numbers = isinstance(value, tuple) and all(isinstance(weight, int | float) for weight in value)
+        return numbers and len(value) == len(default) and all(0 <= weight < math.inf for weight in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
 
 
 def _kind(spec: dataclasses.Field[Any]) -> str:
