@@ -1,0 +1,202 @@
+"""One sample as the page shows it. Every text from a person or a data set is escaped here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from annotate.items import Change, Item, Place
+from annotate.phrases import clean_text, usable_phrase
+from grounding.overlay import Layer, figure_html
+
+KEYED_CHIPS = 9
+_MOST_CHIPS = 24
+_MOST_SIBLINGS = 40
+_MOST_CHANGES = 40
+_STATE_WORDS = {
+    "imported": "As imported",
+    "repaired": "From the source",
+    "written": "Written",
+    "approved": "Approved",
+    "rejected": "Rejected",
+}
+_ACTION_WORDS = {
+    "import": "imported",
+    "write": "wrote",
+    "repair": "filled from the source",
+    "skip": "skipped",
+    "flag": "flagged",
+    "unflag": "removed the flag",
+    "approve": "approved",
+    "reject": "rejected",
+    "undo": "took back",
+}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What the page needs to show a sample and to send an edit of it back; the `_html` parts are safe as they are.
+
+    `phrase` is what the phrase box starts with: empty when a placeholder stands. `undoable` says in a few words what
+    undo would take back; empty when there is nothing.
+    """
+
+    id: str
+    revision: int
+    place: Place
+    phrase: str
+    placeholder: bool
+    flagged: bool
+    undoable: str
+    figure_html: str
+    stands_html: str
+    chips_html: str
+    facts_html: str
+    siblings_html: str
+    history_html: str
+
+
+def build_screen(
+    item: Item, siblings: Sequence[Item], history: Sequence[Change], picture_url: Callable[[str], str]
+) -> Screen:
+    """`history` is oldest first, as `Store.history` gives it."""
+    return Screen(
+        id=item.id,
+        revision=item.revision,
+        place=item.place,
+        phrase="" if item.placeholder else item.phrase,
+        placeholder=item.placeholder,
+        flagged=item.flagged,
+        undoable=_undoable(history),
+        figure_html=target_figure_html(item, picture_url(item.picture_sha256)),
+        stands_html=_stands_html(item),
+        chips_html=_chips_html(choices(item)),
+        facts_html=_facts_html(item),
+        siblings_html=_siblings_html(item, siblings),
+        history_html=_history_html(history),
+    )
+
+
+def target_figure_html(item: Item, picture_url: str) -> str:
+    """The picture with its target boxes."""
+    boxes = item.sample.boxes_xyxy_px
+    alt = f"The picture with {len(boxes)} target box{'es' if len(boxes) != 1 else ''}"
+    layers = [Layer("target", "target", boxes, labelled=False)] if boxes else []
+    return figure_html(picture_url, item.image_size_wh, layers, alt=alt)
+
+
+def choices(item: Item) -> tuple[str, ...]:
+    """The source's own phrases for this box that could be saved as they are, without what stands already."""
+    usable = (usable_phrase(text) for text in item.sample.alternatives)
+    distinct = dict.fromkeys(phrase for phrase in usable if phrase is not None and phrase != item.phrase)
+    return tuple(distinct)[:_MOST_CHIPS]
+
+
+def time_html(at: str) -> str:
+    """A moment (ISO 8601, UTC); the page puts it into the reader's own time zone."""
+    return f'<time datetime="{escape(at)}">{escape(at[:16].replace("T", " "))} UTC</time>'
+
+
+def quoted(text: str, most_characters: int = 160) -> str:
+    """A phrase in quotation marks, cut when it is very long, as HTML."""
+    short = text if len(text) <= most_characters else text[: most_characters - 1].rstrip() + "…"
+    return f'<q class="an-q">{escape(short)}</q>'
+
+
+def _stands_html(item: Item) -> str:
+    badges = []
+    if item.placeholder:
+        badges.append('<b class="an-badge" data-kind="placeholder">Placeholder</b>')
+    else:
+        badges.append(f'<b class="an-badge" data-kind="{item.state}">{_STATE_WORDS[item.state]}</b>')
+    if item.placeholder and item.state == "rejected":
+        badges.append('<b class="an-badge" data-kind="rejected">Rejected</b>')
+    if item.flagged:
+        badges.append('<b class="an-badge" data-kind="flag">Flagged</b>')
+    if item.skipped:
+        badges.append('<b class="an-badge" data-kind="skip">Skipped</b>')
+    said = "What the source says" if item.placeholder else "What stands now"
+    wording = quoted(item.phrase) if clean_text(item.phrase) else '<i class="an-none">nothing at all</i>'
+    note = f'<p class="an-note">Flag: {escape(item.flag_note)}</p>' if item.flagged and item.flag_note else ""
+    return (
+        f'<div class="an-badges">{"".join(badges)}<span>{said}</span></div>'
+        f'<p class="an-wording" title="{escape(item.phrase)}">{wording}</p>{note}'
+    )
+
+
+def _chips_html(phrases: Sequence[str]) -> str:
+    chips = []
+    for number, phrase in enumerate(phrases, start=1):
+        key = f"<kbd>{number}</kbd>" if number <= KEYED_CHIPS else ""
+        hint = f"Put it into the box (Alt+{number})" if key else "Put it into the box"
+        chips.append(
+            f'<button type="button" class="an-chip" data-text="{escape(phrase)}" title="{hint}">'
+            f"{key}<span>{escape(phrase)}</span></button>"
+        )
+    return "".join(chips)
+
+
+def _facts_html(item: Item) -> str:
+    sample = item.sample
+    boxes = len(sample.boxes_xyxy_px)
+    count = "1 box" if boxes == 1 else f"{boxes} boxes" if boxes else "no box: it refers to nothing"
+    width, height = item.image_size_wh
+    facts = [("category", sample.category), ("split", sample.split), ("boxes", count), ("size", f"{width} × {height}")]
+    said = "".join(f'<span data-fact="{name}">{escape(value)}</span>' for name, value in facts if value)
+    return f'<span data-fact="id" title="Sample id">{escape(item.id)}</span>{said}'
+
+
+def _siblings_html(item: Item, siblings: Sequence[Item]) -> str:
+    rows = [_sibling_html(sibling, item.image_size_wh) for sibling in siblings[:_MOST_SIBLINGS]]
+    if len(siblings) > _MOST_SIBLINGS:
+        rows.append(f'<li class="an-more">and {len(siblings) - _MOST_SIBLINGS} more</li>')
+    return "".join(rows)
+
+
+def _sibling_html(sibling: Item, image_size_wh: tuple[int, int]) -> str:
+    clipped = (box.clip(image_size_wh) for box in sibling.sample.boxes_xyxy_px)
+    boxes = json.dumps([box.rounded(1) for box in clipped if box is not None])
+    phrase = "" if sibling.placeholder else sibling.phrase
+    shown = escape(phrase) if phrase else '<i class="an-none">placeholder</i>'
+    compared = escape(phrase.lower()) if sibling.sample.boxes_xyxy_px else ""
+    category = f"<small>{escape(sibling.sample.category)}</small>" if sibling.sample.category else ""
+    return (
+        f'<li><button type="button" class="an-sibling" data-go="{escape(sibling.id)}" data-boxes="{escape(boxes)}"'
+        f' data-phrase="{compared}" title="Go to {escape(sibling.id)}"><span>{shown}</span>{category}</button></li>'
+    )
+
+
+def _history_html(history: Sequence[Change]) -> str:
+    rows = [_change_html(change) for change in reversed(history[-_MOST_CHANGES:])]
+    if len(history) > _MOST_CHANGES:
+        rows.append(f'<li class="an-more">and {len(history) - _MOST_CHANGES} before</li>')
+    return "".join(rows)
+
+
+def _change_html(change: Change) -> str:
+    words = _ACTION_WORDS.get(change.action, change.action)
+    if change.phrase_before is not None and change.phrase_before != change.phrase_after:
+        what = f"{quoted(change.phrase_before, 48)} → {quoted(change.phrase_after, 120)}"
+    elif change.action == "import":
+        what = quoted(change.phrase_after, 48)
+    else:
+        what = ""
+    note = "" if change.action == "undo" else change.note
+    told = f" <em>{escape(note)}</em>" if note else ""
+    return (
+        f'<li data-undone="{str(change.undone).lower()}"><span>{time_html(change.at)} <b>{escape(change.who)}</b> '
+        f"{escape(words)}</span>{told} {what}</li>"
+    )
+
+
+def _undoable(history: Sequence[Change]) -> str:
+    """What undo would take back: the last change that still holds."""
+    for change in reversed(history):
+        if change.action == "undo" or change.undone:
+            continue
+        if change.origin == "import":
+            return ""
+        return f"{change.who} {_ACTION_WORDS.get(change.action, change.action)}"
+    return ""

@@ -1,0 +1,125 @@
+"""The Annotate tab: its parts on the page and how they reach the `Workbench`."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import unescape
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import gradio as gr
+
+from annotate.store import Store
+from annotate.ui.pages import frame_html
+from annotate.ui.workbench import Reply, Workbench
+
+_ASSETS = Path(__file__).resolve().parent / "assets"
+STYLESHEET = _ASSETS / "annotate.css"
+_SCRIPT = _ASSETS / "annotate.js"
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Tell(Protocol):
+    """Decorates a handler so that each of its errors becomes a `gr.Error` whose message is HTML for the page."""
+
+    def __call__(self, handler: Handler, /) -> Handler: ...
+
+
+def operating_system_user() -> str:
+    """The name of the person who runs the app; "unknown" where the system has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class AnnotateParts:
+    """What the tab is built on.
+
+    `picture_url` and `thumbnail_url` make the address of a picture, relative to the page, from its SHA-256.
+    `default_who` signs the edits of whoever gives no name and has not logged in.
+    """
+
+    store: Store
+    tell: Tell
+    picture_url: Callable[[str], str]
+    thumbnail_url: Callable[[str], str]
+    default_who: str = field(default_factory=operating_system_user)
+
+
+@dataclass(frozen=True)
+class Widgets:
+    """The tab's controls: `bench` holds the queue, the picture and the form; `who` the name."""
+
+    bench: gr.HTML
+    who: gr.Textbox
+    who_kept: gr.BrowserState
+
+
+def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widgets:
+    """Lay out the tab inside the current `gr.Tab` and connect it; `demo` gives the page-load event.
+
+    The page needs `STYLESHEET` among the `css_paths` of its launch. Saves and moves go to a server function of the
+    bench rather than through the queue of events: that one call either brings the answer or fails where the page
+    can see it, and people who save at the same time do not wait for each other.
+    """
+    bench = Workbench(parts.store, parts.picture_url, parts.thumbnail_url)
+    with gr.Column(elem_id="annotate"):
+        who = gr.Textbox(
+            parts.default_who,
+            label="You are",
+            show_label=False,
+            container=False,
+            max_lines=1,
+            max_length=100,
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False, autocorrect="off"),
+            elem_id="annotate-who",
+        )
+        html = gr.HTML(
+            frame_html(bench.workspace_key),
+            elem_id="annotate-bench",
+            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            server_functions=[_server_function(bench, parts)],
+        )
+    who_kept = gr.BrowserState(parts.default_who, storage_key="boxwright-who", secret="boxwright-who")
+    quiet: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+
+    @parts.tell
+    def open_name(kept: object, request: gr.Request) -> Any:
+        """The name of the log-in, else the one that this browser remembers."""
+        if request.username:
+            return gr.Textbox(value=request.username, interactive=False)
+        return kept if isinstance(kept, str) and kept.strip() else parts.default_who
+
+    demo.load(open_name, who_kept, who, **quiet)
+    who.input(None, who, who_kept, js="(name) => name", **quiet)
+    return Widgets(html, who, who_kept)
+
+
+def _server_function(bench: Workbench, parts: AnnotateParts) -> Callable[[Any, gr.Request], Reply]:
+    answer = parts.tell(bench.answer)
+
+    def annotate(sent: Any, request: gr.Request) -> Reply:
+        """Each error becomes a sentence in the reply, so that the page can keep what was typed beside it."""
+        try:
+            return answer(sent, login_name(request), parts.default_who)
+        except gr.Error as error:
+            return {"problem": unescape(str(error.message))}
+
+    return annotate
+
+
+def login_name(request: Any) -> str | None:
+    """Who is logged in, or None. A server function gets the bare request, so the name is looked up by its cookie,
+    as gradio does for its own events (`get_current_user` in gradio/routes.py)."""
+    app = request.app
+    for cookie in (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"):
+        name = app.tokens.get(request.cookies.get(cookie))
+        if name:
+            return str(name)
+    return None

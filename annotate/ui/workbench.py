@@ -1,0 +1,273 @@
+"""What the Annotate tab does, without a widget: each request of the page is answered in one go."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from html import escape
+from typing import Any
+
+from annotate.items import Change, Counts, Item
+from annotate.phrases import clean_text
+from annotate.queues import QUEUES
+from annotate.store import Store
+from annotate.ui.asks import Ask
+from annotate.ui.pages import (
+    QUEUE_LABELS,
+    conflict_html,
+    count_of,
+    done_html,
+    options_html,
+    repair_html,
+)
+from annotate.ui.screens import build_screen, quoted, time_html
+from grounding.errors import StaleSaveError, StoreError
+from grounding.records import SPLITS
+
+Reply = dict[str, Any]
+_EXAMPLES = 12
+# Whoever fills these comes to their front again: each edit takes a sample out, or puts it behind the others.
+_ROUND_QUEUES = ("placeholders", "skipped")
+
+
+class Workbench:
+    """Answers the page. Holds no state of a visitor: every request says what its page showed.
+
+    A reply may hold `screen` (a sample; or `done_html` with an empty id), `counts`, `notice_html`, `conflict`,
+    `problem` (a sentence; nothing was changed) and `redo_text` (what an undo took out of the box).
+    """
+
+    def __init__(self, store: Store, picture_url: Callable[[str], str], thumbnail_url: Callable[[str], str]) -> None:
+        self.store = store
+        self.picture_url = picture_url
+        self.thumbnail_url = thumbnail_url
+        self._actions: dict[str, Callable[[Ask], Reply]] = {
+            "start": self._open,
+            "open": self._open,
+            "show": self._show,
+            "next": self._next,
+            "back": self._back,
+            "look": self._look,
+            "save": self._save,
+            "skip": self._skip,
+            "flag": self._flag,
+            "unflag": self._unflag,
+            "note": self._note,
+            "undo": self._undo,
+            "repair_preview": self._repair_preview,
+            "repair": self._repair,
+            "undo_repair": self._undo_repair,
+        }
+
+    @property
+    def workspace_key(self) -> str:
+        """Short name of this workspace for the browser's own storage."""
+        return hashlib.sha256(str(self.store.path).encode()).hexdigest()[:12]
+
+    def answer(self, sent: object, login_name: str | None, default_who: str) -> Reply:
+        """The reply to one request. `login_name` wins over the name that the page sends. Raises `StoreError`."""
+        ask = Ask.from_page(sent)
+        action = self._actions.get(ask.do)
+        if action is None:
+            raise StoreError(f"The page asked for {ask.do[:40]!r}, which does not exist. Reload the page.")
+        ask = replace(ask, who=clean_text(login_name or ask.who) or default_who)
+        if ask.do == "start":
+            ask = replace(ask, queue="placeholders", split=self._first_split())
+        return action(ask) | {"counts": self._counts(ask)}
+
+    # Look
+
+    def _first_split(self) -> str | None:
+        """The split to begin with: train, unless only others have something to do or train is empty."""
+        train, everywhere = self.store.counts("train"), self.store.counts()
+        waiting = train.placeholders or not everywhere.placeholders
+        return "train" if train.total and waiting else None
+
+    def _open(self, ask: Ask) -> Reply:
+        """The sample asked for, if it still stands, else the first of the queue."""
+        if ask.sample_id:
+            try:
+                return self._screen(ask, self.store.get(ask.sample_id))
+            except StoreError:
+                pass  # a page of another workspace, or of one made anew: it begins at the front
+        return self._screen(ask, self.store.next_item(ask.queue, None, ask.split))
+
+    def _show(self, ask: Ask) -> Reply:
+        return self._screen(ask, self.store.get(ask.sample_id))
+
+    def _next(self, ask: Ask) -> Reply:
+        return self._screen(ask, self._following(ask))
+
+    def _back(self, ask: Ask) -> Reply:
+        item = self.store.previous_item(ask.queue, ask.place, ask.split)
+        return {"notice_html": "This is the first one."} if item is None else self._screen(ask, item)
+
+    def _look(self, ask: Ask) -> Reply:
+        """The sample again when it was changed elsewhere since the page showed it; else the counts alone."""
+        if not ask.sample_id:
+            return {}
+        item = self.store.get(ask.sample_id)
+        return {} if item.revision == ask.revision else self._screen(ask, item)
+
+    # Edit
+
+    def _save(self, ask: Ask) -> Reply:
+        try:
+            item, words = self._save_or_approve(ask)
+        except StaleSaveError as error:
+            current: Item = error.current
+            if current.placeholder or current.phrase != clean_text(ask.text):
+                return self._conflict(ask, current)
+            item, words = current, "Already saved:"
+        return self._go_on(ask, item, f"{words} {quoted(item.phrase)}")
+
+    def _save_or_approve(self, ask: Ask) -> tuple[Item, str]:
+        """A phrase sent back as it stands is approved rather than written again."""
+        item = self.store.get(ask.sample_id)
+        unchanged = not item.placeholder and item.phrase == clean_text(ask.text)
+        names: dict[str, Any] = {"who": ask.who, "expected_revision": ask.revision}
+        if item.revision == ask.revision and unchanged:
+            return self.store.approve(ask.sample_id, **names), "Approved"
+        return self.store.save(ask.sample_id, ask.text, **names), "Saved"
+
+    def _conflict(self, ask: Ask, current: Item) -> Reply:
+        last = self.store.history(current.id)[-1]
+        html = conflict_html(current, last.who, last.at, ask.text)
+        return {"conflict": {"id": current.id, "revision": current.revision, "html": html}}
+
+    def _skip(self, ask: Ask) -> Reply:
+        try:
+            item = self.store.skip(ask.sample_id, who=ask.who, expected_revision=ask.revision)
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        return self._go_on(ask, item, "Skipped: it comes again after all others")
+
+    def _flag(self, ask: Ask) -> Reply:
+        return self._mark(ask, "Flagged", lambda: self._flagged(ask))
+
+    def _flagged(self, ask: Ask) -> Item:
+        return self.store.flag(ask.sample_id, ask.text, who=ask.who, expected_revision=ask.revision)
+
+    def _unflag(self, ask: Ask) -> Reply:
+        return self._mark(
+            ask,
+            "Flag taken away",
+            lambda: self.store.unflag(ask.sample_id, who=ask.who, expected_revision=ask.revision),
+        )
+
+    def _mark(self, ask: Ask, words: str, edit: Callable[[], Item]) -> Reply:
+        """An edit after which the page stays where it is."""
+        try:
+            item = edit()
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        return self._screen(ask, item) | {"notice_html": self._signed(item, words)}
+
+    def _note(self, ask: Ask) -> Reply:
+        try:
+            item = self._flagged(ask)
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        return self._go_on(ask, item, "Flagged, with a note")
+
+    def _undo(self, ask: Ask) -> Reply:
+        before = self.store.get(ask.sample_id)
+        try:
+            item = self.store.undo(ask.sample_id, who=ask.who, expected_revision=ask.revision)
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        reply = self._screen(ask, item) | {"notice_html": self._signed(item, "Undone")}
+        if before.phrase != item.phrase and not before.placeholder:
+            reply["redo_text"] = before.phrase
+        return reply
+
+    def _stale(self, ask: Ask, error: StaleSaveError) -> Reply:
+        """Nothing was done: the page gets the sample as it stands now, and who was first."""
+        last = self.store.history(ask.sample_id)[-1]
+        words = f"Not done: {last.who} changed this sample after your page showed it. Here it is as it stands now."
+        return self._screen(ask, error.current) | {"problem": words}
+
+    # Repair
+
+    def _repair_preview(self, ask: Ask) -> Reply:
+        preview = self.store.repair_preview(_EXAMPLES)
+        items = [self.store.get(sample_id) for sample_id, _, _ in preview.examples]
+        examples = [(item, before, after) for item, (_, before, after) in zip(items, preview.examples, strict=True)]
+        urls = [self.thumbnail_url(item.picture_sha256) for item in items]
+        return {"repair_html": repair_html(preview, examples, urls)}
+
+    def _repair(self, ask: Ask) -> Reply:
+        report = self.store.repair(ask.who)
+        words = f"{count_of(report.count, 'placeholder')} filled from the source by {ask.who}, {report.left:,} left."
+        return self._again(ask) | {"repaired": {"batch": report.batch, "sentence": words}}
+
+    def _undo_repair(self, ask: Ask) -> Reply:
+        report = self.store.undo_repair(ask.batch, ask.who)
+        kept = f" {report.left:,} stayed, as people changed them since." if report.left else ""
+        words = f"{count_of(report.count, 'placeholder')} put back.{kept}"
+        return self._again(ask) | {"notice_html": escape(words)}
+
+    def _again(self, ask: Ask) -> Reply:
+        """The sample that the page showed, unless a repair took it out of the queue."""
+        item = self.store.get(ask.sample_id) if ask.sample_id else None
+        if item is None or (ask.queue == "placeholders" and not item.placeholder):
+            item = self.store.next_item(ask.queue, None, ask.split)
+        return self._screen(ask, item)
+
+    # Build replies
+
+    def _go_on(self, ask: Ask, item: Item, words_html: str) -> Reply:
+        """After an edit: the next sample, and what was done to the one before."""
+        done = {"id": item.id, "revision": item.revision}
+        return self._screen(ask, self._following(ask)) | {"notice_html": self._signed(item, words_html), "did": done}
+
+    def _signed(self, item: Item, words_html: str) -> str:
+        last: Change = self.store.history(item.id)[-1]
+        return f"{words_html} · {escape(last.who)} · {time_html(last.at)}"
+
+    def _following(self, ask: Ask) -> Item | None:
+        """The sample that the page asked to go on with, else the next of the queue."""
+        if ask.then_id:
+            return self.store.get(ask.then_id)
+        item = self.store.next_item(ask.queue, ask.place, ask.split)
+        if item is None and ask.queue in _ROUND_QUEUES:
+            item = self.store.next_item(ask.queue, None, ask.split)
+        return item
+
+    def _screen(self, ask: Ask, item: Item | None) -> Reply:
+        if item is None:
+            here, everywhere = self.store.counts(ask.split), self.store.counts()
+            return {"screen": {"id": "", "done_html": done_html(ask.queue, ask.split, here, everywhere)}}
+        screen = build_screen(item, self.store.siblings(item.id), self.store.history(item.id), self.picture_url)
+        upcoming = self.store.next_item(ask.queue, item.place, ask.split)
+        return {
+            "screen": asdict(screen),
+            "preload_url": "" if upcoming is None else self.picture_url(upcoming.picture_sha256),
+        }
+
+    def _counts(self, ask: Ask) -> Reply:
+        """The two selects and the progress, as they stand now."""
+        by_split = {name: self.store.counts(name) for name in SPLITS}
+        everywhere = self.store.counts()
+        here = by_split[ask.split] if ask.split else everywhere
+        queues = [(name, f"{QUEUE_LABELS[name]} ({_in_queue(here, name):,})") for name in QUEUE_LABELS]
+        splits = [("", f"All splits ({_in_queue(everywhere, ask.queue):,})")]
+        splits += [(name, f"{name} ({_in_queue(counts, ask.queue):,})") for name, counts in by_split.items()]
+        done = here.repaired + here.written
+        total = done + here.placeholders
+        return {
+            "queue": ask.queue,
+            "split": ask.split or "",
+            "queues_html": options_html(queues, ask.queue),
+            "splits_html": options_html(splits, ask.split or ""),
+            "done": done,
+            "total": total,
+            "sentence": f"{done:,} of {total:,} phrases done" if total else "No placeholder in this data set",
+            "placeholders": everywhere.placeholders,
+        }
+
+
+def _in_queue(counts: Counts, queue: str) -> int:
+    assert queue in QUEUES
+    return counts.total if queue == "all" else int(getattr(counts, queue))
