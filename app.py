@@ -9,8 +9,10 @@ from pathlib import Path
 
 import gradio as gr
 
+from annotate.curation import CuratedSet
 from annotate.placeholders import is_placeholder
 from annotate.store import Store
+from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.records import SPLITS, Sample, read_samples
@@ -20,17 +22,23 @@ from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.serving import check_port_free, read_flags, serve
 from grounding.ui.shell import build_header
 from grounding.ui.sources import Parts
+from grounding.ui.train import TrainParts, build_train
 from grounding.workspace import Workspace, find_workspace
 
 _OWN_NAMES = frozenset({"images", "uploads", "snapshots", "runs", "adapters", "evaluations", ".partial"})
 
 
-def build_app(parts: Parts) -> gr.Blocks:
+def build_app(parts: Parts, store: Store) -> gr.Blocks:
     """The page: a header and one tab for each step of the loop. Imports nothing of torch."""
+    who = default_who()
+    training = TrainParts(parts.workspace, parts.models, CuratedSet(store, parts.workspace.snapshots, who))
     with gr.Blocks(title="Boxwright", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         build_header(parts.models)
-        with gr.Tabs(elem_id="tabs"), gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare_tab:
-            build_compare(demo, compare_tab, parts, Scoreboard(parts))
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
+                compare = build_compare(demo, tab, parts, Scoreboard(parts))
+            with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
+                build_train(demo, tab, training, tabs, compare.adapter)
     return demo
 
 
@@ -90,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workspace = find_workspace(flags.workspace)
         store = open_workspace(workspace, demo=flags.demo)
         models = ModelService(flags.model, flags.quantize, workspace)
-        demo = build_app(Parts(workspace, store, models, is_placeholder))
+        demo = build_app(Parts(workspace, store, models, is_placeholder), store)
         url = serve(demo, workspace, host=flags.host, port=flags.port, log_in=flags.log_in)
     except BoxwrightError as error:
         print(f"Boxwright: {error}", file=sys.stderr)

@@ -7,9 +7,7 @@ Exit status: 0, 1 (the work failed, with a sentence that says why) or 2 (usage).
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +20,7 @@ from annotate.items import ImportReport
 from annotate.lint import lint
 from annotate.snapshot import freeze, read_snapshot
 from annotate.store import Store
+from annotate.who import default_who
 from grounding.errors import BoxwrightError, StoreError
 from grounding.workspace import Workspace, find_workspace
 
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--workspace", metavar="DIR", help="default: $BOXWRIGHT_WORKSPACE, else data/workspace")
-    common.add_argument("--who", default=_default_who(), help="your name in the history (default: %(default)s)")
+    common.add_argument("--who", default=default_who(), help="your name in the history (default: %(default)s)")
     common.add_argument("--json", action="store_true", help="print one JSON document on standard output")
     parser = argparse.ArgumentParser(prog="python -m annotate", description="Curate the phrases of a data set.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -74,13 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="PATH", type=Path, required=True, help="a folder that is new or empty")
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     return parser
-
-
-def _default_who() -> str:
-    try:
-        return os.environ.get("BOXWRIGHT_USER") or getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
 
 
 def _open(workspace: Workspace) -> Store:

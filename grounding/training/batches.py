@@ -16,7 +16,7 @@ from grounding.boxes import Box
 from grounding.engine import ImageFeatures, chat_text, end_token_ids
 from grounding.errors import ModelError
 from grounding.models import LoadedModel
-from grounding.training.losses import digit_place_weights
+from grounding.training.losses import digit_weights
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class PackedBatch:
 class BranchBuilder:
     """Turns phrases into branches, checking what is supervised."""
 
-    def __init__(self, loaded: LoadedModel, digit_weights: tuple[float, float, float]) -> None:
+    def __init__(self, loaded: LoadedModel, place_weights: Sequence[float], corner_weights: Sequence[float]) -> None:
         self.loaded = loaded
         self.tokenizer = loaded.processor.tokenizer
-        self.digit_weights = digit_weights
+        self.place_weights = place_weights
+        self.corner_weights = corner_weights
         # Of several end tokens, the one that closes a turn in the chat template is what the base itself writes.
         self.end: str = self.tokenizer.eos_token
         if self.tokenizer.eos_token_id not in end_token_ids(loaded):
@@ -94,7 +95,7 @@ class BranchBuilder:
                 f"expected {answer + end!r}: this tokenizer joins prompt and answer, so it can't be trained safely."
             )
         tokens = [self.tokenizer.decode([token]) for token in supervised]
-        weights = digit_place_weights(tokens, self.digit_weights)
+        weights = digit_weights(tokens, self.place_weights, self.corner_weights)
         branch_ids = full_ids[len(self.prefix_ids(1)) :]
         return Branch(tuple(branch_ids), len(supervised), tuple(weights))
 

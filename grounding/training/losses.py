@@ -8,21 +8,29 @@ import torch
 from torch.nn import functional
 
 
-def digit_place_weights(tokens: Sequence[str], weights_hundreds_tens_ones: tuple[float, float, float]) -> list[float]:
-    """The loss weight of each token of an answer: a digit's by its place in its number, 1.0 for all others.
+def digit_weights(
+    tokens: Sequence[str],
+    place_weights: Sequence[float],
+    corner_weights: Sequence[float],
+) -> list[float]:
+    """The loss weight of each token of an answer: place times corner for a coordinate's digit, 1.0 for all others.
 
-    `tokens` are the answer's tokens as text, one digit a token (true of the Qwen tokenizers). A fourth digit
-    from the right (only in 1000) weighs as much as the hundreds. An error of one in the hundreds moves a box
-    by a tenth of the picture, in the ones by a thousandth: equal weights teach the model to mind the wrong one.
+    `tokens` are the answer's tokens as text, one digit a token (true of the Qwen tokenizers). `place_weights` are
+    those of the hundreds, tens and ones (a fourth digit, only in 1000, counts as hundreds): an error of one in the
+    hundreds moves a side by a tenth of the picture, in the ones by a thousandth. `corner_weights` are those of x1,
+    y1, x2, y2: once the first numbers are known, the object is chosen, and what is left is to trace its outline.
+    The digit in the key `bbox_2d` is no coordinate.
     """
     weights = [1.0] * len(tokens)
-    place = 0
-    for i in range(len(tokens) - 1, -1, -1):
-        if tokens[i].strip().isdigit():
-            weights[i] = weights_hundreds_tens_ones[max(0, 2 - place)]
-            place += 1
-        else:
-            place = 0
+    corner, run, before = 0, [], ""
+    for i, token in enumerate([*tokens, ""]):
+        if token.strip().isdigit() and (run or before[-1:] in ("[", ",")):
+            run.append(i)
+            continue
+        for place, at in enumerate(reversed(run)):
+            weights[at] = place_weights[max(0, 2 - place)] * corner_weights[corner % 4]
+        corner += bool(run)
+        run, before = [], (before + token).rstrip()
     return weights
 
 

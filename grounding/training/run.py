@@ -20,7 +20,6 @@ from grounding.adapters import AdapterInfo
 from grounding.errors import Cancelled, JobError
 from grounding.metrics import Scores, score, summarise
 from grounding.models import LoadedModel, load_model
-from grounding.pictures import open_picture
 from grounding.predict import to_prediction
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
@@ -30,8 +29,7 @@ from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEven
 from grounding.training.losses import answer_loss
 from grounding.training.precision import choose_precision, computing_in
 from grounding.training.settings import TrainSettings
-
-_IMAGES_PER_PASS = 20
+from grounding.training.views import AugmentedViews, KeptViews, encode_paths
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,11 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=plan.settings.use_alternatives)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize)
-    features = _encode(loaded, [p.image for p in pictures], "Looking at the train pictures", listener, should_stop)
+    views = _views(loaded, plan.settings, pictures, listener, should_stop)
     scorer = _Scorer(loaded, plan.snapshot.split("val")[: plan.settings.score_samples], listener, should_stop)
     scorer.score(step=0)
     peft_model = _attach_lora(loaded, plan.settings)
-    steps_done = _optimise(loaded, plan.settings, pictures, features, scorer, listener, should_stop)
+    steps_done = _optimise(loaded, plan.settings, pictures, views, scorer, listener, should_stop)
     if steps_done == 0:
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
     keep_share(loaded.model, plan.settings.strength)
@@ -70,22 +68,16 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     return _save(plan, loaded, peft_model, steps_done, scorer.last)
 
 
-def _encode(
-    loaded: LoadedModel, paths: Sequence[Path], text: str, listener: Listener, should_stop: Callable[[], bool]
-) -> list[engine.ImageFeatures]:
-    """The features of every picture, computed once: the tower is frozen, so they never change."""
-    features: list[engine.ImageFeatures] = []
-    for start in range(0, len(paths), _IMAGES_PER_PASS):
-        if should_stop():
-            raise Cancelled("Stopped before the first step: there is nothing to keep.")
-        batch = [open_picture(path) for path in paths[start : start + _IMAGES_PER_PASS]]
-        features += engine.encode_images(loaded, batch)
-        listener(PhaseEvent(text, len(features), len(paths)))
-    # Tensors born in inference mode can't take part in training; clones can.
-    return [
-        engine.ImageFeatures(f.pooled.clone(), tuple(d.clone() for d in f.deepstack), f.grid_thw, f.image_size_wh)
-        for f in features
-    ]
+def _views(
+    loaded: LoadedModel,
+    settings: TrainSettings,
+    pictures: Sequence[PictureTargets],
+    listener: Listener,
+    should_stop: Callable[[], bool],
+) -> KeptViews | AugmentedViews:
+    if settings.augment:
+        return AugmentedViews(loaded, pictures, settings.seed)
+    return KeptViews(loaded, pictures, listener, should_stop)
 
 
 class _Scorer:
@@ -98,7 +90,7 @@ class _Scorer:
         self.samples = samples
         self.listener = listener
         paths = list(dict.fromkeys(sample.image for sample in samples))
-        encoded = _encode(loaded, paths, "Looking at the validation pictures", listener, should_stop)
+        encoded = encode_paths(loaded, paths, "Looking at the validation pictures", listener, should_stop)
         self.features = dict(zip(paths, encoded, strict=True))
         self.start = time.perf_counter()
         self.last: Scores | None = None
@@ -163,7 +155,7 @@ def _optimise(
     loaded: LoadedModel,
     settings: TrainSettings,
     pictures: Sequence[PictureTargets],
-    features: Sequence[engine.ImageFeatures],
+    views: KeptViews | AugmentedViews,
     scorer: _Scorer,
     listener: Listener,
     should_stop: Callable[[], bool],
@@ -172,7 +164,7 @@ def _optimise(
     weights = [weight for weight in loaded.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
-    builder = BranchBuilder(loaded, settings.digit_weights)
+    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights)
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
     order = draw_order(
@@ -187,16 +179,16 @@ def _optimise(
         if should_stop():
             return step - 1
         chosen = next(order)
-        chosen_features = [features[index] for index, _ in chosen]
+        features, targets = views.show(chosen)
         branches = [
             [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in phrases]
-            for (_, phrases), feature in zip(chosen, chosen_features, strict=True)
+            for phrases, feature in zip(targets, features, strict=True)
         ]
-        batch = pack(loaded, builder, chosen_features, branches)
+        batch = pack(loaded, builder, features, branches)
         with computing_in(loaded.device, dtype):
-            logits = packed_logits(loaded, batch, chosen_features)
+            logits = packed_logits(loaded, batch, features)
         loss = answer_loss(logits, batch.target_ids, batch.token_weights)
-        _check_finite(loss, step, [phrase for _, phrases in chosen for phrase, _ in phrases])
+        _check_finite(loss, step, [phrase for phrases in targets for phrase, _ in phrases])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
         optimizer.step()

@@ -25,6 +25,7 @@ class TrainSettings:
     images_per_step: int = _setting(4, "pictures in one step", low=1, high=1024)
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
+    augment: bool = _setting(True, "show each picture mirrored, farther away and in other colours by turns")
     learning_rate: float = _setting(1.5e-3, "highest learning rate", low=1e-7, high=0.1)
     warmup_share: float = _setting(0.05, "share of the steps in which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = _setting(0.0, "AdamW weight decay", low=0.0, high=1.0)
@@ -35,6 +36,9 @@ class TrainSettings:
     strength: float = _setting(0.8, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
     digit_weights: tuple[float, float, float] = _setting(
         (3.0, 2.0, 0.4), "loss weight of the hundreds, tens and ones digit of a coordinate"
+    )
+    corner_weights: tuple[float, float, float, float] = _setting(
+        (1.0, 1.0, 1.0, 1.0), "loss weight of the digits of x1, y1, x2 and y2"
     )
     score_every_steps: int = _setting(110, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)

@@ -1,0 +1,74 @@
+"""What a step sees of each picture: features kept from one pass, or fresh ones of an augmented view."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from grounding import engine
+from grounding.errors import Cancelled
+from grounding.models import LoadedModel
+from grounding.pictures import open_picture
+from grounding.training.augment import Shown, Target, augment
+from grounding.training.data import PictureTargets
+from grounding.training.events import Listener, PhaseEvent
+
+_IMAGES_PER_PASS = 20
+
+Chosen = Sequence[tuple[int, Sequence[Target]]]
+View = tuple[list[engine.ImageFeatures], list[Sequence[Target]]]
+
+
+class KeptViews:
+    """Every picture as it is: the tower is frozen, so its features are computed once and never change."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        pictures: Sequence[PictureTargets],
+        listener: Listener,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        paths = [picture.image for picture in pictures]
+        self.features = encode_paths(loaded, paths, "Looking at the train pictures", listener, should_stop)
+
+    def show(self, chosen: Chosen) -> View:
+        """The features and phrases of the chosen pictures, in order."""
+        return [self.features[index] for index, _ in chosen], [targets for _, targets in chosen]
+
+
+class AugmentedViews:
+    """Every picture anew each time: mirrored or not, nearer or farther, its colours shifted."""
+
+    def __init__(self, loaded: LoadedModel, pictures: Sequence[PictureTargets], seed: int) -> None:
+        self.loaded = loaded
+        self.paths = [picture.image for picture in pictures]
+        self.rng = random.Random(seed)
+
+    def show(self, chosen: Chosen) -> View:
+        """The features and phrases of one random view of each chosen picture, in order."""
+        shown: list[Shown] = [augment(open_picture(self.paths[i]), targets, self.rng) for i, targets in chosen]
+        return trainable(engine.encode_images(self.loaded, [s.image for s in shown])), [s.targets for s in shown]
+
+
+def encode_paths(
+    loaded: LoadedModel, paths: Sequence[Path], text: str, listener: Listener, should_stop: Callable[[], bool]
+) -> list[engine.ImageFeatures]:
+    """The features of every picture, told as a phase called `text`. Raises `Cancelled`."""
+    features: list[engine.ImageFeatures] = []
+    for start in range(0, len(paths), _IMAGES_PER_PASS):
+        if should_stop():
+            raise Cancelled("Stopped before the first step: there is nothing to keep.")
+        batch = [open_picture(path) for path in paths[start : start + _IMAGES_PER_PASS]]
+        features += trainable(engine.encode_images(loaded, batch))
+        listener(PhaseEvent(text, len(features), len(paths)))
+    return features
+
+
+def trainable(features: Sequence[engine.ImageFeatures]) -> list[engine.ImageFeatures]:
+    """Copies that autograd accepts: tensors born in inference mode can't take part in training."""
+    return [
+        engine.ImageFeatures(f.pooled.clone(), tuple(d.clone() for d in f.deepstack), f.grid_thw, f.image_size_wh)
+        for f in features
+    ]
