@@ -25,7 +25,8 @@ class Box:
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in self):
             raise BoxError(f"{tuple(self)} is no box: every coordinate must be a finite number of pixels.")
-        if self.x2 <= self.x1 or self.y2 <= self.y1:
+        # The area of sides below 1e-154 px rounds to zero, and that of sides beyond 1e154 px is not finite.
+        if self.x2 <= self.x1 or self.y2 <= self.y1 or not 0 < self.area_px < math.inf:
             raise BoxError(
                 f"{tuple(self)} is no box: x2 must be greater than x1 and y2 greater than y1 "
                 "(order: x1, y1, x2, y2 in pixels)."
@@ -64,11 +65,12 @@ class Box:
         width, height = image_size_wh
         x1, y1 = max(0.0, self.x1), max(0.0, self.y1)
         x2, y2 = min(float(width), self.x2), min(float(height), self.y2)
-        return Box(x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+        return Box(x1, y1, x2, y2) if x2 > x1 and (x2 - x1) * (y2 - y1) > 0 else None
 
     def rounded(self, digits: int = 2) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 rounded for a file or a page."""
-        return (round(self.x1, digits), round(self.y1, digits), round(self.x2, digits), round(self.y2, digits))
+        """x1, y1, x2, y2 rounded for a file or a page; as they are where rounding would leave no box."""
+        x1, y1, x2, y2 = (round(value, digits) for value in self)
+        return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else (self.x1, self.y1, self.x2, self.y2)
 
 
 def iou(first: Box, second: Box) -> float:

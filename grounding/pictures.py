@@ -16,6 +16,7 @@ from grounding.errors import PictureError
 
 MAX_PICTURE_PIXELS = 64_000_000
 _SUFFIX_OF_FORMAT = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+_SUFFIX_OF_FORMAT["MPO"] = ".jpg"  # what phones write as JPEG: a JPEG with a depth or brightness map behind it
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,13 +29,23 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         _check_size(source.size, "The picture")
-        return ImageOps.exif_transpose(source).convert("RGB")
+        return _upright_rgb(source, "The picture")
     path = Path(source)
+    with _open_header(path) as picture:
+        return _upright_rgb(picture, path.name)
+
+
+def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
-        with _open_header(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I;16"):
+            # Pillow clips 16-bit greys to 255, which leaves nearly all of them white.
+            upright = upright.convert("I").point(lambda grey: grey / 256).convert("L")
+        elif isinstance(upright.info.get("transparency"), bytes):
+            upright = upright.convert("RGBA")  # the way Pillow wants it for a palette with several transparent colours
+        return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
+        raise PictureError(f"{name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
 
 
 def picture_size_wh(path: str | Path) -> tuple[int, int]:
@@ -45,6 +56,7 @@ def picture_size_wh(path: str | Path) -> tuple[int, int]:
             width, height = picture.size
             # Pillow decodes a PNG for this, as its EXIF may stand behind the pixels.
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            turned = turned and picture.format != "TIFF"  # whose size Pillow gives as seen upright already
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
     return (height, width) if turned else (width, height)

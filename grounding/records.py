@@ -90,12 +90,18 @@ class Sample:
             image=(folder / record["image"]).resolve(),
             phrase=record["phrase"],
             boxes_xyxy_px=boxes,
-            split=str(record.get("split", "test")),
-            category=str(record.get("category", "")),
-            image_id=str(record.get("image_id", "")),
+            split=_text(record, "split", "test"),
+            category=_text(record, "category", ""),
+            image_id=_text(record, "image_id", ""),
             alternatives=tuple(alternatives),
             extra=MappingProxyType({key: value for key, value in record.items() if key not in _KNOWN_KEYS}),
         )
+
+
+def _text(record: Mapping[str, Any], key: str, default: str) -> str:
+    """The value as text; the default where the key is missing or null."""
+    value = record.get(key)
+    return default if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
     """The samples of a JSONL file, one by one. Raises `RecordError` naming the file and line that is wrong."""
     path = Path(path)
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
@@ -133,7 +139,7 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
                     if not isinstance(record, dict):
                         raise RecordError(f"expected a JSON object, found {type(record).__name__}.")
                     yield Sample.from_json(record, path.parent)
-                except (RecordError, json.JSONDecodeError) as error:
+                except (ValueError, RecursionError) as error:
                     raise RecordError(f"{path}, line {number}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} can't be read as a JSONL file of samples: {error}") from error
@@ -144,7 +150,8 @@ def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with path.open("w", encoding="utf-8") as lines:
+    # A lone surrogate has no UTF-8; its backslash form is JSON's own escape, so it reads back as it was.
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as lines:
         for sample in samples:
             lines.write(json.dumps(sample.to_json(path.parent.resolve()), ensure_ascii=False) + "\n")
             count += 1
