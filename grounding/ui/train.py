@@ -105,7 +105,7 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train-start")
             stop = gr.Button("Stop and keep what is learned", visible=False, elem_id="train-stop")
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
-            with gr.Accordion("Settings", open=False, elem_id="train-settings"):
+            with gr.Accordion("Settings", open=False, elem_id="train-settings"), gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
         with gr.Column(scale=1, min_width=420, elem_id="train-right"):
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
@@ -118,8 +118,9 @@ def _lay_out(preset: TrainSettings) -> Widgets:
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     """The control for one setting, made from its definition."""
     value = getattr(preset, spec.name)
-    label = spec.name.replace("_", " ").capitalize()
+    label = spec.name.replace("_", " ").capitalize().replace("Lora", "LoRA")
     options: dict[str, Any] = {"label": label, "info": spec.metadata["meaning"], "elem_id": f"train-set-{spec.name}"}
+    options["min_width"] = 118
     if isinstance(value, bool):
         return gr.Checkbox(value, **options)
     if isinstance(value, tuple):
