@@ -80,26 +80,27 @@ class QwenJson1000:
     def _to_px(self, numbers: Sequence[float], image_size_wh: tuple[int, int]) -> Box | None:
         width, height = image_size_wh
         x1, y1, x2, y2 = numbers
-        left, right = sorted((x1 * width / self.scale, x2 * width / self.scale))
-        top, bottom = sorted((y1 * height / self.scale, y2 * height / self.scale))
+        left, right = sorted(min(float(width), max(0.0, x * width / self.scale)) for x in (x1, x2))
+        top, bottom = sorted(min(float(height), max(0.0, y * height / self.scale)) for y in (y1, y2))
         try:
-            return Box(left, top, right, bottom).clip(image_size_wh)
+            return Box(left, top, right, bottom)
         except BoxError:
             return None
 
 
 def _apart(low: float, high: float, scale: int) -> tuple[int, int]:
-    """Both ends as integers in 0..scale, at least one step apart."""
+    """Both ends as integers in 0..scale, at least one step apart and at most one from where they were inside."""
     first, second = (min(scale, max(0, round(value))) for value in (low, high))
     if second > first:
         return first, second
-    return (first, first + 1) if first < scale else (first - 1, first)
+    first = min(scale - 1, max(0, math.floor(low)))
+    return first, first + 1
 
 
 _FENCE = re.compile(r"```(?:json)?", re.IGNORECASE)
-_NUMBER = r"\s*\"?'?\s*[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\s*\"?'?\s*"
+_NUMBER = r"[\s\"']*[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?[\s\"']*"
 _KEYED_BOX = re.compile(rf"bbox_2d[\"']?\s*:\s*\[({_NUMBER}(?:,{_NUMBER}){{3}})(?=[\],])", re.DOTALL)
-_EMPTY_LIST = re.compile(r"^\s*\[\s*\]\s*$")
+_EMPTY_LIST = re.compile(r"^[^\[\]{}]*\[\s*\][^\[\]{}]*$")  # the only list of the answer, prose around it or not
 
 
 def _read_quadruples(text: str) -> list[list[float]] | None:

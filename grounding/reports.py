@@ -99,7 +99,7 @@ class ReportStore:
         for path in self.folder.glob("*/report.json"):
             try:
                 found.append(_read(path))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
         return sorted(found, key=lambda kept: (kept.created_at, kept.path.stat().st_mtime_ns), reverse=True)
 
@@ -133,6 +133,7 @@ def scores_json(scores: Scores) -> dict[str, Any]:
 
 def _read(path: Path) -> KeptReport:
     values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    datetime.fromisoformat(values["created_at"])  # raises for what can't be put in order
     scores = dict(values["scores"])
     accuracy = MappingProxyType({float(threshold): value for threshold, value in scores.pop("accuracy").items()})
     return KeptReport(
@@ -152,6 +153,11 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
     import pyarrow
     from pyarrow import parquet
 
+    # Named rather than guessed from the rows, so that the logs of several evaluations can be read as one table.
+    text, number, boxes = pyarrow.string(), pyarrow.float64(), pyarrow.list_(pyarrow.list_(pyarrow.float64()))
+    columns = dict.fromkeys(("id", "image", "phrase", "category", "split"), text)
+    columns |= {"truth_xyxy_px": boxes, "answer_xyxy_px": boxes, "iou": number, "status": text, "raw_text": text}
+    columns |= {"confidence": number, "seconds": number}
     table = pyarrow.Table.from_pylist(
         [
             {
@@ -169,7 +175,8 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
                 "seconds": row.prediction.seconds,
             }
             for row in rows
-        ]
+        ],
+        schema=pyarrow.schema(columns),
     )
     parquet.write_table(table, path)
 

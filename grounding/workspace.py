@@ -72,10 +72,18 @@ class Workspace:
 
 
 def find_workspace(folder: str | Path | None = None) -> Workspace:
-    """The workspace at `folder`, else at $BOXWRIGHT_WORKSPACE, else data/workspace in the repository."""
+    """The workspace at `folder`, else at $BOXWRIGHT_WORKSPACE, else data/workspace in the repository.
+
+    Raises `WorkspaceError` for a path that no folder can have.
+    """
     chosen = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if chosen:
-        return Workspace(Path(chosen).expanduser().resolve())
+        try:
+            return Workspace(Path(chosen).expanduser().resolve())
+        except (RuntimeError, ValueError) as error:
+            raise WorkspaceError(
+                f"{str(chosen)!r} can't be a workspace ({error}). Choose a folder with --workspace DIR."
+            ) from error
     return Workspace(Path(__file__).resolve().parent.parent / "data" / "workspace")
 
 
