@@ -12,12 +12,15 @@ import gradio as gr
 from annotate.curation import CuratedSet
 from annotate.placeholders import is_placeholder
 from annotate.store import Store
+from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
 from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
+from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
+from grounding.ui.pictures import figure_url, thumbnail_url
 from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.serving import check_port_free, read_flags, serve
 from grounding.ui.shell import build_header
@@ -37,6 +40,8 @@ def build_app(parts: Parts, store: Store) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
                 compare = build_compare(demo, tab, parts, Scoreboard(parts))
+            with gr.Tab("Annotate", id="annotate", elem_id="tab-annotate") as tab:
+                build_annotate(demo, tab, AnnotateParts(store, tell, figure_url, thumbnail_url, who))
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
                 build_train(demo, tab, training, tabs, compare.adapter)
     return demo
@@ -99,7 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = open_workspace(workspace, demo=flags.demo)
         models = ModelService(flags.model, flags.quantize, workspace)
         demo = build_app(Parts(workspace, store, models, is_placeholder), store)
-        url = serve(demo, workspace, host=flags.host, port=flags.port, log_in=flags.log_in)
+        url = serve(
+            demo,
+            workspace,
+            host=flags.host,
+            port=flags.port,
+            log_in=flags.log_in,
+            stylesheets=[STYLESHEET],
+        )
     except BoxwrightError as error:
         print(f"Boxwright: {error}", file=sys.stderr)
         return 1

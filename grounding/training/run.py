@@ -56,11 +56,13 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=plan.settings.use_alternatives)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize)
-    views = _views(loaded, plan.settings, pictures, listener, should_stop)
+    dtype, reason = choose_precision(loaded.device)
+    listener(PhaseEvent(reason))
+    views = _views(loaded, plan.settings, dtype, pictures, listener, should_stop)
     scorer = _Scorer(loaded, plan.snapshot.split("val")[: plan.settings.score_samples], listener, should_stop)
     scorer.score(step=0)
     peft_model = _attach_lora(loaded, plan.settings)
-    steps_done = _optimise(loaded, plan.settings, pictures, views, scorer, listener, should_stop)
+    steps_done = _optimise(loaded, plan.settings, dtype, pictures, views, scorer, listener, should_stop)
     if steps_done == 0:
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
     keep_share(loaded.model, plan.settings.strength)
@@ -71,12 +73,13 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
 def _views(
     loaded: LoadedModel,
     settings: TrainSettings,
+    dtype: torch.dtype | None,
     pictures: Sequence[PictureTargets],
     listener: Listener,
     should_stop: Callable[[], bool],
 ) -> KeptViews | AugmentedViews:
     if settings.augment:
-        return AugmentedViews(loaded, pictures, settings.seed)
+        return AugmentedViews(loaded, pictures, settings.seed, dtype)
     return KeptViews(loaded, pictures, listener, should_stop)
 
 
@@ -154,6 +157,7 @@ def _attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Any:
 def _optimise(
     loaded: LoadedModel,
     settings: TrainSettings,
+    dtype: torch.dtype | None,
     pictures: Sequence[PictureTargets],
     views: KeptViews | AugmentedViews,
     scorer: _Scorer,
@@ -165,8 +169,6 @@ def _optimise(
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
     builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights)
-    dtype, reason = choose_precision(loaded.device)
-    listener(PhaseEvent(reason))
     order = draw_order(
         pictures,
         images_per_step=settings.images_per_step,

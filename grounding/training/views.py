@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from grounding import engine
 from grounding.errors import Cancelled
@@ -13,6 +16,7 @@ from grounding.pictures import open_picture
 from grounding.training.augment import Shown, Target, augment
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
+from grounding.training.precision import computing_in
 
 _IMAGES_PER_PASS = 20
 
@@ -41,15 +45,20 @@ class KeptViews:
 class AugmentedViews:
     """Every picture anew each time: mirrored or not, nearer or farther, its colours shifted."""
 
-    def __init__(self, loaded: LoadedModel, pictures: Sequence[PictureTargets], seed: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, pictures: Sequence[PictureTargets], seed: int, dtype: torch.dtype | None
+    ) -> None:
         self.loaded = loaded
+        self.dtype = dtype
         self.paths = [picture.image for picture in pictures]
         self.rng = random.Random(seed)
 
     def show(self, chosen: Chosen) -> View:
         """The features and phrases of one random view of each chosen picture, in order."""
         shown: list[Shown] = [augment(open_picture(self.paths[i]), targets, self.rng) for i, targets in chosen]
-        return trainable(engine.encode_images(self.loaded, [s.image for s in shown])), [s.targets for s in shown]
+        with computing_in(self.loaded.device, self.dtype):
+            features = engine.encode_images(self.loaded, [s.image for s in shown])
+        return trainable(features), [s.targets for s in shown]
 
 
 def encode_paths(
@@ -69,6 +78,5 @@ def encode_paths(
 def trainable(features: Sequence[engine.ImageFeatures]) -> list[engine.ImageFeatures]:
     """Copies that autograd accepts: tensors born in inference mode can't take part in training."""
     return [
-        engine.ImageFeatures(f.pooled.clone(), tuple(d.clone() for d in f.deepstack), f.grid_thw, f.image_size_wh)
-        for f in features
+        replace(f, pooled=f.pooled.clone(), deepstack=tuple(level.clone() for level in f.deepstack)) for f in features
     ]

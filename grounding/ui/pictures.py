@@ -19,6 +19,7 @@ from grounding.pictures import open_picture, picture_size_wh
 from grounding.workspace import Workspace
 
 SIDES_PX = (160, 320, 640, 1280)
+THUMBNAIL_SIDE_PX = 160
 FIGURE_SIDE_PX = 1280
 _THUMBNAIL_BYTES_KEPT = 32 * 1024 * 1024
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -38,6 +39,11 @@ def picture_url(sha256: str, side_px: int | None = None) -> str:
 def figure_url(sha256: str) -> str:
     """Address of a picture for a large view: sharp on a screen, and small over a network."""
     return picture_url(sha256, FIGURE_SIDE_PX)
+
+
+def thumbnail_url(sha256: str) -> str:
+    """Address of a picture for a small view."""
+    return picture_url(sha256, THUMBNAIL_SIDE_PX)
 
 
 def find_picture(workspace: Workspace, sha256: str) -> Path:

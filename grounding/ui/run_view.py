@@ -10,8 +10,10 @@ from grounding.jobs.store import RunProgress, RunRecord, RunState
 from grounding.training.events import ScoreEvent
 from grounding.ui.charts import Axis, Line, chart_html, smooth
 
-# Looking at the pictures takes about this share of a run; the steps take the rest.
+# Looking at the pictures takes about this share of a run, once for train and once for validation; the steps take
+# the rest.
 _PREPARING_SHARE = 0.12
+_COUNTED_PHASES = 2
 _STATE_WORDS = {
     RunState.STARTING: "Starting",
     RunState.RUNNING: "Training",
@@ -43,14 +45,13 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
 
 
 def share_done(run: RunRecord, progress: RunProgress) -> float:
-    """How much of the run is done, 0.0 to 1.0."""
+    """How much of the run is done, 0.0 to 1.0. Never falls while a run goes on."""
     if run.state is RunState.DONE:
         return 1.0
     if progress.last_step is not None:
         return _PREPARING_SHARE + (1 - _PREPARING_SHARE) * progress.last_step.step / progress.last_step.steps
-    if progress.phase is not None and progress.phase.total:
-        return _PREPARING_SHARE * progress.phase.done / progress.phase.total
-    return 0.0
+    looked = sum(phase.done / phase.total for phase in progress.phases if phase.total)
+    return _PREPARING_SHARE * min(1.0, looked / _COUNTED_PHASES)
 
 
 def seconds_left(progress: RunProgress) -> float | None:

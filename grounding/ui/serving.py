@@ -108,18 +108,28 @@ def read_log_in(path: Path) -> LogIn:
     return log_in
 
 
-def serve(demo: gr.Blocks, workspace: Workspace, *, host: str, port: int, log_in: LogIn | None = None) -> str:
+def serve(
+    demo: gr.Blocks,
+    workspace: Workspace,
+    *,
+    host: str,
+    port: int,
+    log_in: LogIn | None = None,
+    stylesheets: Sequence[Path] = (),
+) -> str:
     """Launch without waiting; returns the address. Raises `SettingsError` when the port can't be used."""
     check_port_free(host, port)
-    _, url, _ = demo.launch(**launch_options(workspace), server_name=host, server_port=port, auth=log_in)
+    options = launch_options(workspace, stylesheets)
+    _, url, _ = demo.launch(**options, server_name=host, server_port=port, auth=log_in)
     return url
 
 
-def launch_options(workspace: Workspace) -> dict[str, Any]:
-    """What every launch of the page shares: its looks, the picture route, and what it must not do."""
+def launch_options(workspace: Workspace, stylesheets: Sequence[Path] = ()) -> dict[str, Any]:
+    """What every launch of the page shares: its looks (`stylesheets` come after its own), the picture route, and
+    what it must not do."""
     return {
         "theme": build_theme(),
-        "css_paths": list(STYLESHEETS),
+        "css_paths": [*STYLESHEETS, *stylesheets],
         "favicon_path": FAVICON,
         "app_kwargs": {"routes": [picture_route(workspace)], "middleware": [Middleware(SameOriginOnly)]},
         # Pictures go out by their id alone: gradio itself must never hand out a file of the workspace.

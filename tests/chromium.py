@@ -1,0 +1,46 @@
+"""Find a Chromium for the browser tests: one that stands on the machine, or Playwright's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Error, Playwright, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# The background services of Chromium would only knock at closed doors.
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+NONE_FOUND = (
+    "browser tests skipped: no Chromium on this machine. Install Debian's (apt-get install chromium) "
+    "or Playwright's own (python -m playwright install chromium)."
+)
+
+
+def launch(playwright: Playwright) -> Browser | None:
+    """A headless browser, or None when there is none to be had."""
+    installed = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    try:
+        return playwright.chromium.launch(executable_path=installed, args=_ARGUMENTS)
+    except Error:
+        return None
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser | None]:
+    """A browser for a `with` block, closed at its end; None when there is none."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        try:
+            yield browser
+        finally:
+            if browser is not None:
+                browser.close()

@@ -1,0 +1,77 @@
+"""The real app in a process of its own, for tests that talk to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotate.store import Store
+from grounding.demo.dataset import DemoSize, write_demo
+from grounding.records import SPLITS, read_samples
+from grounding.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_SECONDS = 90.0
+
+
+def small_workspace(folder: Path, size: DemoSize) -> Workspace:
+    """A workspace with a small demo data set in it."""
+    workspace = Workspace(folder / "workspace")
+    write_demo(folder / "demo", size=size)
+    samples = (sample for split in SPLITS for sample in read_samples(folder / "demo" / f"{split}.jsonl"))
+    Store(workspace.annotations_db, workspace.pictures).import_samples(samples, source="demo", who="demo")
+    return workspace
+
+
+@dataclass
+class ServedApp:
+    """The app on a port of its own, started and stopped as often as a test likes."""
+
+    workspace: Workspace
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Start the app and wait until its page answers."""
+        log = self.workspace.root.parent / "app.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py", "--workspace", str(self.workspace.root), "--port", str(self.port)],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "BOXWRIGHT_USER": "tester"},
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the app ended with {self.process.returncode}:\n{log.read_text()}")
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"the page did not answer in {_START_SECONDS:.0f} s:\n{log.read_text()}")
+
+    def stop(self) -> None:
+        """End the app; whatever it has started on its own goes on."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
