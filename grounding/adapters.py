@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +52,7 @@ class AdapterInfo:
         try:
             values = json.loads(manifest.read_text(encoding="utf-8"))
             values.pop("format")
+            datetime.fromisoformat(values["created_at"])  # raises for what can't be put in order
             return cls(path=folder, **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdapterError(f"{manifest} is damaged ({error}). Train the adapter again.") from error
@@ -63,7 +65,7 @@ def _plain(info: AdapterInfo) -> dict[str, Any]:
 
 
 class AdapterRegistry:
-    """The adapters of a workspace, newest first."""
+    """The adapters of a workspace, newest first. Here an adapter is called what its folder is called."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,18 +75,24 @@ class AdapterRegistry:
         found = []
         for manifest in self.folder.glob(f"*/{MANIFEST}"):
             try:
-                found.append(AdapterInfo.load(manifest.parent))
+                found.append(_load_named(manifest.parent))
             except AdapterError:
                 continue
         return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
 
     def find(self, name_or_folder: str) -> AdapterInfo:
         """An adapter by its name in the workspace or by a folder. Raises `AdapterError` naming those that stand."""
-        named = self.folder / name_or_folder
-        if named.parent == self.folder and (named / MANIFEST).is_file():
-            return AdapterInfo.load(named)
-        folder = Path(name_or_folder).expanduser()
-        if (folder / MANIFEST).is_file():
-            return AdapterInfo.load(folder.resolve())
+        try:
+            named, folder = self.folder / name_or_folder, Path(name_or_folder).expanduser()
+            if named.parent == self.folder and (named / MANIFEST).is_file():
+                return _load_named(named)
+            if (folder / MANIFEST).is_file():
+                return AdapterInfo.load(folder.resolve())
+        except (OSError, RuntimeError) as error:  # too long for a path, or the home of somebody unknown
+            raise AdapterError(f"There is no adapter {name_or_folder[:80]!r}: {error}.") from error
         names = ", ".join(info.name for info in self.list()) or "none yet"
         raise AdapterError(f"There is no adapter {name_or_folder!r}. Adapters here: {names}.")
+
+
+def _load_named(folder: Path) -> AdapterInfo:
+    return replace(AdapterInfo.load(folder), name=folder.name)

@@ -31,12 +31,11 @@ def read_snapshot(snapshots: Path, name_or_folder: str) -> Snapshot:
 
     Raises `SnapshotError` when it is missing, incomplete, or changed since it was frozen.
     """
-    candidates = [snapshots / name_or_folder, Path(name_or_folder).expanduser()]
-    folder = next((path for path in candidates if (path / "manifest.json").is_file()), None)
+    folder = _complete_folder(snapshots, name_or_folder)
     if folder is None:
         names = sorted(path.parent.name for path in snapshots.glob("[!.]*/manifest.json"))
         raise SnapshotError(
-            f"There is no complete snapshot {name_or_folder!r}. Snapshots here: {', '.join(names) or 'none yet'}. "
+            f"There is no complete snapshot {name_or_folder[:80]!r}. Snapshots here: {', '.join(names) or 'none yet'}. "
             "Make one with `python -m annotate snapshot NAME`."
         )
     try:
@@ -52,3 +51,11 @@ def read_snapshot(snapshots: Path, name_or_folder: str) -> Snapshot:
     if hashlib.sha256(content).hexdigest() != expected:
         raise SnapshotError(f"The samples of snapshot {name!r} changed since it was frozen. Freeze a new one.")
     return Snapshot(name, folder, expected, tuple(read_samples(folder / "samples.jsonl")))
+
+
+def _complete_folder(snapshots: Path, name_or_folder: str) -> Path | None:
+    try:
+        candidates = [snapshots / name_or_folder, Path(name_or_folder).expanduser()]
+        return next((path for path in candidates if (path / "manifest.json").is_file()), None)
+    except (OSError, RuntimeError):  # too long for a path, or the home of somebody unknown
+        return None

@@ -20,6 +20,10 @@ from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent, TrainEv
 
 _KINDS: Mapping[str, type[TrainEvent]] = {"phase": PhaseEvent, "step": StepEvent, "score": ScoreEvent}
 _KIND_OF = {event_class: kind for kind, event_class in _KINDS.items()}
+_NEWEST_OF_EACH_PHASE = (
+    "AND number IN (SELECT max(number) FROM events WHERE run_id = :run AND kind = :kind "
+    "GROUP BY json_extract(payload, '$.text')) ORDER BY number"
+)
 
 
 class RunState(StrEnum):
@@ -58,12 +62,16 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """What a run has told: its newest phase and step, its losses thinned to some hundred, and every scoring."""
+    """What a run has told: its newest phase and step, its losses thinned to some hundred, and every scoring.
+
+    `phases` is the newest word of each phase, the newest phase last.
+    """
 
     phase: PhaseEvent | None
     last_step: StepEvent | None
     steps: tuple[StepEvent, ...]
     scores: tuple[ScoreEvent, ...]
+    phases: tuple[PhaseEvent, ...] = ()
 
 
 class RunStore:
@@ -155,7 +163,7 @@ class RunStore:
     def progress(self, run_id: str, *, most_steps: int = 400) -> RunProgress:
         """What the run has told so far, its steps thinned evenly to at most `most_steps`."""
         with reading(self.path) as connection:
-            phases = _events(connection, run_id, "phase", "ORDER BY number DESC LIMIT 1")
+            told = _events(connection, run_id, "phase", _NEWEST_OF_EACH_PHASE)
             newest = _events(connection, run_id, "step", "ORDER BY number DESC LIMIT 1")
             count = connection.execute(
                 "SELECT count(*) FROM events WHERE run_id = ? AND kind = 'step'", (run_id,)
@@ -165,11 +173,13 @@ class RunStore:
                 connection, run_id, "step", f"AND json_extract(payload, '$.step') % {every} = 0 ORDER BY number"
             )
             scores = _events(connection, run_id, "score", "ORDER BY number")
+        phases = tuple(event for event in told if isinstance(event, PhaseEvent))
         return RunProgress(
-            phase=next((event for event in phases if isinstance(event, PhaseEvent)), None),
+            phase=phases[-1] if phases else None,
             last_step=next((event for event in newest if isinstance(event, StepEvent)), None),
             steps=tuple(event for event in steps if isinstance(event, StepEvent)),
             scores=tuple(event for event in scores if isinstance(event, ScoreEvent)),
+            phases=phases,
         )
 
 
@@ -180,7 +190,8 @@ def _check_free(connection: sqlite3.Connection) -> None:
 
 
 def _events(connection: sqlite3.Connection, run_id: str, kind: str, rest: str) -> list[TrainEvent]:
-    rows = connection.execute(f"SELECT payload FROM events WHERE run_id = ? AND kind = ? {rest}", (run_id, kind))
+    query = f"SELECT payload FROM events WHERE run_id = :run AND kind = :kind {rest}"
+    rows = connection.execute(query, {"run": run_id, "kind": kind})
     return [_KINDS[kind](**json.loads(row["payload"])) for row in rows]
 
 

@@ -73,9 +73,9 @@ def test_an_adapter_without_its_manifest_is_not_there_yet(registry: AdapterRegis
     (registry.folder / "half" / f"{MANIFEST}.partial").touch()
     (registry.folder / "a-file").touch()
     assert registry.list() == []
-    with pytest.raises(AdapterError, match="There is no adapter 'half'. Adapters here: none yet"):
+    with pytest.raises(AdapterError, match=r"There is no adapter 'half'. Adapters here: none yet"):
         registry.find("half")
-    with pytest.raises(AdapterError, match="no finished adapter at .*half: expected a folder with adapter.json"):
+    with pytest.raises(AdapterError, match=r"no finished adapter at .*half: expected a folder with adapter.json"):
         AdapterInfo.load(registry.folder / "half")
 
 
@@ -143,7 +143,7 @@ def test_a_renamed_folder_is_found_under_its_new_name(registry: AdapterRegistry)
     info.path.rename(registry.folder / "mugs")
     assert [found.name for found in registry.list()] == ["mugs"]
     assert all(registry.find(found.name) == found for found in registry.list())
-    with pytest.raises(AdapterError, match="There is no adapter 'adapter-1'. Adapters here: mugs"):
+    with pytest.raises(AdapterError, match=r"There is no adapter 'adapter-1'. Adapters here: mugs"):
         registry.find("adapter-1")
 
 
@@ -154,7 +154,7 @@ def test_a_name_does_not_lead_out_of_the_workspace(
     add(registry.folder, "good")
     monkeypatch.chdir(registry.folder.parent.parent)
     for name in ("../x", "good/../../x", "x/", "x/."):
-        with pytest.raises(AdapterError, match="Adapters here: good"):
+        with pytest.raises(AdapterError, match=r"Adapters here: good"):
             registry.find(name)
 
 
@@ -164,6 +164,6 @@ def test_an_unknown_adapter_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     add(registry.folder, "good")
-    with pytest.raises(AdapterError, match="There is no adapter") as caught:
+    with pytest.raises(AdapterError, match=r"There is no adapter") as caught:
         registry.find(name)
     assert repr(name)[:40] in str(caught.value)

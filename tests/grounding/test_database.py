@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import threading
@@ -83,7 +84,7 @@ def test_a_migration_that_fails_leaves_the_tables_as_they_were(path: Path) -> No
         db.execute("DELETE FROM words")
         db.execute("CREATE TABLE words (word TEXT)")
 
-    with pytest.raises(StoreError, match="already exists"):
+    with pytest.raises(StoreError, match=r"already exists"):
         prepare(path, broken)
     assert words(path) == ["mug"]
     prepare(path, migrations)
@@ -165,9 +166,7 @@ def test_rows_have_names_and_references_are_checked(path: Path) -> None:
         ("too few values", "INSERT INTO words VALUES (?, ?)", sqlite3.ProgrammingError),
     ],
 )
-def test_our_own_mistakes_stay_what_they_are(
-    path: Path, case: str, statement: str, error: type[sqlite3.Error]
-) -> None:
+def test_our_own_mistakes_stay_what_they_are(path: Path, case: str, statement: str, error: type[sqlite3.Error]) -> None:
     with pytest.raises(error), writing(path) as connection:
         connection.execute(statement)
 
@@ -217,8 +216,16 @@ def test_a_database_that_may_only_be_read(path: Path) -> None:
     assert words(path) == ["mug"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="the rights of a file don't hold root back")
+def test_a_file_without_the_right_to_write(path: Path) -> None:
+    path.chmod(0o444)
+    with pytest.raises(StoreError, match="read-only"), writing(path) as connection:
+        add(connection, "cup")
+
+
 @pytest.mark.parametrize(
-    ("case", "name"), [("no such folder", "missing/words.db"), ("a folder", "folder"), ("below a file", "file/words.db")]
+    ("case", "name"),
+    [("no such folder", "missing/words.db"), ("a folder", "folder"), ("below a file", "file/words.db")],
 )
 def test_a_database_that_can_not_be_opened(tmp_path: Path, case: str, name: str) -> None:
     (tmp_path / "folder").mkdir()
@@ -234,7 +241,7 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
-    with pytest.raises(StoreError, match="the disk is full. Nothing was saved; free some space"), connect(path) as it:
+    with pytest.raises(StoreError, match=r"the disk is full. Nothing was saved; free some space"), connect(path) as it:
         pages = it.execute("PRAGMA page_count").fetchone()[0]
         it.execute(f"PRAGMA max_page_count = {pages}")
         it.execute("BEGIN IMMEDIATE")
@@ -245,7 +252,10 @@ def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
 
 @pytest.mark.parametrize(("case", "value"), [("a lone surrogate", "\ud800"), ("a number too large", 2**70)])
 def test_a_value_that_does_not_fit(path: Path, case: str, value: object) -> None:
-    with pytest.raises(StoreError, match=r"words\.db can't hold a value that it was given"), writing(path) as connection:
+    with (
+        pytest.raises(StoreError, match=r"words\.db can't hold a value that it was given"),
+        writing(path) as connection,
+    ):
         connection.execute("INSERT INTO words VALUES (?, 'en')", (value,))
     assert words(path) == ["mug"]
 

@@ -70,7 +70,7 @@ def test_a_name_in_the_workspace_wins_over_a_folder_here(
 
 
 def test_a_missing_snapshot_names_those_that_stand(snapshots: Path) -> None:
-    with pytest.raises(SnapshotError, match="no complete snapshot 'mine'. Snapshots here: none yet") as caught:
+    with pytest.raises(SnapshotError, match=r"no complete snapshot 'mine'. Snapshots here: none yet") as caught:
         read_snapshot(snapshots, "mine")
     assert "python -m annotate snapshot NAME" in str(caught.value)
     freeze(snapshots, "b")
@@ -82,7 +82,7 @@ def test_a_missing_snapshot_names_those_that_stand(snapshots: Path) -> None:
 
 def test_a_snapshot_without_its_manifest_is_not_there_yet(snapshots: Path) -> None:
     (freeze(snapshots) / "manifest.json").unlink()
-    with pytest.raises(SnapshotError, match="There is no complete snapshot 'first'"):
+    with pytest.raises(SnapshotError, match=r"There is no complete snapshot 'first'"):
         read_snapshot(snapshots, "first")
 
 
@@ -92,7 +92,7 @@ def test_what_can_not_name_a_snapshot(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     freeze(snapshots)
-    with pytest.raises(SnapshotError, match="There is no complete snapshot") as caught:
+    with pytest.raises(SnapshotError, match=r"There is no complete snapshot") as caught:
         read_snapshot(snapshots, name)
     assert "Snapshots here: first." in str(caught.value)
     assert len(str(caught.value)) < 400
