@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from grounding.errors import BoxwrightError, JobError, RecordError, SettingsError
 from grounding.records import Prediction, read_samples
+from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace, find_workspace
 
 
@@ -53,7 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet and report.json")
     evaluate.set_defaults(run=_evaluate)
 
-    train = commands.add_parser("train", parents=[shared, model], help="train an adapter on a snapshot")
+    train = commands.add_parser(
+        "train",
+        parents=[shared, model],
+        help="train an adapter on a snapshot",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_settings_help(),
+    )
     train.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
     train.add_argument("--name", required=True, help="the adapter's name")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
@@ -64,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _settings_help() -> str:
+    lines = [
+        f"  {spec.name:<20} {spec.metadata['meaning']} (default: {spec.default})" for spec in fields(TrainSettings)
+    ]
+    return "settings for --set:\n" + "\n".join(lines)
 
 
 def _predict(options: argparse.Namespace, workspace: Workspace) -> int:

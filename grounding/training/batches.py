@@ -22,7 +22,8 @@ from grounding.training.losses import digit_weights
 @dataclass(frozen=True)
 class Branch:
     """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
-    are the answer and its end token; `weights` are their loss weights."""
+    are the answer and its end token; `weights` are their loss weights, 1.0 in sum: every phrase counts the same,
+    or the few tokens of "nothing there" would be drowned by the many of a box."""
 
     token_ids: tuple[int, ...]
     supervised: int
@@ -97,7 +98,8 @@ class BranchBuilder:
         tokens = [self.tokenizer.decode([token]) for token in supervised]
         weights = digit_weights(tokens, self.place_weights, self.corner_weights)
         branch_ids = full_ids[len(self.prefix_ids(1)) :]
-        return Branch(tuple(branch_ids), len(supervised), tuple(weights))
+        total = sum(weights)
+        return Branch(tuple(branch_ids), len(supervised), tuple(weight / total for weight in weights))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -22,7 +22,8 @@ def digit_weights(
     The digit in the key `bbox_2d` is no coordinate.
     """
     weights = [1.0] * len(tokens)
-    corner, run, before = 0, [], ""
+    corner, before = 0, ""
+    run: list[int] = []
     for i, token in enumerate([*tokens, ""]):
         if token.strip().isdigit() and (run or before[-1:] in ("[", ",")):
             run.append(i)
@@ -35,7 +36,7 @@ def digit_weights(
 
 
 def answer_loss(logits: torch.Tensor, target_ids: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy in nats.
+    """Weighted mean cross-entropy in nats; with weights that sum to 1.0 per phrase, the mean over phrases.
 
     `logits` [tokens, vocabulary] at the positions that predict, `target_ids` [tokens], `token_weights` [tokens].
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -52,35 +52,35 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     and returned. Raises `Cancelled` when it says so before the first step, `SnapshotError` when there is nothing
     to learn, `JobError` when the loss is not finite, and `ModelError` from loading.
     """
-    torch.manual_seed(plan.settings.seed)
-    pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=plan.settings.use_alternatives)
+    settings = plan.settings
+    torch.manual_seed(settings.seed)
+    pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize)
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
-    views = _views(loaded, plan.settings, dtype, pictures, listener, should_stop)
-    scorer = _Scorer(loaded, plan.snapshot.split("val")[: plan.settings.score_samples], listener, should_stop)
-    scorer.score(step=0)
-    peft_model = _attach_lora(loaded, plan.settings)
-    steps_done = _optimise(loaded, plan.settings, dtype, pictures, views, scorer, listener, should_stop)
-    if steps_done == 0:
-        raise Cancelled("Stopped before the first step: there is nothing to keep.")
-    keep_share(loaded.model, plan.settings.strength)
-    scorer.score(step=steps_done)
-    return _save(plan, loaded, peft_model, steps_done, scorer.last)
-
-
-def _views(
-    loaded: LoadedModel,
-    settings: TrainSettings,
-    dtype: torch.dtype | None,
-    pictures: Sequence[PictureTargets],
-    listener: Listener,
-    should_stop: Callable[[], bool],
-) -> KeptViews | AugmentedViews:
+    views: KeptViews | AugmentedViews
     if settings.augment:
-        return AugmentedViews(loaded, pictures, settings.seed, dtype)
-    return KeptViews(loaded, pictures, listener, should_stop)
+        views = AugmentedViews(loaded, pictures, settings.seed, dtype)
+    else:
+        views = KeptViews(loaded, pictures, listener, should_stop)
+    scorer = _Scorer(loaded, plan.snapshot.split("val")[: settings.score_samples], listener, should_stop)
+    scorer.score(step=0)
+    if should_stop():
+        raise Cancelled("Stopped before the first step: there is nothing to keep.")
+    peft_model = _attach_lora(loaded, settings)
+    steps_done = 0
+    for event in optimise(loaded, settings, pictures, views, dtype):
+        steps_done = event.step
+        listener(event)
+        if should_stop():
+            break
+        # The last scoring is of the adapter as it is saved, so it comes after the steps.
+        if event.step % settings.score_every_steps == 0 and event.step < settings.steps:
+            scorer.score(event.step)
+    keep_share(loaded.model, settings.strength)
+    scorer.score(steps_done)
+    return _save(plan, loaded, peft_model, steps_done, scorer.last)
 
 
 class _Scorer:
@@ -101,7 +101,6 @@ class _Scorer:
     def score(self, step: int) -> None:
         if not self.samples:
             return
-        was_training = self.loaded.model.training
         self.loaded.model.eval()
         rows = []
         for start in range(0, len(self.samples), 25):
@@ -112,7 +111,6 @@ class _Scorer:
                 score(sample, to_prediction(self.loaded, answer, feature, 0.0))
                 for sample, answer, feature in zip(batch, answers, features, strict=True)
             ]
-        self.loaded.model.train(was_training)
         self.last = scores = summarise(rows)
         self.listener(
             ScoreEvent(
@@ -154,19 +152,19 @@ def _attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Any:
     return peft_model
 
 
-def _optimise(
+def optimise(
     loaded: LoadedModel,
     settings: TrainSettings,
-    dtype: torch.dtype | None,
     pictures: Sequence[PictureTargets],
     views: KeptViews | AugmentedViews,
-    scorer: _Scorer,
-    listener: Listener,
-    should_stop: Callable[[], bool],
-) -> int:
-    """The steps; returns how many were done."""
+    dtype: torch.dtype | None,
+) -> Iterator[StepEvent]:
+    """Take the steps one by one, each told when it is done. Raises `JobError` when the loss is not finite."""
     weights = [weight for weight in loaded.model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    # The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
+    optimizer = torch.optim.AdamW(
+        weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
     builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights)
     order = draw_order(
@@ -176,12 +174,9 @@ def _optimise(
         seed=settings.seed,
     )
     phrases_done, start = 0, time.perf_counter()
-    loaded.model.train()
     for step in range(1, settings.steps + 1):
-        if should_stop():
-            return step - 1
-        chosen = next(order)
-        features, targets = views.show(chosen)
+        loaded.model.train()
+        features, targets = views.show(next(order))
         branches = [
             [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
@@ -195,14 +190,10 @@ def _optimise(
         torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         schedule.step()
         phrases_done += sum(len(row) for row in branches)
-        listener(StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start))
-        # The last scoring is of the adapter as it is saved, so it comes after the steps.
-        if step % settings.score_every_steps == 0 and step < settings.steps:
-            scorer.score(step)
-    return settings.steps
+        yield StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start)
 
 
 @torch.no_grad()

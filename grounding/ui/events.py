@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import wraps
 from html import escape
-from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import gradio as gr
 
@@ -15,8 +15,7 @@ from grounding.errors import BoxwrightError, Cancelled
 
 log = logging.getLogger(__name__)
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 UNEXPECTED = (
     "Something went wrong that Boxwright did not foresee ({kind}). Nothing you saved is lost; "
@@ -24,7 +23,7 @@ UNEXPECTED = (
 )
 
 
-def tell(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def tell(handler: Handler) -> Handler:
     """Decorate an event handler, plain or generator, so that its errors reach the page as one sentence.
 
     A `BoxwrightError` shows its own message, `Cancelled` a quiet notice. Anything else is logged with its
@@ -33,22 +32,22 @@ def tell(handler: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     if inspect.isgeneratorfunction(handler):
 
         @wraps(handler)
-        def stream(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Any]:
+        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 yield from handler(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the edge of the program: every error is shown, none is swallowed
                 _show(error, handler.__name__)
 
-        return cast("Callable[Parameters, Result]", stream)
+        return cast("Handler", stream)
 
     @wraps(handler)
-    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - as above
             _show(error, getattr(handler, "__name__", "handler"))
 
-    return call
+    return cast("Handler", call)
 
 
 def _show(error: Exception, handler_name: str) -> NoReturn:

@@ -26,15 +26,19 @@ _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "
 _POLL_SECONDS = 1.5
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(Protocol):
     """How much of the data can be learned from now. Counts of samples."""
 
-    train_ready: int
-    train_total: int
-    placeholders: int
-    flagged: int
-    val: int
+    @property
+    def train_ready(self) -> int: ...
+    @property
+    def train_total(self) -> int: ...
+    @property
+    def placeholders(self) -> int: ...
+    @property
+    def flagged(self) -> int: ...
+    @property
+    def val(self) -> int: ...
 
 
 class Curation(Protocol):

@@ -1,0 +1,241 @@
+"""The claim of the README: one press of Train makes the adapter hit where the base misses.
+
+Walks the whole loop in a fresh workspace through the real page, as a stranger would: the first start, Fill from the
+source, Train with its default settings, Compute. Takes the README's pictures, writes benchmarks/results/loop.json,
+and puts the figures into the README.
+
+    python benchmarks/loop.py              # everything: about five minutes on two cores
+    python benchmarks/loop.py --no-readme  # measure only, leave the README and its pictures alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import psutil  # noqa: E402
+from playwright.sync_api import Page, expect  # noqa: E402
+from pyarrow import parquet  # noqa: E402
+
+from chromium import NONE_FOUND, open_browser  # noqa: E402
+from grounding.adapters import AdapterInfo, AdapterRegistry  # noqa: E402
+from grounding.demo.sprites import known_nouns, unknown_nouns  # noqa: E402
+from grounding.jobs.store import RunStore  # noqa: E402
+from grounding.reports import KeptReport, ReportStore  # noqa: E402
+from grounding.workspace import Workspace  # noqa: E402
+from served import ServedApp, free_port  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "loop.json"
+README = ROOT / "README.md"
+PICTURES = ROOT / "docs" / "images"
+_FIGURES = re.compile(r"(<!-- figures: benchmarks/loop.py -->\n).*?(<!-- /figures -->)", re.DOTALL)
+_WAIT_MS = 900_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of a kept evaluation's log."""
+
+    id: str
+    category: str
+    has_target: bool
+    iou: float
+    status: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-readme", action="store_true", help="leave the README and its pictures alone")
+    parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / "pictures" if options.no_readme else PICTURES
+        pictures.mkdir(parents=True, exist_ok=True)
+        result = walk(Workspace(Path(folder) / "workspace"), pictures)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(figures_markdown(result))
+    if not options.no_readme:
+        text = README.read_text(encoding="utf-8")
+        README.write_text(_FIGURES.sub(lambda m: m[1] + figures_markdown(result) + m[2], text), encoding="utf-8")
+    return 0
+
+
+def walk(workspace: Workspace, pictures: Path) -> dict[str, Any]:
+    """The loop, once; returns the figures."""
+    app = ServedApp(workspace, free_port())
+    workspace.root.mkdir(parents=True)
+    began = time.monotonic()
+    app.start()
+    page_seconds = time.monotonic() - began
+    try:
+        with open_browser() as browser:
+            if browser is None:
+                raise SystemExit(NONE_FOUND)
+            page = browser.new_context(viewport={"width": 1280, "height": 720}, device_scale_factor=1.5).new_page()
+            page.set_default_timeout(_WAIT_MS)
+            expect.set_options(timeout=_WAIT_MS)
+            page.goto(app.url)
+            _wait_for_answers(page)
+            answer_seconds = time.monotonic() - began
+            _annotate(page, pictures)
+            _train(page, pictures)
+            adapter = AdapterRegistry(workspace.adapters).list()[0]
+            base, tuned = _summarise(page, workspace, adapter)
+            _show_contrast(page, base, tuned, pictures)
+    finally:
+        app.stop()
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "gradio")},
+        "seconds": {
+            "start_to_page": round(page_seconds, 1),
+            "start_to_first_answer": round(answer_seconds, 1),
+            "training": round(_run_seconds(workspace), 1),
+        },
+        "train_samples": _train_samples(workspace, adapter),
+        "steps": adapter.steps,
+        "test": {"base": _by_group(base), "adapter": _by_group(tuned)},
+    }
+
+
+def _wait_for_answers(page: Page) -> None:
+    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false")
+
+
+def _annotate(page: Page, pictures: Path) -> None:
+    page.get_by_role("tab", name="Annotate").click()
+    expect(page.locator("#annotate-figure img")).to_be_visible()
+    page.wait_for_timeout(500)
+    page.screenshot(path=pictures / "annotate.png")
+    page.locator("#annotate-repair").click()
+    page.locator("#annotate-repair-confirm").click()
+    expect(page.locator("#annotate-counts")).to_contain_text(re.compile(r"[1-9]\d* of \d+"))
+
+
+def _train(page: Page, pictures: Path) -> None:
+    """One press with the default settings; a picture on the way, when the curves have something to say."""
+    page.get_by_role("tab", name="Train").click()
+    expect(page.locator("#train-name").get_by_role("textbox")).not_to_have_value("")
+    page.locator("#train-start").click()
+    page.wait_for_function("document.querySelectorAll('.bw-curve[data-kind=iou] circle').length >= 4")
+    page.screenshot(path=pictures / "train.png")
+    expect(page.locator("#train-compare")).to_be_visible()
+    expect(page.locator("#train-run")).to_contain_text("Done")
+
+
+def _summarise(page: Page, workspace: Workspace, adapter: AdapterInfo) -> tuple[list[Row], list[Row]]:
+    page.locator("#train-compare").click()
+    _wait_for_answers(page)
+    page.locator("#compare-summary-run").click()
+    reports = ReportStore(workspace.evaluations)
+    while (tuned := reports.latest("demo", adapter.name)) is None or (base := reports.latest("demo", None)) is None:
+        page.wait_for_timeout(500)
+    expect(page.locator("#compare-summary table")).to_be_visible()
+    return _rows(base), _rows(tuned)
+
+
+def _rows(report: KeptReport) -> list[Row]:
+    return [
+        Row(row["id"], row["category"], bool(row["truth_xyxy_px"]), row["iou"], row["status"])
+        for row in parquet.read_table(report.path / "samples.parquet").to_pylist()
+    ]
+
+
+def _show_contrast(page: Page, base: Sequence[Row], tuned: Sequence[Row], pictures: Path) -> None:
+    """The first page of samples that has one where the base misses and the adapter hits, with that one open."""
+    hits = {
+        new.id: new.iou
+        for old, new in zip(base, tuned, strict=True)
+        if new.has_target and old.iou < 0.1 and new.iou > 0.8
+    }
+    while True:
+        shown = page.locator("#compare-grid [data-sample]").evaluate_all("all => all.map(one => one.dataset.sample)")
+        found = max((hits.get(sample_id, 0.0), sample_id) for sample_id in shown)
+        if found[0] > 0:
+            break
+        page.locator("#compare-grid .bw-pager button").last.click()
+        page.wait_for_function(
+            "first => document.querySelector('#compare-grid [data-sample]').dataset.sample !== first", shown[0]
+        )
+    page.locator(f'#compare-grid [data-sample="{found[1]}"]').click()
+    page.wait_for_timeout(1500)
+    _wait_for_answers(page)
+    page.mouse.move(5, 5)
+    page.screenshot(path=pictures / "compare.png")
+
+
+def _by_group(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Acc@0.5 and mean IoU of the new and the known nouns, and the share of "nothing there" rightly said."""
+    groups = {"new_nouns": set(unknown_nouns()), "known_nouns": set(known_nouns())}
+    figures: dict[str, dict[str, float]] = {}
+    for name, nouns in groups.items():
+        ious = [row.iou for row in rows if row.has_target and row.category in nouns]
+        figures[name] = {
+            "count": len(ious),
+            "accuracy_50": sum(iou >= 0.5 for iou in ious) / len(ious),
+            "mean_iou": sum(ious) / len(ious),
+        }
+    nothing = [row.status == "no_box" for row in rows if not row.has_target]
+    figures["nothing_there"] = {"count": len(nothing), "accuracy": sum(nothing) / len(nothing)}
+    return figures
+
+
+def _run_seconds(workspace: Workspace) -> float:
+    run = RunStore(workspace.runs_db).list(1)[0]
+    assert run.finished_at is not None
+    return (datetime.fromisoformat(run.finished_at) - datetime.fromisoformat(run.created_at)).total_seconds()
+
+
+def _train_samples(workspace: Workspace, adapter: AdapterInfo) -> int:
+    manifest = workspace.snapshots / adapter.snapshot / "manifest.json"
+    return int(json.loads(manifest.read_text(encoding="utf-8"))["counts"]["train"])
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+    }
+
+
+def figures_markdown(result: dict[str, Any]) -> str:
+    """The README's table, from the result alone."""
+    base, adapter = result["test"]["base"], result["test"]["adapter"]
+    seconds = result["seconds"]
+
+    def line(label: str, group: str, figure: str) -> str:
+        count = base[group]["count"]
+        return f"| {label} ({count}) | {base[group][figure]:.0%} | {adapter[group][figure]:.0%} |\n"
+
+    return (
+        "| demo test split, Acc@0.5 | base | adapter |\n|---|---|---|\n"
+        + line("new nouns", "new_nouns", "accuracy_50")
+        + line("known nouns", "known_nouns", "accuracy_50")
+        + line('phrases that refer to nothing, answered "nothing there"', "nothing_there", "accuracy")
+        + f"\nTrained on {result['train_samples']:,} samples in {seconds['training']:.0f} s, default settings, "
+        f"{result['machine']['cores']} cores, no GPU. The page stood {seconds['start_to_page']:.0f} s after the very "
+        f"first start, the first answer {seconds['start_to_first_answer']:.0f} s after it.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
