@@ -16,6 +16,7 @@ from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
 from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
+from grounding.models import full_model_id
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_port_free(flags.host, flags.port)
         workspace = find_workspace(flags.workspace)
         store = open_workspace(workspace, demo=flags.demo)
-        models = ModelService(flags.model, flags.quantize, workspace)
+        models = ModelService(full_model_id(flags.model), flags.quantize, workspace)
         demo = build_app(Parts(workspace, store, models, is_placeholder), store)
         url = serve(
             demo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def load_model(model_id: str = "demo", *, quantize: str = "none", device: str | 
     from transformers import AutoConfig
     from transformers.utils import logging as transformers_logging
 
+    # An optional kernel that bitsandbytes can do without; peft imports it for every adapter.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     # What its load reports warn of is checked here and in `predict`, and said in a sentence.
     transformers_logging.set_verbosity_error()

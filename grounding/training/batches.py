@@ -22,8 +22,7 @@ from grounding.training.losses import digit_weights
 @dataclass(frozen=True)
 class Branch:
     """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
-    are the answer and its end token; `weights` are their loss weights, 1.0 in sum: every phrase counts the same,
-    or the few tokens of "nothing there" would be drowned by the many of a box."""
+    are the answer and its end token; `weights` are their loss weights."""
 
     token_ids: tuple[int, ...]
     supervised: int
@@ -51,11 +50,18 @@ class PackedBatch:
 class BranchBuilder:
     """Turns phrases into branches, checking what is supervised."""
 
-    def __init__(self, loaded: LoadedModel, place_weights: Sequence[float], corner_weights: Sequence[float]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        place_weights: Sequence[float] = (1.0, 1.0, 1.0),
+        corner_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        nothing_weight: float = 1.0,
+    ) -> None:
         self.loaded = loaded
         self.tokenizer = loaded.processor.tokenizer
         self.place_weights = place_weights
         self.corner_weights = corner_weights
+        self.nothing_weight = nothing_weight
         # Of several end tokens, the one that closes a turn in the chat template is what the base itself writes.
         self.end: str = self.tokenizer.eos_token
         if self.tokenizer.eos_token_id not in end_token_ids(loaded):
@@ -98,8 +104,10 @@ class BranchBuilder:
         tokens = [self.tokenizer.decode([token]) for token in supervised]
         weights = digit_weights(tokens, self.place_weights, self.corner_weights)
         branch_ids = full_ids[len(self.prefix_ids(1)) :]
-        total = sum(weights)
-        return Branch(tuple(branch_ids), len(supervised), tuple(weight / total for weight in weights))
+        if not boxes_xyxy_px:
+            # The few tokens of "nothing there" would be drowned by the many of the boxes around them.
+            weights = [weight * self.nothing_weight for weight in weights]
+        return Branch(tuple(branch_ids), len(supervised), tuple(weights))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

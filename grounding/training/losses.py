@@ -36,7 +36,7 @@ def digit_weights(
 
 
 def answer_loss(logits: torch.Tensor, target_ids: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy in nats; with weights that sum to 1.0 per phrase, the mean over phrases.
+    """Weighted mean cross-entropy in nats.
 
     `logits` [tokens, vocabulary] at the positions that predict, `target_ids` [tokens], `token_weights` [tokens].
     """

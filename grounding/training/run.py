@@ -166,7 +166,7 @@ def optimise(
         weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
-    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights)
+    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
     order = draw_order(
         pictures,
         images_per_step=settings.images_per_step,

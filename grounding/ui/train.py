@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import gradio as gr
 
 from grounding.adapters import AdapterRegistry
-from grounding.errors import ModelError
+from grounding.errors import AdapterError, ModelError
 from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, start_run, stop_run
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
@@ -80,15 +80,13 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     """Lay out the tab and connect it. `tabs` and `adapter_choice` are where "Show in Compare" leads."""
     widgets = _lay_out(_preset(parts.models.model))
     handlers = Handlers(parts, widgets)
-    shown = [widgets.ready, widgets.view, widgets.runs, widgets.start, widgets.stop, widgets.compare, widgets.shown]
-    opened = [*shown, widgets.name]
-    demo.load(handlers.open, None, opened, **_FREE)
-    tab.select(handlers.open, None, opened, **_FREE)
-    widgets.timer.tick(handlers.tick, widgets.shown, shown, **_FREE)
-    inputs = {widgets.name, *widgets.settings.values()}
+    w = widgets
+    shown = [w.ready, w.view, w.runs, w.start, w.stop, w.compare, w.shown, w.name]
+    gr.on([demo.load, tab.select], handlers.open, w.name, shown, **_FREE)
+    w.timer.tick(handlers.tick, [w.shown, w.name], shown, **_FREE)
     # "once": a second press while the first is under way is the same wish, not a second run.
-    widgets.start.click(handlers.start, inputs, opened, trigger_mode="once", **_FREE)
-    widgets.stop.click(handlers.stop, None, shown, **_FREE)
+    w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
+    w.stop.click(handlers.stop, w.name, shown, **_FREE)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     return widgets
 
@@ -127,10 +125,14 @@ def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     options["min_width"] = 118
     if isinstance(value, bool):
         return gr.Checkbox(value, **options)
+    return gr.Textbox(as_typed(value), max_lines=1, **options)
+
+
+def as_typed(value: float | tuple[float, ...]) -> str:
+    """A value as a person would type it. Numbers are text on the page: a number field would round 0.0015."""
     if isinstance(value, tuple):
-        return gr.Textbox(", ".join(f"{part:g}" for part in value), max_lines=1, **options)
-    # Small numbers such as 0.0015 are typed as text: a number field would show them rounded.
-    return gr.Textbox(f"{value:g}" if isinstance(value, float) else str(value), max_lines=1, **options)
+        return ", ".join(map(as_typed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Handlers:
@@ -142,17 +144,16 @@ class Handlers:
         self.store = RunStore(parts.workspace.runs_db)
 
     @tell
-    def open(self) -> tuple[Any, ...]:
-        return (*self._show(), self._free_name())
+    def open(self, name: str | None) -> tuple[Any, ...]:
+        return self._show(name)
 
     @tell
-    def tick(self, shown: str) -> tuple[Any, ...]:
+    def tick(self, shown: str, name: str | None) -> tuple[Any, ...]:
         """The page as it should be now; nothing is sent when it is so already."""
         end_lost_run(self.store)
-        now = self._fingerprint()
-        if now == shown:
-            return (gr.skip(),) * 7
-        return self._show()
+        if self._fingerprint() == shown:
+            return (gr.skip(),) * 8
+        return self._show(name)
 
     @tell
     def start(self, values: dict[Any, Any]) -> tuple[Any, ...]:
@@ -166,25 +167,28 @@ class Handlers:
         snapshot = parts.curation.freeze(name)
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
         lend_device(parts.models, self.store, start_run(parts.workspace, request))
-        return (*self._show(), gr.skip())
+        return self._show(name)
 
     @tell
-    def stop(self) -> tuple[Any, ...]:
+    def stop(self, name: str | None) -> tuple[Any, ...]:
         run = self.store.active()
         if run is not None:
             stop_run(self.parts.workspace, run.id)
-        return self._show()
+        return self._show(name)
 
     @tell
     def show_in_compare(self) -> tuple[Any, Any]:
-        """Switch to Compare with the newest run's adapter chosen."""
+        """Switch to Compare with the newest run's adapter chosen. Raises `AdapterError` when there is none."""
         names = [info.name for info in AdapterRegistry(self.parts.workspace.adapters).list()]
         newest = next(iter(self.store.list(1)), None)
+        if not names:
+            raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
         chosen = newest.name if newest is not None and newest.name in names else names[0]
         choices = [(name, name) for name in names] + [("Base only", "")]
         return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=chosen)
 
-    def _show(self) -> tuple[Any, ...]:
+    def _show(self, name: str | None) -> tuple[Any, ...]:
+        """Everything on the tab. A name that a finished run has used gives way to the next free one."""
         end_lost_run(self.store)
         runs = self.store.list(8)
         newest = runs[0] if runs else None
@@ -200,6 +204,7 @@ class Handlers:
             gr.Button(visible=active, interactive=active and not (newest and newest.stop_requested)),
             gr.Button(visible=not active and ended_well),
             self._fingerprint(),
+            name if name and (active or name not in self._taken()) else self._free_name(),
         )
 
     def _fingerprint(self) -> str:
@@ -210,10 +215,12 @@ class Handlers:
             return f"none {ready}"
         return f"{newest.id} {newest.state} {newest.heartbeat_at} {newest.stop_requested} {ready}"
 
+    def _taken(self) -> set[str]:
+        adapters = {path.name for path in self.parts.workspace.adapters.glob("*")}
+        return adapters | {run.name for run in self.store.list(1000)}
+
     def _free_name(self) -> str:
-        taken = {path.name for path in self.parts.workspace.adapters.glob("*")} | {
-            r.name for r in self.store.list(1000)
-        }
+        taken = self._taken()
         return next(name for name in (f"adapter-{number}" for number in range(1, 10_000)) if name not in taken)
 
 

@@ -1,0 +1,167 @@
+"""What the Train tab does on each event, without a browser and without a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from grounding.errors import SnapshotError
+from grounding.jobs.launch import RunRequest
+from grounding.jobs.store import RunRecord, RunState
+from grounding.training.settings import TrainSettings
+from grounding.ui import train
+from grounding.ui.model_service import ModelService
+from grounding.ui.train import Handlers, TrainParts, Widgets, as_typed, ready_html
+from grounding.workspace import Workspace, find_workspace
+
+
+@dataclass(frozen=True)
+class Counted:
+    train_ready: int = 6
+    train_total: int = 8
+    placeholders: int = 1
+    flagged: int = 1
+    val: int = 2
+
+
+class FakeCuration:
+    def __init__(self) -> None:
+        self.frozen: list[str] = []
+        self.counts = Counted()
+
+    def ready(self) -> Counted:
+        return self.counts
+
+    def freeze(self, name: str) -> str:
+        if not self.counts.train_ready:
+            raise SnapshotError("nothing to train on: write phrases in Annotate")
+        self.frozen.append(name)
+        return name
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
+    """Runs that were asked for; each is recorded as running in the real store, with no worker behind it."""
+    requests: list[RunRequest] = []
+
+    def start(workspace: Workspace, request: RunRequest) -> RunRecord:
+        requests.append(request)
+        store = train.RunStore(workspace.runs_db)
+        return store.add(
+            name=request.name,
+            model_id=request.model_id,
+            quantize=request.quantize,
+            snapshot=request.snapshot,
+            settings=request.settings.to_json(),
+        )
+
+    monkeypatch.setattr(train, "start_run", start)
+    return requests
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    workspace = find_workspace()
+    workspace.check_writable()
+    models = ModelService("demo", "none", workspace, load=lambda: SimpleNamespace(device="cpu"))  # type: ignore[arg-type, return-value]
+    # The handlers use the widgets as keys only.
+    parts: dict[str, Any] = {part.name: part.name for part in fields(Widgets)}
+    settings = {spec.name: f"set-{spec.name}" for spec in fields(TrainSettings)}
+    return Handlers(TrainParts(workspace, models, FakeCuration()), Widgets(**parts | {"settings": settings}))
+
+
+def values(handlers: Handlers, name: str, **settings: Any) -> dict[Any, Any]:
+    """What the page sends: the name and one value per setting."""
+    preset = {key: getattr(TrainSettings(), key) for key in handlers.widgets.settings}
+    typed = {key: value if isinstance(value, bool) else as_typed(value) for key, value in preset.items()} | settings
+    return {handlers.widgets.name: name} | {handlers.widgets.settings[key]: value for key, value in typed.items()}
+
+
+def name_shown(shown: tuple[Any, ...]) -> str:
+    return str(shown[-1])
+
+
+def test_start_freezes_and_trains_with_the_values_on_the_page(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs", steps="7", learning_rate="2e-3", augment=False))
+    assert handlers.parts.curation.frozen == ["mugs"]  # type: ignore[attr-defined]
+    (request,) = started
+    assert (request.name, request.snapshot, request.model_id) == ("mugs", "mugs", "demo")
+    assert request.settings == TrainSettings(steps=7, learning_rate=2e-3, augment=False)
+
+
+def test_the_page_unchanged_asks_for_the_defaults(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    assert started[0].settings == TrainSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("mugs", {"steps": "many"}, "steps='many'"),
+        ("mugs", {"lora_rank": "0"}, "lora_rank=0"),
+        ("../mugs", {}, "can't name an adapter"),
+        ("", {}, "can't name an adapter"),
+    ],
+)
+def test_bad_values_are_a_sentence_and_freeze_nothing(
+    handlers: Handlers, started: list[RunRequest], name: str, settings: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(gr.Error) as error:
+        handlers.start(values(handlers, name, **settings))
+    assert sentence in str(error.value.message).replace("&#x27;", "'")
+    assert not started
+    assert not handlers.parts.curation.frozen  # type: ignore[attr-defined]
+
+
+def test_nothing_to_learn_is_a_sentence(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.parts.curation.counts = Counted(train_ready=0)  # type: ignore[attr-defined]
+    with pytest.raises(gr.Error, match="write phrases in Annotate"):
+        handlers.start(values(handlers, "mugs"))
+    assert not started
+
+
+def test_a_second_run_waits_for_the_first(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    with pytest.raises(gr.Error, match="still going"):
+        handlers.start(values(handlers, "cups"))
+    assert len(started) == 1
+    assert handlers.parts.curation.frozen == ["mugs"]  # type: ignore[attr-defined]
+
+
+def test_a_tick_sends_nothing_until_something_changes(handlers: Handlers, started: list[RunRequest]) -> None:
+    shown = handlers.open(None)
+    fingerprint = shown[-2]
+    assert all(isinstance(part, dict) and part["__type__"] == "update" for part in handlers.tick(fingerprint, "a"))
+    handlers.parts.curation.counts = Counted(train_ready=7)  # type: ignore[attr-defined]
+    assert "<b>7</b> of 8" in handlers.tick(fingerprint, "a")[0]
+
+
+def test_the_name_moves_on_when_its_run_has_ended(handlers: Handlers, started: list[RunRequest]) -> None:
+    assert name_shown(handlers.open(None)) == "adapter-1"
+    assert name_shown(handlers.start(values(handlers, "adapter-1"))) == "adapter-1"
+    handlers.store.finish(started and handlers.store.list(1)[0].id, RunState.DONE, "done")
+    assert name_shown(handlers.open("adapter-1")) == "adapter-2"
+    assert name_shown(handlers.open("my own")) == "my own"
+
+
+def test_stop_asks_the_worker_and_says_so(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    assert "Stopping after this step" in handlers.stop("mugs")[1]
+    assert handlers.store.list(1)[0].stop_requested
+
+
+def test_show_in_compare_without_an_adapter_is_a_sentence(handlers: Handlers) -> None:
+    with pytest.raises(gr.Error, match="no adapter in this workspace yet"):
+        handlers.show_in_compare()
+
+
+def test_what_it_learns_from_names_what_stands_in_the_way() -> None:
+    html = ready_html(Counted(train_ready=1234, train_total=2000, placeholders=700, flagged=66))
+    assert "<b>1,234</b> of 2,000" in html
+    assert "<b>700</b> still have a placeholder" in html
+    assert "<b>66</b> are flagged" in html
+    assert "placeholder" not in ready_html(Counted(placeholders=0))
