@@ -77,12 +77,13 @@ def mirror(shown: Shown) -> Shown:
 
 
 def zoom_out(shown: Shown, rng: random.Random) -> Shown:
-    """The whole picture smaller, somewhere on a ground of its own edge colour; the size stays."""
+    """The whole picture smaller, somewhere on a ground of its mean colour; the size stays."""
     width, height = shown.image.size
     share = rng.uniform(SMALLEST_ZOOM, 1.0)
     new_wh = max(1, round(width * share)), max(1, round(height * share))
     left, top = rng.randint(0, width - new_wh[0]), rng.randint(0, height - new_wh[1])
-    ground = Image.new("RGB", (width, height), shown.image.getpixel((0, 0)))  # type: ignore[arg-type]
+    mean_colour = shown.image.resize((1, 1), Image.Resampling.BOX)
+    ground = mean_colour.resize((width, height))
     ground.paste(shown.image.resize(new_wh, Image.Resampling.BICUBIC), (left, top))
     across, down = new_wh[0] / width, new_wh[1] / height
     targets = tuple(
