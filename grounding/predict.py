@@ -138,6 +138,8 @@ class Predictor:
         # The time of writing is part of the key: an adapter trained anew under the same name is loaded anew.
         identity = (info.path, (info.path / "adapter.json").stat().st_mtime_ns)
         if identity not in self._attached:
+            for replaced in [key for key in self._attached if key[0] == info.path]:
+                self._drop_adapter(self._attached.pop(replaced))
             self._attached[identity] = self._load_adapter(info)
         return self._attached[identity]
 
@@ -146,8 +148,8 @@ class Predictor:
         model = self.loaded.model
         name = f"adapter{next(self._numbers)}"  # module names must not hold the dots that file names may
         with warnings.catch_warnings():
-            # peft takes a second adapter on one model for a mistake, and wonders when the active one is removed.
-            warnings.filterwarnings("ignore", "Already found a `peft_config`|Adapter .* was active", UserWarning)
+            # peft takes a second adapter on one model for a mistake; here it is the plan.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
             try:
                 loading = model.load_adapter(str(info.path), adapter_name=name)
                 # The report also lists the weights of adapters that were there before: those are not this file's.
@@ -166,10 +168,13 @@ class Predictor:
         return name
 
     def _drop_adapter(self, name: str) -> None:
-        """Remove what a failed load left behind."""
+        """Remove the weights of an adapter, or what a failed load left behind."""
         model = self.loaded.model
-        if model._hf_peft_config_loaded and name in model.peft_config:
-            model.delete_adapter(name)
+        with warnings.catch_warnings():
+            # peft then makes another adapter the active one; all are switched off below.
+            warnings.filterwarnings("ignore", "Adapter .* was active", UserWarning)
+            if model._hf_peft_config_loaded and name in model.peft_config:
+                model.delete_adapter(name)
         if model._hf_peft_config_loaded:
             model.disable_adapters()
 

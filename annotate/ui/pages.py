@@ -32,8 +32,8 @@ def repair_html(preview: RepairPreview, examples: Sequence[tuple[Item, str, str]
         return (
             "<h3>Nothing to fill</h3><p>The source gives no phrase of its own for the placeholders that are left "
             f"({preview.left_for_people:,}). They wait for people.</p>"
-            '<footer><button type="button" id="annotate-repair-cancel" class="an-button an-primary">Close</button>'
-            "</footer>"
+            '<div class="an-foot"><button type="button" id="annotate-repair-cancel" class="an-button an-primary">'
+            "Close</button></div>"
         )
     rows = "".join(
         f"<tr><td>{target_figure_html(item, url)}</td><td>{quoted(before)}</td><td><b>{escape(after)}</b></td></tr>"
@@ -46,10 +46,11 @@ def repair_html(preview: RepairPreview, examples: Sequence[tuple[Item, str, str]
         "You can undo this afterwards.</p>"
         f'<div class="an-examples"><table><thead><tr><th>Box</th><th>Before</th><th>After</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f"<footer><span>{len(examples)} of {preview.total:,} shown</span>"
+        '<div class="an-foot">'
+        f"<span>{len(examples)} of {preview.total:,} shown</span>"
         '<button type="button" id="annotate-repair-cancel" class="an-button">Cancel</button>'
         f'<button type="button" id="annotate-repair-confirm" class="an-button an-primary">'
-        f"Fill {preview.total:,}</button></footer>"
+        f"Fill {preview.total:,}</button></div>"
     )
 
 

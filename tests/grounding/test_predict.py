@@ -1,0 +1,419 @@
+"""The Predictor: orders, equality, adapters on the same weights, what it refuses, and threads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from grounding import engine
+from grounding.errors import AdapterError, Cancelled, PictureError, RecordError
+from grounding.predict import MAX_PHRASE_CHARACTERS, Predictor, check_phrase
+from grounding.records import Prediction, Status
+
+MakeAdapter = Callable[..., Path]
+Question = tuple[Path, str]
+WEIGHTS = "adapter_model.safetensors"
+
+
+def said(predictions: Sequence[Prediction]) -> list[tuple[str, float | None]]:
+    """What was answered, to compare: the text, and the confidence, which tells models apart that say the same."""
+    return [(p.raw_text, None if p.confidence is None else round(p.confidence, 3)) for p in predictions]
+
+
+@pytest.fixture
+def pictures_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each image pass took, as they come."""
+    counts: list[int] = []
+    encode = engine.encode_images
+
+    def counting(loaded: Any, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
+        counts.append(len(images))
+        return encode(loaded, images)
+
+    monkeypatch.setattr(engine, "encode_images", counting)
+    return counts
+
+
+@pytest.fixture
+def short_answers(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers end after four tokens: their confidence tells the models apart all the same."""
+    profile = replace(predictor.loaded.profile, max_new_tokens=4)
+    monkeypatch.setattr(predictor, "loaded", replace(predictor.loaded, profile=profile))
+
+
+@pytest.fixture(scope="module")
+def base_answers(predictor: Predictor, questions: list[Question]) -> list[tuple[str, float | None]]:
+    """The base's answers, asked one by one."""
+    return said([predictor.predict(picture, phrase) for picture, phrase in questions])
+
+
+# --- one, many and compare ---
+
+
+def test_a_prediction_is_the_decoded_answer_of_the_engine(predictor: Predictor, questions: list[Question]) -> None:
+    picture, phrase = questions[0]
+    with Image.open(picture) as opened:
+        features = engine.encode_images(predictor.loaded, [opened.convert("RGB")])
+    (answer,) = engine.answer(predictor.loaded, features, [phrase])
+    prediction = predictor.predict(picture, phrase)
+    decoded = predictor.profile.box_format.decode(answer.text, (256, 256))
+    assert prediction.raw_text == answer.text
+    assert (prediction.boxes, prediction.status) == (decoded.boxes_xyxy_px, Status.OK)
+    assert prediction.confidence == pytest.approx(answer.confidence)
+    assert prediction.seconds > 0
+    assert prediction.adapter is None
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 8, 100])
+def test_many_answers_come_in_order_whatever_the_batch(
+    predictor: Predictor, questions: list[Question], base_answers: list[Any], batch_size: int | None
+) -> None:
+    assert said(predictor.predict_many(questions, batch_size=batch_size)) == base_answers
+
+
+def test_many_answers_of_nothing(predictor: Predictor) -> None:
+    assert predictor.predict_many([]) == []
+
+
+def test_the_same_picture_is_encoded_once_a_batch(
+    predictor: Predictor, questions: list[Question], pictures_encoded: list[int]
+) -> None:
+    first, second = questions[0], questions[2]
+    pairs = [first, second, (first[0], second[1]), (str(first[0]), first[1])]
+    answers = said(predictor.predict_many(pairs))
+    assert pictures_encoded == [2]
+    assert answers[0] == answers[3] != answers[1]
+    assert answers == said([predictor.predict(*pair) for pair in pairs])
+
+
+def test_pictures_are_told_apart_by_object_not_by_looks(predictor: Predictor, questions: list[Question]) -> None:
+    with Image.open(questions[0][0]) as one, Image.open(questions[2][0]) as other:
+        opened = [one.convert("RGB"), other.convert("RGB")]
+    phrase = questions[0][1]
+    assert said(predictor.predict_many([(picture, phrase) for picture in opened])) == said(
+        [predictor.predict(questions[0][0], phrase), predictor.predict(questions[2][0], phrase)]
+    )
+
+
+@pytest.mark.parametrize("kind", [str, Path, Image.open], ids=["text", "path", "picture"])
+def test_a_picture_may_be_given_in_three_ways(
+    predictor: Predictor, questions: list[Question], base_answers: list[Any], kind: Callable[[Path], Any]
+) -> None:
+    picture = kind(questions[0][0])
+    assert said([predictor.predict(picture, questions[0][1])]) == base_answers[:1]
+    if isinstance(picture, Image.Image):
+        picture.close()
+
+
+def test_boxes_are_in_pixels_of_the_original_picture(predictor: Predictor, questions: list[Question]) -> None:
+    """The model sees a picture of 640 x 640 pixels at 256 x 256; the boxes are on the 640 x 640."""
+    with Image.open(questions[1][0]) as opened:
+        large = opened.convert("RGB").resize((640, 640))
+    (box,) = predictor.predict(large, questions[1][1]).boxes
+    (small,) = predictor.predict(questions[1][0], questions[1][1]).boxes
+    assert tuple(box) == pytest.approx([value * 640 / 256 for value in small], abs=10)
+
+
+def test_compare_answers_in_the_order_asked_from_one_image_pass(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, pictures_encoded: list[int]
+) -> None:
+    make_adapter("order-a", seed=1)
+    make_adapter("order-b", seed=2)
+    asked = ["order-b", None, "order-a", None, "order-b"]
+    compared = predictor.compare(*questions[0], asked)
+    assert pictures_encoded == [1]
+    assert [prediction.adapter for prediction in compared] == asked
+    assert said(compared) == said([predictor.predict(*questions[0], name) for name in asked])
+    assert len(set(said(compared))) == 3
+
+
+def test_compare_without_adapters_asks_the_base(
+    predictor: Predictor, questions: list[Question], base_answers: list[Any]
+) -> None:
+    assert said(predictor.compare(*questions[0])) == base_answers[:1]
+
+
+# --- adapters ---
+
+
+def test_an_adapter_changes_its_own_answers_and_never_the_bases(
+    predictor: Predictor, questions: list[Question], base_answers: list[Any], make_adapter: MakeAdapter
+) -> None:
+    make_adapter("strange", seed=3)
+    adapted = said(predictor.predict_many(questions, "strange"))
+    assert all(ours != base for ours, base in zip(adapted, base_answers, strict=True))
+    assert said(predictor.predict_many(questions)) == base_answers
+    assert said(predictor.predict_many(questions, "strange")) == adapted
+
+
+def test_an_adapter_answers_as_peft_itself_does(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, lora_model: Any
+) -> None:
+    make_adapter("reference", seed=4)
+    with_peft = replace(predictor.loaded, model=lora_model.base_model.model)
+    for picture, phrase in questions[:3]:
+        with Image.open(picture) as opened:
+            features = engine.encode_images(with_peft, [opened.convert("RGB")])
+        (expected,) = engine.answer(with_peft, features, [phrase])
+        prediction = predictor.predict(picture, phrase, "reference")
+        assert prediction.raw_text == expected.text
+        assert prediction.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+
+def test_adapters_do_not_disturb_one_another(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, short_answers: None
+) -> None:
+    """Loading adapter 12 must leave adapter 1 as it was, in spite of how their names begin."""
+    base = said([predictor.predict(*questions[0])])
+    first = {}
+    names = [f"many-{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        make_adapter(name, seed=20 + number)
+        first[name] = said([predictor.predict(*questions[0], name)])
+    assert len({str(answer) for answer in first.values()}) == len(names)
+    for name in names:
+        assert said([predictor.predict(*questions[0], name)]) == first[name]
+    assert said([predictor.predict(*questions[0])]) == base
+
+
+@pytest.mark.parametrize("name", ["tools.v1", "v1.2-final_3", "9"])
+def test_names_that_a_folder_may_have(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, name: str
+) -> None:
+    make_adapter(name, seed=5)
+    assert predictor.predict(*questions[0], name).adapter == name
+
+
+def test_an_adapter_may_be_named_by_its_folder(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    elsewhere = shutil.copytree(make_adapter("here", seed=6), tmp_path / "elsewhere")
+    assert said([predictor.predict(*questions[0], str(elsewhere))]) == said([predictor.predict(*questions[0], "here")])
+
+
+def test_an_adapter_trained_anew_under_the_same_name_is_loaded_anew(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    make_adapter("again", seed=7)
+    before = said([predictor.predict(*questions[0], "again")])
+    make_adapter("again", seed=8)
+    after = said([predictor.predict(*questions[0], "again")])
+    make_adapter("other-name", seed=8)
+    assert before != after == said([predictor.predict(*questions[0], "other-name")])
+
+
+def test_the_base_is_back_when_an_adapters_answer_fails(
+    predictor: Predictor,
+    questions: list[Question],
+    base_answers: list[Any],
+    make_adapter: MakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_adapter("failing", seed=9)
+
+    def fail(*arguments: Any) -> list[engine.Answer]:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "answer", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            predictor.predict(*questions[0], "failing")
+    assert said([predictor.predict(*questions[0])]) == base_answers[:1]
+
+
+@pytest.mark.parametrize(
+    ("made_for", "told"),
+    [
+        pytest.param({"base": "Qwen/Qwen3-VL-2B-Instruct"}, "Qwen/Qwen3-VL-2B-Instruct", id="base"),
+        pytest.param({"profile": "qwen3-vl"}, "profile qwen3-vl\\)", id="profile"),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, made_for: dict[str, str], told: str
+) -> None:
+    make_adapter("foreign", **made_for)
+    with pytest.raises(AdapterError, match=f"'foreign' was trained on .*{told}.*the model here is demo"):
+        predictor.predict(*questions[0], "foreign")
+
+
+def test_an_unknown_adapter_names_those_that_stand(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    make_adapter("known-one")
+    with pytest.raises(AdapterError, match=r"no adapter 'unknown'.*Adapters here: .*known-one"):
+        predictor.predict(*questions[0], "unknown")
+
+
+def test_an_unknown_adapter_where_none_stands(loaded: Any, questions: list[Question], tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="Adapters here: none yet"):
+        Predictor(loaded, tmp_path).predict(*questions[0], "unknown")
+
+
+def cut_in_half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def keep_weights(path: Path, count: int, suffix: str = "") -> None:
+    weights = load_file(path)
+    save_file({name + suffix: weights[name] for name in list(weights)[:count]}, path)
+
+
+def change_config(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda f: cut_in_half(f / WEIGHTS), id="weights cut short"),
+        pytest.param(lambda f: (f / WEIGHTS).write_bytes(b""), id="weights empty"),
+        pytest.param(lambda f: (f / WEIGHTS).unlink(), id="no weights"),
+        pytest.param(lambda f: keep_weights(f / WEIGHTS, 10), id="some weights missing"),
+        pytest.param(lambda f: keep_weights(f / WEIGHTS, 1000, "x"), id="weights of other names"),
+        pytest.param(lambda f: change_config(f / "adapter_config.json", r=8), id="another rank"),
+        pytest.param(lambda f: change_config(f / "adapter_config.json", target_modules="nothing"), id="no target"),
+        pytest.param(lambda f: change_config(f / "adapter_config.json", peft_type="NONSENSE"), id="no peft type"),
+        pytest.param(lambda f: (f / "adapter_config.json").write_text("{"), id="config cut short"),
+        pytest.param(lambda f: (f / "adapter_config.json").unlink(), id="no config"),
+        pytest.param(lambda f: (f / "adapter.json").write_text("{"), id="manifest cut short"),
+    ],
+)
+def test_a_damaged_adapter_is_told_in_a_sentence_and_leaves_the_model_as_it_was(
+    predictor: Predictor,
+    questions: list[Question],
+    make_adapter: MakeAdapter,
+    short_answers: None,
+    damage: Callable[[Path], object],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    base = said([predictor.predict(*questions[0])])
+    make_adapter("sound", seed=10)
+    sound = said([predictor.predict(*questions[0], "sound")])
+    damage(make_adapter("damaged", seed=11))
+    for _ in range(2):  # the second time must not stumble over the remains of the first
+        with pytest.raises(AdapterError, match="damaged") as caught:
+            predictor.predict(*questions[0], "damaged")
+        assert "\n" not in str(caught.value) and "rain " in str(caught.value)
+    assert said([predictor.predict(*questions[0])]) == base
+    assert said([predictor.predict(*questions[0], "sound")]) == sound
+    make_adapter("damaged", seed=10)
+    assert said([predictor.predict(*questions[0], "damaged")]) == sound
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_damaged_adapter_before_any_other(
+    lora_model: Any, loaded: Any, adapters: Path, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    """On a model that never had an adapter, a failed load leaves none, and the next one works."""
+    from grounding.models import load_model
+
+    fresh = Predictor(load_model("demo"), adapters)
+    before = said([fresh.predict(*questions[0])])
+    cut_in_half(make_adapter("first", seed=12) / WEIGHTS)
+    with pytest.raises(AdapterError, match="'first'"):
+        fresh.predict(*questions[0], "first")
+    assert said([fresh.predict(*questions[0])]) == before
+    make_adapter("first", seed=12)
+    assert said([fresh.predict(*questions[0], "first")]) != before
+    assert said([fresh.predict(*questions[0])]) == before
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("phrase", "told"),
+    [
+        pytest.param("", "phrase is empty", id="empty"),
+        pytest.param(" \t\n ", "phrase is empty", id="blanks"),
+        pytest.param("x" * (MAX_PHRASE_CHARACTERS + 1), "501 characters; the limit is 500", id="too long"),
+        pytest.param("dog \ud83d", "half a character", id="lone surrogate"),
+    ],
+)
+def test_a_phrase_that_is_none(predictor: Predictor, questions: list[Question], phrase: str, told: str) -> None:
+    with pytest.raises(RecordError, match=told):
+        predictor.predict(questions[0][0], phrase)
+    with pytest.raises(RecordError, match=told):
+        predictor.compare(questions[0][0], phrase)
+    with pytest.raises(RecordError, match=told):
+        predictor.predict_many([questions[0], (questions[0][0], phrase)])
+
+
+def test_blanks_in_a_phrase_do_not_count(
+    predictor: Predictor, questions: list[Question], base_answers: list[Any]
+) -> None:
+    assert check_phrase("  left \n\t dog ") == "left dog"
+    assert check_phrase("x" * MAX_PHRASE_CHARACTERS + " ") == "x" * MAX_PHRASE_CHARACTERS
+    untidy = f"  {questions[0][1].replace(' ', '   ')}\n"
+    assert said([predictor.predict(questions[0][0], untidy)]) == base_answers[:1]
+    assert said(predictor.compare(questions[0][0], untidy)) == base_answers[:1]
+
+
+def test_a_picture_that_is_not_there(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="no picture at"):
+        predictor.predict(tmp_path / "none.png", "dog")
+
+
+# --- progress, cancelling, threads ---
+
+
+def test_progress_is_told_after_every_batch(predictor: Predictor, questions: list[Question]) -> None:
+    told: list[tuple[int, int]] = []
+    predictor.predict_many(questions, batch_size=3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(3, 8), (6, 8), (8, 8)]
+
+
+def test_cancelling_between_two_batches(predictor: Predictor, questions: list[Question]) -> None:
+    told: list[int] = []
+    with pytest.raises(Cancelled, match="after 3 of 8 phrases"):
+        predictor.predict_many(
+            questions, batch_size=3, progress=lambda done, total: told.append(done), cancelled=lambda: bool(told)
+        )
+    assert told == [3]
+
+
+def test_cancelling_before_the_first_batch(
+    predictor: Predictor, questions: list[Question], pictures_encoded: list[int]
+) -> None:
+    with pytest.raises(Cancelled, match="after 0 of 8"):
+        predictor.predict_many(questions, cancelled=lambda: True)
+    assert pictures_encoded == []
+
+
+@pytest.mark.slow
+def test_eight_threads_answer_as_one(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    """Base and two adapters asked at once, one by one, in batches and compared, give what each gives alone."""
+    make_adapter("thread-a", seed=13)
+    make_adapter("thread-b", seed=14)
+    models = [None, "thread-a", "thread-b"]
+    alone = {(i, m): said([predictor.predict(*questions[i], m)])[0] for i in range(2) for m in models}
+    start = threading.Barrier(8)
+
+    def ask(thread: int) -> list[tuple[Any, Any]]:
+        start.wait()
+        model = models[thread % 3]
+        if thread == 6:
+            answers = said(predictor.predict_many(questions[:2], model, batch_size=1))
+            return [(answers[i], alone[i, model]) for i in range(2)]
+        if thread == 7:
+            answers = said(predictor.compare(*questions[0], models))
+            return [(answers[i], alone[0, m]) for i, m in enumerate(models)]
+        return [(said([predictor.predict(*questions[i], model)])[0], alone[i, model]) for i in range(2)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for pairs in pool.map(ask, range(8)):
+            for together, expected in pairs:
+                assert together == expected
