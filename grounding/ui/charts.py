@@ -40,11 +40,12 @@ def chart_html(
     curves = "".join(_curve(line, x, y) for line in shown)
     legend = "".join(
         f'<span><i data-kind="{escape(line.kind)}"></i>{escape(line.label)}'
-        f"{' <b>' + y.form.format(line.points[-1][1]) + '</b>' if line.points else ''}</span>"
+        f"{' <b>' + escape(y.form.format(line.points[-1][1])) + '</b>' if line.points else ''}</span>"
         for line in lines
     )
     if baseline:
-        legend += f'<span><i data-kind="baseline"></i>{escape(baseline[0])} <b>{y.form.format(baseline[1])}</b></span>'
+        level_text = escape(y.form.format(baseline[1]))
+        legend += f'<span><i data-kind="baseline"></i>{escape(baseline[0])} <b>{level_text}</b></span>'
     return (
         f'<figure class="bw-chart"><figcaption><h4>{escape(title)}</h4><div>{legend}</div></figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
