@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grounding.errors import BoxwrightError, JobError, RecordError, SettingsError
-from grounding.records import Prediction, read_samples
+from grounding.records import Prediction, check_phrase, read_samples
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace, find_workspace
 
@@ -85,7 +85,6 @@ def _predict(options: argparse.Namespace, workspace: Workspace) -> int:
     import grounding
     from grounding.overlay import Layer, draw_boxes
     from grounding.pictures import open_picture
-    from grounding.predict import check_phrase
 
     picture, phrase = open_picture(options.image), check_phrase(options.phrase)
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)

@@ -16,13 +16,12 @@ from safetensors import SafetensorError
 
 from grounding import engine
 from grounding.adapters import AdapterInfo, AdapterRegistry
-from grounding.errors import AdapterError, Cancelled, RecordError
+from grounding.errors import AdapterError, Cancelled
 from grounding.models import LoadedModel, first_sentence
 from grounding.pictures import open_picture
-from grounding.records import Prediction
+from grounding.records import Prediction, check_phrase
 
 Picture = str | Path | Image.Image
-MAX_PHRASE_CHARACTERS = 500
 
 
 class Predictor:
@@ -189,17 +188,3 @@ def to_prediction(
     """The answer read as boxes on its picture."""
     decoded = loaded.profile.box_format.decode(answer.text, features.image_size_wh)
     return Prediction(decoded.boxes_xyxy_px, decoded.status, answer.text, answer.confidence, seconds, adapter)
-
-
-def check_phrase(phrase: str) -> str:
-    """The phrase without outer blanks. Raises `RecordError` when it is empty, too long or no text."""
-    stripped = " ".join(phrase.split())
-    if not stripped:
-        raise RecordError('The phrase is empty. Write what to look for, such as "the left mug".')
-    if any("\ud800" <= character <= "\udfff" for character in stripped):
-        raise RecordError(f"The phrase {stripped!r} holds half a character (a lone surrogate). Type it anew.")
-    if len(stripped) > MAX_PHRASE_CHARACTERS:
-        raise RecordError(
-            f"The phrase has {len(stripped)} characters; the limit is {MAX_PHRASE_CHARACTERS}. Shorten it."
-        )
-    return stripped

@@ -15,6 +15,7 @@ from grounding.boxes import Box
 from grounding.errors import BoxError, RecordError
 
 SPLITS = ("train", "val", "test")
+MAX_PHRASE_CHARACTERS = 500
 _KNOWN_KEYS = frozenset({"id", "image", "phrase", "boxes_xyxy_px", "split", "category", "image_id", "alternatives"})
 
 
@@ -156,3 +157,17 @@ def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
             lines.write(json.dumps(sample.to_json(path.parent.resolve()), ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def check_phrase(phrase: str) -> str:
+    """The phrase without outer blanks. Raises `RecordError` when it is empty, too long or no text."""
+    stripped = " ".join(phrase.split())
+    if not stripped:
+        raise RecordError('The phrase is empty. Write what to look for, such as "the left mug".')
+    if any("\ud800" <= character <= "\udfff" for character in stripped):
+        raise RecordError(f"The phrase {stripped!r} holds half a character (a lone surrogate). Type it anew.")
+    if len(stripped) > MAX_PHRASE_CHARACTERS:
+        raise RecordError(
+            f"The phrase has {len(stripped)} characters; the limit is {MAX_PHRASE_CHARACTERS}. Shorten it."
+        )
+    return stripped

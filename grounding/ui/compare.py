@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 
 from grounding.errors import BoxwrightError, Cancelled
+from grounding.records import MAX_PHRASE_CHARACTERS, check_phrase
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
-from grounding.ui.desk import MAX_PHRASE_CHARACTERS, Compare, Desk, check_phrase
+from grounding.ui.desk import Compare, Desk
 from grounding.ui.events import tell
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grounding.errors import AdapterError, BoxwrightError, PictureError, RecordError, StoreError
+from grounding.errors import AdapterError, BoxwrightError, PictureError, StoreError
 from grounding.pictures import open_picture, picture_size_wh
 from grounding.records import Sample
 from grounding.ui.cards import Scene, answers_html, empty_html, pending_html, problem_html
@@ -19,7 +19,6 @@ from grounding.ui.truth import truth_for
 
 NOTHING_YET = "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter."
 WRITE_A_PHRASE = "Write what to look for and press Enter"
-MAX_PHRASE_CHARACTERS = 500  # as grounding.predict, which is not imported before the page stands
 _POLL_SECONDS = 0.4
 
 
@@ -147,15 +146,3 @@ class Compare:
     def _model_message(self) -> str:
         state = self.parts.models.state
         return f"{state.sentence}, {state.seconds:.0f} s" if state.phase is Phase.LOADING else "Asking the model"
-
-
-def check_phrase(phrase: str) -> str:
-    """The phrase on one line without outer blanks. Raises `RecordError` when it is empty or too long."""
-    stripped = " ".join(phrase.split())
-    if not stripped:
-        raise RecordError('The phrase is empty. Write what to look for, such as "the left mug".')
-    if len(stripped) > MAX_PHRASE_CHARACTERS:
-        raise RecordError(
-            f"The phrase has {len(stripped)} characters; the limit is {MAX_PHRASE_CHARACTERS}. Shorten it."
-        )
-    return stripped

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from grounding import engine
 from grounding.errors import AdapterError, Cancelled, PictureError, RecordError
-from grounding.predict import MAX_PHRASE_CHARACTERS, Predictor, check_phrase
-from grounding.records import Prediction, Status
+from grounding.predict import Predictor
+from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Status, check_phrase
 
 MakeAdapter = Callable[..., Path]
 Question = tuple[Path, str]

@@ -201,7 +201,7 @@ def test_a_phrase_beyond_the_limit_is_refused(handlers: Handlers, compare: Compa
     with pytest.raises(gr.Error, match="limit is 500"):
         list(handlers.ask_typed(desk, "x" * 501, ""))
     with pytest.raises(RecordError):
-        from grounding.ui.desk import check_phrase
+        from grounding.records import check_phrase
 
         check_phrase(" ")
 
