@@ -393,7 +393,14 @@ def test_an_unknown_or_malformed_id(store: PictureStore, source: Path, case: str
 def test_an_id_never_leads_out_of_the_store(store: PictureStore, source: Path, tmp_path: Path) -> None:
     sha256, _ = store.add(source)
     (tmp_path / f"{sha256}.png").write_bytes(b"outside")
-    for malformed in (f"../{sha256}", f"{sha256[:2]}/{sha256}", f"{sha256}.png", f"./{sha256}", sha256[:63] + "?"):
+    for malformed in (
+        f"../{sha256}",
+        f"{sha256[:2]}/{sha256}",
+        f"{sha256}.png",
+        f"./{sha256}",
+        f"{sha256}*",
+        sha256[:63] + "?",
+    ):
         with pytest.raises(PictureError):
             store.path(malformed)
 

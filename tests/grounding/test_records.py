@@ -111,6 +111,12 @@ def test_a_sample_written_reads_back(
     assert path.read_bytes() == first
 
 
+def test_text_that_has_no_utf_8_comes_back_all_the_same(tmp_path: Path) -> None:
+    sample = Sample("a", tmp_path.resolve() / "a.png", "half \ud83d of a smile", (), extra={"\udfff": "\\ud800"})
+    write_samples(tmp_path / "s.jsonl", [sample])
+    assert list(read_samples(tmp_path / "s.jsonl")) == [sample]
+
+
 def test_coordinates_are_written_to_a_hundredth_and_a_thin_box_stays_a_box(tmp_path: Path) -> None:
     thin = Sample("thin", tmp_path / "a.png", "hair", (Box(5.001, 0.123, 5.002, 9.876), Box(0.126, 0, 9.9, 9)))
     write_samples(tmp_path / "s.jsonl", [thin])

@@ -73,6 +73,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> Iterator[Ca
     def stand_in(code: str) -> None:
         def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
             assert command[:3] == [sys.executable, "-m", "grounding.jobs.worker"]
+            assert options["stdin"] == subprocess.DEVNULL, "the terminal's keys are not for the worker"
             process = popen([sys.executable, "-c", code, *command[3:]], **options)
             started.append(process)
             return process
