@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
@@ -29,7 +31,8 @@ from grounding.ui.sources import Parts
 from grounding.ui.train import TrainParts, build_train
 from grounding.workspace import Workspace, find_workspace
 
-_OWN_NAMES = frozenset({"images", "uploads", "snapshots", "runs", "adapters", "evaluations", ".partial"})
+_PARTIAL = ".partial-"
+_OWN_NAMES = ("images", "uploads", "snapshots", "runs", "adapters", "evaluations", _PARTIAL)
 
 
 def build_app(parts: Parts, store: Store) -> gr.Blocks:
@@ -61,25 +64,43 @@ def first_start(workspace: Workspace) -> None:
 
     Raises `WorkspaceError` when the folder holds files of somebody else.
     """
-    foreign = [
-        path.name for path in workspace.root.iterdir() if path.name not in _OWN_NAMES and "runs.db" not in path.name
-    ]
+    foreign = [path.name for path in workspace.root.iterdir() if not path.name.startswith(_OWN_NAMES)]
     if foreign:
         raise WorkspaceError(
             f"The folder {workspace.root} is no workspace: it holds {sorted(foreign)[0]!r} and no annotations.db. "
             "Choose an empty folder, or a new one, with --workspace."
         )
-    partial = Workspace(workspace.root / ".partial")
-    shutil.rmtree(partial.root, ignore_errors=True)
+    # Of its own: two starts at once must not take each other's files away.
+    partial = Workspace(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=workspace.root)))
+    try:
+        _fill(partial, workspace)
+    finally:
+        shutil.rmtree(partial.root, ignore_errors=True)
+
+
+def _fill(partial: Workspace, workspace: Workspace) -> None:
     drawn = partial.root / "demo"
     write_demo(drawn, progress=_say_progress)
     store = Store(partial.annotations_db, partial.pictures)
     store.import_samples(_samples(drawn), source="demo", who="demo", link=True)
     shutil.rmtree(drawn)
     shutil.copytree(partial.pictures.folder, workspace.pictures.folder, copy_function=_move, dirs_exist_ok=True)
-    # Last, as its presence says that the workspace is complete.
-    partial.annotations_db.rename(workspace.annotations_db)
-    shutil.rmtree(partial.root)
+    # Last, as its presence says that the workspace is complete; and by a link, which never replaces what stands:
+    # when another start was quicker, people may have saved there already.
+    with suppress(FileExistsError):
+        _publish(partial.annotations_db, workspace.annotations_db)
+
+
+def _publish(made: Path, place: Path) -> None:
+    """Give the file its place. Raises `FileExistsError` when the place is taken."""
+    try:
+        place.hardlink_to(made)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if place.exists():
+            raise FileExistsError(place) from None
+        made.rename(place)
 
 
 def _samples(folder: Path) -> Iterator[Sample]:

@@ -9,16 +9,17 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import annotate
 from annotate.edits import clean_who, now
 from annotate.items import Item
+from annotate.phrases import usable_phrase
 from annotate.store import Store
 from grounding.errors import SnapshotError
-from grounding.records import SPLITS
+from grounding.records import SPLITS, Sample
 from grounding.workspace import check_name
 
 FORMAT = "boxwright-snapshot/1"
@@ -118,13 +119,15 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
     digest = hashlib.sha256()
     with store.view() as view, (partial / SAMPLES_FILE).open("wb") as file:
         reason_for = _reasons(view.held_out_pictures(), approved_only)
+        replaced = view.replaced_phrases()
         for item in view.items():
             reason = reason_for(item)
             if reason:
                 left_out[reason] += 1
                 continue
             counts[item.sample.split] += 1
-            line = (json.dumps(item.sample.to_json(partial), ensure_ascii=False) + "\n").encode()
+            sample = _with_usable_alternatives(item.sample, replaced.get(item.id, frozenset()))
+            line = (json.dumps(sample.to_json(partial), ensure_ascii=False) + "\n").encode()
             digest.update(line)
             file.write(line)
         _to_disk(file)
@@ -146,6 +149,13 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
         file.write((json.dumps(manifest, ensure_ascii=False, indent=2) + "\n").encode())
         _to_disk(file)
     return manifest
+
+
+def _with_usable_alternatives(sample: Sample, replaced: frozenset[str]) -> Sample:
+    """The sample with those alternatives alone that may be learned from: no placeholder, nothing that a person
+    has put another phrase in the place of."""
+    usable = tuple(a for a in sample.alternatives if usable_phrase(a) is not None and a not in replaced)
+    return replace(sample, alternatives=usable)
 
 
 def _reasons(held_out_pictures: frozenset[str], approved_only: bool) -> Callable[[Item], str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -261,6 +262,14 @@ class View:
     def items_by_picture(self) -> Iterator[Item]:
         """Every sample, those of one picture together, streamed."""
         return select_items(self._connection, self._pictures_folder, "ORDER BY s.picture_sha256, s.position")
+
+    def replaced_phrases(self) -> dict[str, frozenset[str]]:
+        """For each sample that a person has edited, the phrases that a person took away."""
+        rows = self._connection.execute(
+            "SELECT sample_id, json_group_array(DISTINCT phrase_before) FROM changes "
+            "WHERE origin = 'human' AND phrase_before <> phrase_after GROUP BY sample_id"
+        )
+        return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
 
     def held_out_pictures(self) -> frozenset[str]:
         """The SHA-256 of each picture that stands in val or test."""

@@ -134,8 +134,8 @@ def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
     report = grounding.evaluate(samples, predictor, options.adapter, progress=_show_progress)
     print(file=sys.stderr)
-    splits = sorted({sample.split for sample in samples})
-    kept = ReportStore(options.out or workspace.evaluations).keep(report, split="+".join(splits) or "test")
+    # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
+    kept = ReportStore(options.out or workspace.evaluations).keep(report, split=options.samples.name)
     if options.json:
         print(json.dumps(report_json(kept)))
         return 0

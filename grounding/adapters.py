@@ -73,7 +73,7 @@ class AdapterRegistry:
     def list(self) -> list[AdapterInfo]:
         """Every complete adapter, newest first; half-written and damaged ones are left out."""
         found = []
-        for manifest in self.folder.glob(f"*/{MANIFEST}"):
+        for manifest in self.folder.glob(f"[!.]*/{MANIFEST}"):
             try:
                 found.append(_load_named(manifest.parent))
             except AdapterError:

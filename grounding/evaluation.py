@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from grounding.errors import RecordError
 from grounding.metrics import ScoredSample, Scores, score, summarise
-from grounding.records import Sample
+from grounding.records import Sample, check_phrase
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
@@ -37,6 +38,11 @@ def evaluate(
     `Predictor.predict_many`.
     """
     listed = list(samples)
+    for sample in listed:  # before the first answer, not an hour in
+        try:
+            check_phrase(sample.phrase)
+        except RecordError as error:
+            raise RecordError(f"The sample {sample.id} can't be scored. {error}") from error
     pairs = [(sample.image, sample.phrase) for sample in listed]
     predictions = predictor.predict_many(pairs, adapter, progress=progress, cancelled=cancelled)
     rows = tuple(score(sample, prediction) for sample, prediction in zip(listed, predictions, strict=True))

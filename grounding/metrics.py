@@ -46,8 +46,10 @@ class Scores:
 
 
 def score(sample: Sample, prediction: Prediction) -> ScoredSample:
-    """The sample with its answer and IoU."""
-    return ScoredSample(sample, prediction, set_iou(prediction.boxes_xyxy_px, sample.boxes_xyxy_px))
+    """The sample with its answer and IoU. An answer that can't be read is no "nothing there": its IoU is 0.0."""
+    readable = prediction.status in (Status.OK, Status.NO_BOX)
+    iou = set_iou(prediction.boxes_xyxy_px, sample.boxes_xyxy_px) if readable else 0.0
+    return ScoredSample(sample, prediction, iou)
 
 
 def summarise(rows: Sequence[ScoredSample]) -> Scores:

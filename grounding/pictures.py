@@ -76,7 +76,7 @@ def _open_header(path: Path) -> Image.Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise PictureError(
-            f"{path.name} is too large to open safely ({error}). "
+            f"{path.name} has far too many pixels to open safely. "
             f"The limit is {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels: scale the picture down."
         ) from error
     except (OSError, ValueError, SyntaxError) as error:

@@ -22,6 +22,8 @@ from grounding.pictures import open_picture
 from grounding.records import Prediction, check_phrase
 
 Picture = str | Path | Image.Image
+# Of the whole program: two Predictors may share one model.
+_NUMBERS = itertools.count()
 
 
 class Predictor:
@@ -32,7 +34,6 @@ class Predictor:
         self.registry = AdapterRegistry(adapters)
         self._lock = threading.RLock()
         self._attached: dict[tuple[Path, int], str] = {}
-        self._numbers = itertools.count()
 
     @property
     def model_id(self) -> str:
@@ -59,8 +60,10 @@ class Predictor:
         phrase = check_phrase(phrase)
         picture = open_picture(image)
         with self._lock:
+            start = time.perf_counter()
             features = engine.encode_images(self.loaded, [picture])
-            return [self._answer(features, [phrase], adapter)[0] for adapter in adapters]
+            image_seconds = time.perf_counter() - start
+            return [self._answer(features, [phrase], adapter, image_seconds)[0] for adapter in adapters]
 
     def predict_many(
         self,
@@ -120,9 +123,9 @@ class Predictor:
             yield
             return
         key = self._attach(self.registry.find(adapter))
-        self.loaded.model.enable_adapters()
-        self.loaded.model.set_adapter(key)
         try:
+            self.loaded.model.enable_adapters()
+            self.loaded.model.set_adapter(key)
             yield
         finally:
             self.loaded.model.disable_adapters()
@@ -145,7 +148,7 @@ class Predictor:
     def _load_adapter(self, info: AdapterInfo) -> str:
         """Put the weights beside the base's, switched off. Raises `AdapterError`, the model left as it was."""
         model = self.loaded.model
-        name = f"adapter{next(self._numbers)}"  # module names must not hold the dots that file names may
+        name = f"adapter{next(_NUMBERS)}"  # module names must not hold the dots that file names may
         with warnings.catch_warnings():
             # peft takes a second adapter on one model for a mistake; here it is the plan.
             warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)

@@ -35,6 +35,8 @@ class ServedApp:
 
     workspace: Workspace
     port: int
+    model: str = "demo"
+    flags: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +48,7 @@ class ServedApp:
         log = self.workspace.root.parent / "app.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py", "--workspace", str(self.workspace.root), "--port", str(self.port)],
+                [sys.executable, "app.py", *self._arguments()],
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -62,6 +64,10 @@ class ServedApp:
             except OSError:
                 time.sleep(0.2)
         raise AssertionError(f"the page did not answer in {_START_SECONDS:.0f} s:\n{log.read_text()}")
+
+    def _arguments(self) -> list[str]:
+        where = ["--workspace", str(self.workspace.root), "--port", str(self.port)]
+        return [*where, "--model", self.model, *self.flags]
 
     def stop(self) -> None:
         """End the app; whatever it has started on its own goes on."""

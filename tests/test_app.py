@@ -41,7 +41,7 @@ class TestFirstStart:
         assert store.splits() == {"train": 4, "val": 2, "test": 4}
         assert all(sample.image.is_file() for sample in store.iterate())
         assert "5 of 5" in capsys.readouterr().err
-        assert not (own_workspace / ".partial").exists()
+        assert not list(own_workspace.glob(".partial*"))
 
     def test_the_second_start_touches_nothing(self, own_workspace: Path) -> None:
         workspace = Workspace(own_workspace)
@@ -61,6 +61,24 @@ class TestFirstStart:
         monkeypatch.undo()
         monkeypatch.setattr(app, "write_demo", lambda folder, **rest: write_demo(folder, size=DemoSize(1, 1, 1)))
         assert app.open_workspace(workspace).splits() == {"train": 2, "val": 2, "test": 2}
+
+    def test_a_slower_start_beside_it_takes_nothing_away(
+        self, own_workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workspace = Workspace(own_workspace)
+        publish = app._publish
+
+        def late(made: Path, place: Path) -> None:
+            # Just before this start is done, another one is, and somebody saves there.
+            monkeypatch.setattr(app, "_publish", publish)
+            quicker = app.open_workspace(workspace)
+            item = quicker.get("demo-test-0000")
+            quicker.save("demo-test-0000", "acknowledged", who="ann", expected_revision=item.revision)
+            publish(made, place)
+
+        monkeypatch.setattr(app, "_publish", late)
+        assert app.open_workspace(workspace).get_sample("demo-test-0000").phrase == "acknowledged"
+        assert all(sample.image.is_file() for sample in app.open_workspace(workspace).iterate())
 
     def test_adapters_made_on_the_command_line_stay(self, own_workspace: Path) -> None:
         kept = own_workspace / "adapters" / "tools-v1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -65,9 +64,9 @@ def start_run(workspace: Workspace, request: RunRequest) -> RunRecord:
 
 
 def check_free_name(workspace: Workspace, name: str) -> str:
-    """The name, when no adapter has it; raises `JobError` or `WorkspaceError` otherwise."""
+    """The name, when nothing among the adapters has it; raises `JobError` or `WorkspaceError` otherwise."""
     check_name(name, "an adapter")
-    if (workspace.adapters / name / "adapter.json").exists():
+    if (workspace.adapters / name).exists():
         raise JobError(f"An adapter called {name!r} stands already. Choose another name.")
     return name
 
@@ -76,9 +75,6 @@ def _spawn(workspace: Workspace, store: RunStore, run: RunRecord, request: RunRe
     folder = workspace.runs / run.id
     folder.mkdir(parents=True)
     request.settings.save(folder / "settings.json")
-    half_written = workspace.adapters / request.name
-    if half_written.exists():
-        shutil.rmtree(half_written)
     command = [sys.executable, "-m", "grounding.jobs.worker", "--workspace", str(workspace.root), "--run", run.id]
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
@@ -102,12 +98,15 @@ def _started(pid: int) -> float:
 
 
 def is_alive(run: RunRecord) -> bool:
-    """Whether the run's own worker is there: a process of that number that started at that time."""
+    """Whether the run's own worker is there: a process of that number that names the run or started at that time.
+
+    The start time alone would not do: it moves when the machine's clock is set.
+    """
     if run.pid is None or run.process_started is None:
         return False
     try:
         process = psutil.Process(run.pid)
-        same = abs(process.create_time() - run.process_started) < 1.0
+        same = run.id in process.cmdline() or abs(process.create_time() - run.process_started) < 1.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

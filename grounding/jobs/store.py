@@ -127,9 +127,14 @@ class RunStore:
                 "UPDATE runs SET pid = ?, process_started = ? WHERE id = ?", (pid, process_started, run_id)
             )
 
-    def set_running(self, run_id: str) -> None:
+    def claim(self, run_id: str, pid: int, process_started: float) -> bool:
+        """Take a starting run for this process; False when it is not to be run (any more)."""
         with writing(self.path) as connection:
-            connection.execute("UPDATE runs SET state = 'running' WHERE id = ? AND state = 'starting'", (run_id,))
+            changed = connection.execute(
+                "UPDATE runs SET state = 'running', pid = ?, process_started = ? WHERE id = ? AND state = 'starting'",
+                (pid, process_started, run_id),
+            ).rowcount
+        return changed == 1
 
     def finish(self, run_id: str, state: RunState, sentence: str) -> bool:
         """End an active run; returns False when it had ended already."""

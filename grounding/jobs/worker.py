@@ -8,14 +8,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 
-from grounding.errors import BoxwrightError, Cancelled
+from grounding.errors import BoxwrightError, Cancelled, StoreError
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.snapshots import read_snapshot
+from grounding.training.events import Listener, TrainEvent
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
 
@@ -35,17 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     """Train and record how it ends; returns the exit status."""
-    store.set_process(run.id, os.getpid(), psutil.Process().create_time())
-    store.set_running(run.id)
+    if not store.claim(run.id, os.getpid(), psutil.Process().create_time()):
+        log.error("run %s is not waiting for a worker", run.id)
+        return 1
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     log.info("run %s: training %r on %s", run.id, run.name, run.snapshot)
 
     def should_stop() -> bool:
-        return bool(terminated) or store.get(run.id).stop_requested
+        record = store.get(run.id)
+        return bool(terminated) or record.stop_requested or not record.state.active
+
+    def tell(event: TrainEvent) -> None:
+        try:
+            store.tell(run.id, event)
+        except StoreError as error:  # what a run tells is worth less than what it learns
+            log.warning("run %s could not tell %s: %s", run.id, event, error)
 
     try:
-        state, sentence = _train(workspace, store, run, should_stop)
+        state, sentence = _train(workspace, run, tell, should_stop)
     except Cancelled as stopped:
         state, sentence = RunState.STOPPED, str(stopped)
     except BoxwrightError as error:
@@ -58,7 +67,9 @@ def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     return 1 if state is RunState.FAILED else 0
 
 
-def _train(workspace: Workspace, store: RunStore, run: RunRecord, should_stop: object) -> tuple[RunState, str]:
+def _train(
+    workspace: Workspace, run: RunRecord, tell: Listener, should_stop: Callable[[], bool]
+) -> tuple[RunState, str]:
     # Imported here so that a run that can't even import torch still ends in a sentence.
     from grounding.training.run import TrainPlan, train
 
@@ -72,7 +83,7 @@ def _train(workspace: Workspace, store: RunStore, run: RunRecord, should_stop: o
         adapter_folder=workspace.adapters / run.name,
         run_id=run.id,
     )
-    info = train(plan, lambda event: store.tell(run.id, event), should_stop)  # type: ignore[arg-type]
+    info = train(plan, tell, should_stop)
     if info.steps < settings.steps:
         return RunState.STOPPED, f"Stopped after {info.steps} of {settings.steps} steps; the adapter so far is kept."
     return RunState.DONE, f"The adapter {run.name} is ready in Compare."

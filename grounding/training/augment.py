@@ -17,11 +17,17 @@ SMALLEST_ZOOM = 0.75
 COLOUR_CHANGE = 0.15
 
 _SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
-# Here "right" is no side ("right above", "all right"), or the words turn with the picture in ways that a swap of
-# two words does not follow ("clockwise", "9 o'clock", "east").
+# Here "left" or "right" is no side ("right above", "the only slice left"), or the words turn with the picture in
+# ways that a swap of two words does not follow ("clockwise", "9 o'clock", "east", "the second dog").
 _NOT_A_SIDE = re.compile(
-    r"\bright\s+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angle)\b"
-    r"|\ball\s+right\b|clockwise|o'?clock\b|\b(east|west)(ern)?\b",
+    r"\bright\s+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angle|side\s+up)\b"
+    r"|\ball\s+right\b|\bleft\s+(over|alone|behind)\b|\b(only|one|ones|what|slice|piece)\s+left\s*$"
+    r"|clockwise|clock\b|(east|west)(ern)?\b|\b(first|second|third|fourth|fifth|\d+(st|nd|rd|th))\b",
+    re.IGNORECASE,
+)
+
+_OTHER_LANGUAGES = re.compile(
+    r"\b(links|rechts|linke[rnsm]?|rechte[rnsm]?|gauche|droite?|izquierd[oa]|derech[oa]|sinistr[oa]|destr[oa])\b",
     re.IGNORECASE,
 )
 
@@ -52,7 +58,9 @@ def augment(image: Image.Image, targets: Sequence[Target], rng: random.Random) -
 
 def can_mirror(phrase: str) -> bool:
     """Whether swapping "left" and "right" keeps this phrase true of the mirrored picture."""
-    return _NOT_A_SIDE.search(phrase) is None
+    # Other scripts and languages have their own words for the sides; they mostly show in letters beyond ASCII,
+    # and a German or French "left" in the words of this list.
+    return phrase.isascii() and _NOT_A_SIDE.search(phrase) is None and _OTHER_LANGUAGES.search(phrase) is None
 
 
 def mirror_phrase(phrase: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -78,9 +79,15 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
         # The last scoring is of the adapter as it is saved, so it comes after the steps.
         if event.step % settings.score_every_steps == 0 and event.step < settings.steps:
             scorer.score(event.step)
+    if steps_done == 0:
+        raise JobError("None of the train pictures could be read; the log names them. Import them again.")
     keep_share(loaded.model, settings.strength)
+    # Saved before it is scored: whatever happens to the scoring, nothing that was learned is lost.
+    info = _save(plan, loaded, peft_model, steps_done)
     scorer.score(steps_done)
-    return _save(plan, loaded, peft_model, steps_done, scorer.last)
+    info = replace(info, scores=MappingProxyType(_score_values(scorer.last)))
+    info.save()
+    return info
 
 
 class _Scorer:
@@ -177,6 +184,8 @@ def optimise(
     for step in range(1, settings.steps + 1):
         loaded.model.train()
         features, targets = views.show(next(order))
+        if not features:
+            continue
         branches = [
             [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
@@ -224,9 +233,11 @@ def _check_finite(loss: torch.Tensor, step: int, phrases: Sequence[str]) -> None
         )
 
 
-def _save(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: int, scores: Scores | None) -> AdapterInfo:
-    folder = plan.adapter_folder
-    folder.mkdir(parents=True, exist_ok=True)
+def _save(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: int) -> AdapterInfo:
+    """Write the adapter beside its place and move it there whole. Raises `JobError` when the place is taken."""
+    folder = plan.adapter_folder.with_name(f".partial-{plan.run_id or plan.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     peft_model.peft_config["default"].base_model_name_or_path = plan.model_id
     # Without this, PEFT asks the Hub whether the vocabulary was resized; LoRA here never touches it.
     peft_model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -242,11 +253,16 @@ def _save(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: int, sco
         run_id=plan.run_id,
         steps=steps,
         settings=MappingProxyType(plan.settings.to_json()),
-        scores=MappingProxyType(_score_values(scores)),
         versions=MappingProxyType({name: version(name) for name in ("torch", "transformers", "peft")}),
     )
     info.save()
-    return info
+    try:
+        folder.rename(plan.adapter_folder)
+    except OSError as error:
+        raise JobError(
+            f"The adapter can't be moved to {plan.adapter_folder} ({error}). It stands in {folder}."
+        ) from error
+    return replace(info, path=plan.adapter_folder)
 
 
 def _score_values(scores: Scores | None) -> dict[str, float]:

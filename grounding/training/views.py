@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,13 +11,15 @@ from pathlib import Path
 import torch
 
 from grounding import engine
-from grounding.errors import Cancelled
+from grounding.errors import Cancelled, PictureError
 from grounding.models import LoadedModel
 from grounding.pictures import open_picture
 from grounding.training.augment import Shown, Target, augment
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.precision import computing_in
+
+log = logging.getLogger(__name__)
 
 _IMAGES_PER_PASS = 20
 
@@ -43,7 +46,10 @@ class KeptViews:
 
 
 class AugmentedViews:
-    """Every picture anew each time: mirrored or not, nearer or farther, its colours shifted."""
+    """Every picture anew each time: mirrored or not, farther away or not, its colours shifted.
+
+    A picture that can't be read is left out with a line in the log: it must not end a run that is hours in.
+    """
 
     def __init__(
         self, loaded: LoadedModel, pictures: Sequence[PictureTargets], seed: int, dtype: torch.dtype | None
@@ -54,8 +60,17 @@ class AugmentedViews:
         self.rng = random.Random(seed)
 
     def show(self, chosen: Chosen) -> View:
-        """The features and phrases of one random view of each chosen picture, in order."""
-        shown: list[Shown] = [augment(open_picture(self.paths[i]), targets, self.rng) for i, targets in chosen]
+        """The features and phrases of one random view of each chosen picture that can be read, in order."""
+        shown: list[Shown] = []
+        for index, targets in chosen:
+            try:
+                picture = open_picture(self.paths[index])
+            except PictureError as error:
+                log.warning("left out: %s", error)
+            else:
+                shown.append(augment(picture, targets, self.rng))
+        if not shown:
+            return [], []
         with computing_in(self.loaded.device, self.dtype):
             features = engine.encode_images(self.loaded, [s.image for s in shown])
         return trainable(features), [s.targets for s in shown]

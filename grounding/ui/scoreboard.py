@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.errors import StoreError
 from grounding.evaluation import evaluate
-from grounding.records import Sample
+from grounding.records import MAX_PHRASE_CHARACTERS, Sample
 from grounding.reports import KeptReport, ReportStore, samples_digest
 from grounding.ui.sources import Parts
 from grounding.ui.summary import KeptScores
@@ -34,17 +34,22 @@ class Scoreboard:
     def samples(self) -> list[Sample]:
         """The test samples with a usable phrase. Raises `StoreError` when there are none."""
         source, is_placeholder = self.parts.source, self.parts.is_placeholder
-        usable = [s for s in source.iterate(SUMMARY_SPLIT) if s.phrase.strip() and not is_placeholder(s.phrase)]
+        usable = [
+            sample
+            for sample in source.iterate(SUMMARY_SPLIT)
+            if not is_placeholder(sample.phrase) and 0 < len(sample.phrase.strip()) <= MAX_PHRASE_CHARACTERS
+        ]
         if not usable:
             raise StoreError(f"No {SUMMARY_SPLIT} sample has a usable phrase, so there is nothing to score.")
         return usable
 
     def kept(self, adapter: str | None, samples: Sequence[Sample]) -> KeptScores | None:
         """The newest scores of the base (None) or an adapter, with how many of `samples` were edited since."""
-        report = self._newest(adapter)
-        if report is None:
+        digest = samples_digest(samples)
+        report = self.reports.find(self.parts.models.model, adapter, digest) or self._newest(adapter)
+        if report is None or self._is_older_than_adapter(report, adapter):
             return None
-        edits = 0 if report.samples_sha256 == samples_digest(samples) else count_edits(report, samples)
+        edits = 0 if report.samples_sha256 == digest else count_edits(report, samples)
         return KeptScores(report, in_words(report.created_at), edits)
 
     def compute(
@@ -100,12 +105,12 @@ class Scoreboard:
         return [info for info in registry.list() if info.base == self.parts.models.model]
 
     def _newest(self, adapter: str | None) -> KeptReport | None:
-        report = self.reports.latest(self.parts.models.model, adapter, split=SUMMARY_SPLIT)
-        if report is None or adapter is None:
-            return report
-        # An adapter trained anew under the same name is another adapter.
+        return self.reports.latest(self.parts.models.model, adapter, split=SUMMARY_SPLIT)
+
+    def _is_older_than_adapter(self, report: KeptReport, adapter: str | None) -> bool:
+        """An adapter trained anew under the same name is another adapter."""
         trained = next((info.created_at for info in self.adapters() if info.name == adapter), "")
-        return None if _moment(trained) > _moment(report.created_at) else report
+        return adapter is not None and _moment(trained) > _moment(report.created_at)
 
 
 def count_edits(report: KeptReport, samples: Sequence[Sample]) -> int:

@@ -87,7 +87,7 @@ def check_port_free(host: str, port: int) -> None:
 def read_log_in(path: Path) -> LogIn:
     """The check of name and password from a file with one `name:password` a line. Raises `SettingsError`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The log-in file {path} can't be read ({error}).") from error
     passwords: dict[str, str] = {}

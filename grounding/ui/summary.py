@@ -37,6 +37,7 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
             f"for every {escape(split)} sample and keeps the result.</p></div>"
         )
     rows = _rows(base.report.scores if base else None, adapter.report.scores if adapter else None)
+    comparable = bool(base and adapter and base.report.samples_sha256 == adapter.report.samples_sha256)
     title = escape(adapter_name or "No adapter")
     return (
         '<div class="bw-summary"><table><thead><tr><th scope="col">Measure</th>'
@@ -44,7 +45,7 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
         f'<th scope="col"><i class="bw-key" data-kind="adapter"></i>{title}</th>'
         '<th scope="col">Difference</th>'
         '<th scope="col" class="bw-wide"><span class="bw-hidden">As bars</span></th></tr></thead>'
-        f"<tbody>{''.join(map(_row_html, rows))}</tbody></table>"
+        f"<tbody>{''.join(_row_html(row, comparable) for row in rows)}</tbody></table>"
         f'<p class="bw-note">{_provenance(split, base, adapter, adapter_name)}</p></div>'
     )
 
@@ -89,8 +90,10 @@ def _pair(
     return (figure(base) if base else None, figure(adapter) if adapter else None)
 
 
-def _row_html(row: _Row) -> str:
-    difference = row.adapter - row.base if row.adapter is not None and row.base is not None else None
+def _row_html(row: _Row, comparable: bool) -> str:
+    """One row; no difference is drawn between figures of different samples."""
+    both = comparable and row.adapter is not None and row.base is not None
+    difference = row.adapter - row.base if both else None  # type: ignore[operator]
     return (
         f'<tr><th scope="row" title="{escape(row.hint)}">{row.label}</th>'
         f"<td>{format_figure(row.base, row.percent)}</td>"

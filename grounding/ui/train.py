@@ -179,7 +179,8 @@ class Handlers:
     @tell
     def show_in_compare(self) -> tuple[Any, Any]:
         """Switch to Compare with the newest run's adapter chosen. Raises `AdapterError` when there is none."""
-        names = [info.name for info in AdapterRegistry(self.parts.workspace.adapters).list()]
+        known = AdapterRegistry(self.parts.workspace.adapters).list()
+        names = [info.name for info in known if info.base == self.parts.models.model]
         newest = next(iter(self.store.list(1)), None)
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
@@ -204,7 +205,7 @@ class Handlers:
             gr.Button(visible=active, interactive=active and not (newest and newest.stop_requested)),
             gr.Button(visible=not active and ended_well),
             self._fingerprint(),
-            name if name and (active or name not in self._taken()) else self._free_name(),
+            gr.skip() if name and (active or name not in self._taken()) else self._free_name(),
         )
 
     def _fingerprint(self) -> str:

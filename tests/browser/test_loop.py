@@ -24,8 +24,13 @@ def wait_for_answers(page: Page) -> None:
 def set_values(page: Page, **values: int) -> None:
     page.get_by_role("button", name="Settings").click()
     for name, value in values.items():
-        page.locator(f"#train-set-{name}").get_by_role("textbox").fill(str(value))
-    page.get_by_role("button", name="Settings").click()
+        field = page.locator(f"#train-set-{name}").get_by_role("textbox")
+        expect(field).to_be_visible()
+        field.click()
+        field.fill(str(value))
+        field.press("Tab")
+    for name, value in values.items():
+        expect(page.locator(f"#train-set-{name}").get_by_role("textbox")).to_have_value(str(value))
 
 
 def train_name(page: Page) -> str:

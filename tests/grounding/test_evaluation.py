@@ -105,7 +105,7 @@ def test_every_kind_of_answer_counts_as_it_should() -> None:
         ((truth,), answer(status=Status.NO_BOX), 0.0),
         ((truth, Box(200, 0, 300, 100)), answer(Box(200, 0, 300, 100)), 0.5),
         ((), answer(status=Status.NO_BOX), 1.0),
-        ((), answer(status=Status.UNREADABLE), 1.0),
+        ((), answer(status=Status.UNREADABLE), 0.0),
     ]
     samples = [Sample(str(i), Path("x.png"), "all cups", truths) for i, (truths, _, _) in enumerate(table)]
     told: Any = ScriptedPredictor([given for _, given, _ in table])

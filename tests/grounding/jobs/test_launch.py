@@ -240,13 +240,16 @@ def test_a_worker_that_can_not_be_started_ends_the_run(
     store.check_free()
 
 
-def test_what_a_broken_run_left_of_an_adapter_is_cleared(workspace: Workspace, worker: Callable[[str], None]) -> None:
+def test_a_folder_that_stands_among_the_adapters_is_never_touched(
+    workspace: Workspace, worker: Callable[[str], None]
+) -> None:
     worker(STAY)
     (workspace.adapters / "tools-v1").mkdir(parents=True)
-    (workspace.adapters / "tools-v1" / "adapter_model.safetensors").write_text("half")
-    add_adapter(workspace, "other")
-    start_run(workspace, REQUEST)
-    assert [path.name for path in workspace.adapters.iterdir()] == ["other"]
+    weights = workspace.adapters / "tools-v1" / "adapter_model.safetensors"
+    weights.write_text("somebody's PEFT folder")
+    with pytest.raises(JobError, match=r"'tools-v1' stands already\. Choose another name"):
+        start_run(workspace, REQUEST)
+    assert weights.read_text() == "somebody's PEFT folder"
 
 
 def test_a_free_name(workspace: Workspace) -> None:
@@ -285,7 +288,7 @@ def test_a_zombie_is_not_alive(store: RunStore) -> None:
 def test_a_lost_worker_is_noticed(store: RunStore) -> None:
     pid, started = ended_process()
     run = add(store, pid=pid, process_started=started)
-    store.set_running(run.id)
+    store.claim(run.id, pid, started)
     end_lost_run(store)
     ended = store.get(run.id)
     assert ended.state is RunState.FAILED

@@ -94,7 +94,7 @@ def test_only_one_run_at_a_time(store: RunStore) -> None:
         for refused in (lambda: add(store, "second"), store.check_free):
             with pytest.raises(JobError, match=r"The run 'first' is still going\. Wait until it ends, or stop it"):
                 refused()
-        store.set_running(run.id)
+        store.claim(run.id, 1, 0.0)
     store.finish(run.id, RunState.DONE, "Ready.")
     store.check_free()
     assert add(store, "second").state is RunState.STARTING
@@ -133,7 +133,7 @@ def test_the_tables_themselves_refuse_a_second_active_run(store: RunStore) -> No
 @pytest.mark.parametrize("state", ENDED)
 def test_a_run_ends_once(store: RunStore, state: RunState) -> None:
     run = add(store)
-    store.set_running(run.id)
+    store.claim(run.id, 1, 0.0)
     assert store.finish(run.id, state, "It ended so.")
     ended = store.get(run.id)
     assert (ended.state, ended.sentence) == (state, "It ended so.")
@@ -142,7 +142,7 @@ def test_a_run_ends_once(store: RunStore, state: RunState) -> None:
     assert store.active() is None
     for other in ENDED:
         assert not store.finish(run.id, other, "It ended otherwise.")
-    store.set_running(run.id)
+    store.claim(run.id, 1, 0.0)
     assert store.get(run.id) == ended
 
 
@@ -280,3 +280,14 @@ def test_an_event_of_an_unknown_run_is_our_mistake(store: RunStore) -> None:
 @pytest.mark.parametrize("state", list(RunState))
 def test_which_states_are_active(state: RunState) -> None:
     assert state.active == (state in (RunState.STARTING, RunState.RUNNING))
+
+
+def test_a_run_is_claimed_once_and_never_after_its_end(store: RunStore) -> None:
+    run = add(store)
+    assert store.claim(run.id, 11, 1.5)
+    assert not store.claim(run.id, 12, 2.5)
+    claimed = store.get(run.id)
+    assert (claimed.state, claimed.pid, claimed.process_started) == (RunState.RUNNING, 11, 1.5)
+    store.finish(run.id, RunState.FAILED, "It was lost.")
+    assert not store.claim(run.id, 13, 3.5)
+    assert store.get(run.id).pid == 11

@@ -39,7 +39,15 @@ def test_sides_are_swapped_and_nothing_else(phrase: str, mirrored: str) -> None:
         ("the one right next to him", False),
         ("cup at 9 o'clock", False),
         ("eastern house", False),
-        ("eastmost", True),
+        ("northeast corner", False),
+        ("the one at 9 o\u2019clock", False),
+        ("the only slice left", False),
+        ("cup right side up", False),
+        ("second dog", False),
+        ("der linke Hund", False),
+        ("le chien \u00e0 gauche", False),
+        ("\u5de6\u8fb9\u7684\u72d7", False),
+        ("dog on the left", True),
     ],
 )
 def test_phrases_that_cannot_follow_are_known(phrase: str, can: bool) -> None:

@@ -80,9 +80,10 @@ def test_it_learns_and_what_it_saves_answers(plan: TrainPlan, tiny_samples: Sequ
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_same_seed_gives_the_same_losses(plan: TrainPlan, augment: bool) -> None:
     settings = replace(QUICK, augment=augment)
+    place = plan.adapter_folder.parent
     _, first = listen(replace(plan, settings=settings))
-    _, second = listen(replace(plan, settings=settings))
-    _, other = listen(replace(plan, settings=replace(settings, seed=1)))
+    _, second = listen(replace(plan, settings=settings, adapter_folder=place / "second"))
+    _, other = listen(replace(plan, settings=replace(settings, seed=1), adapter_folder=place / "other"))
     assert losses(first) == losses(second)
     assert losses(first) != losses(other)
 

@@ -1,0 +1,79 @@
+"""What training may learn from a snapshot: what people corrected stays corrected, and no placeholder slips in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from annotate.curation import CuratedSet
+from annotate.snapshot import freeze
+from annotate.store import Store
+from grounding.records import read_samples
+from grounding.training.data import group_by_picture
+from grounding.workspace import Workspace
+
+PLACEHOLDER = "Provide a short description for this region."
+
+
+def learned(workspace: Workspace, name: str) -> dict[str, tuple[str, ...]]:
+    """Every phrase that a run on this snapshot would learn, by sample."""
+    samples = list(read_samples(workspace.snapshots / name / "samples.jsonl"))
+    pictures = {s.id: group_by_picture([s], use_alternatives=True)[0] for s in samples if s.split == "train"}
+    return {sample_id: picture.targets[0].phrases for sample_id, picture in pictures.items()}
+
+
+def store_of(workspace: Workspace, samples: list[Any]) -> Store:
+    store = Store(workspace.annotations_db, workspace.pictures)
+    assert not store.import_samples(samples, source="test", who="ann").errors
+    return store
+
+
+def test_a_phrase_that_a_person_replaced_is_not_learned(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
+    workspace = Workspace(own_workspace)
+    store = store_of(
+        workspace,
+        [make_sample("a", phrase=PLACEHOLDER, alternatives=("wrong cat", "another cat")), make_sample("b", picture=1)],
+    )
+    store.repair("ann")
+    store.save("a", "right cat", who="bob", expected_revision=store.get("a").revision)
+    freeze(store, workspace.snapshots, "one", who="ann")
+    assert learned(workspace, "one")["a"] == ("right cat", "another cat")
+
+
+def test_a_placeholder_among_the_alternatives_is_not_learned(
+    own_workspace: Path, make_sample: Callable[..., Any]
+) -> None:
+    workspace = Workspace(own_workspace)
+    alternatives = (PLACEHOLDER, "the dog", "  ")
+    store = store_of(workspace, [make_sample("a", phrase="a dog", alternatives=alternatives)])
+    freeze(store, workspace.snapshots, "one", who="ann")
+    assert learned(workspace, "one")["a"] == ("a dog", "the dog")
+    # The store itself keeps what the source gave.
+    assert store.get_sample("a").alternatives == alternatives
+
+
+def test_what_is_ready_is_what_a_snapshot_takes(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
+    workspace = Workspace(own_workspace)
+    store = store_of(
+        workspace,
+        [
+            make_sample("good"),
+            make_sample("flagged", picture=1),
+            make_sample("both", picture=2, phrase=PLACEHOLDER),
+            make_sample("empty", picture=3, phrase=PLACEHOLDER),
+            make_sample("rejected", picture=4),
+            make_sample("val", picture=5, split="val"),
+        ],
+    )
+    for sample_id in ("flagged", "both"):
+        store.flag(sample_id, "odd", who="ann", expected_revision=store.get(sample_id).revision)
+    store.reject("rejected", "no object", who="ann", expected_revision=store.get("rejected").revision)
+    curated = CuratedSet(store, workspace.snapshots, "ann")
+    ready = curated.ready()
+    assert (ready.train_ready, ready.train_total, ready.placeholders, ready.flagged, ready.val) == (1, 5, 2, 1, 1)
+    assert curated.freeze("mugs") == "mugs"
+    assert curated.freeze("mugs") == "mugs-2"
+    manifest = json.loads((workspace.snapshots / "mugs-2" / "manifest.json").read_text())
+    assert manifest["counts"]["train"] == ready.train_ready

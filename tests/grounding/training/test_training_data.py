@@ -1,0 +1,128 @@
+"""Phrases grouped by picture, and the order in which a run meets them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grounding.boxes import Box
+from grounding.errors import SnapshotError
+from grounding.records import Sample
+from grounding.training.data import PhraseTarget, PictureTargets, draw_order, group_by_picture
+
+ONE, TWO = Box(0, 0, 10, 10), Box(20, 20, 30, 30)
+
+
+def sample(number: int, picture: str, phrase: str, *alternatives: str, boxes: tuple[Box, ...] = (ONE,)) -> Sample:
+    return Sample(str(number), Path(picture), phrase, boxes, split="train", alternatives=alternatives)
+
+
+def pictures(*variants_of_each: tuple[int, ...]) -> list[PictureTargets]:
+    """`pictures((1, 3), (2,))`: picture 0 has a target with 1 phrase and one with 3, picture 1 a target with 2."""
+    return [
+        PictureTargets(
+            Path(f"{p}.png"),
+            tuple(
+                PhraseTarget(f"p{p}t{t}", (Box(t, 0, t + 1, 1),), tuple(f"p{p}t{t}v{v}" for v in range(1, count)))
+                for t, count in enumerate(counts)
+            ),
+        )
+        for p, counts in enumerate(variants_of_each)
+    ]
+
+
+def drawn(given: list[PictureTargets], steps: int, **options: Any) -> list[Any]:
+    options = {"images_per_step": 2, "phrases_per_image": 4, "seed": 0} | options
+    return list(islice(draw_order(given, **options), steps))
+
+
+def test_samples_are_grouped_by_picture_in_order_of_first_appearance() -> None:
+    samples = [
+        sample(1, "b.png", "cup"),
+        sample(2, "a.png", "dog", boxes=(TWO,)),
+        sample(3, "b.png", "all cups", boxes=(ONE, TWO)),
+        sample(4, "b.png", "a unicorn", boxes=()),
+    ]
+    first, second = group_by_picture(samples, use_alternatives=True)
+    assert first == PictureTargets(
+        Path("b.png"),
+        (PhraseTarget("cup", (ONE,)), PhraseTarget("all cups", (ONE, TWO)), PhraseTarget("a unicorn", ())),
+    )
+    assert second == PictureTargets(Path("a.png"), (PhraseTarget("dog", (TWO,)),))
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "phrases"),
+    [
+        pytest.param(("red cup", "mug"), ("cup", "red cup", "mug"), id="kept in order"),
+        pytest.param(("mug", "mug", "cup"), ("cup", "mug"), id="once each"),
+        pytest.param(("", "  ", "mug"), ("cup", "mug"), id="blanks left out"),
+        pytest.param((), ("cup",), id="none"),
+    ],
+)
+def test_alternatives_become_variants(alternatives: tuple[str, ...], phrases: tuple[str, ...]) -> None:
+    (picture,) = group_by_picture([sample(1, "a.png", "cup", *alternatives)], use_alternatives=True)
+    assert picture.targets[0].phrases == phrases
+
+
+def test_alternatives_can_be_left_out() -> None:
+    (picture,) = group_by_picture([sample(1, "a.png", "cup", "mug")], use_alternatives=False)
+    assert picture.targets[0].phrases == ("cup",)
+
+
+def test_no_sample_is_told_with_the_way_out() -> None:
+    with pytest.raises(SnapshotError, match=r"no sample in its train split.*Annotate.*snapshot"):
+        group_by_picture([], use_alternatives=True)
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    given = pictures((1, 3), (2, 2), (1,), (4,))
+    assert drawn(given, 20, seed=3) == drawn(given, 20, seed=3)
+    assert drawn(given, 20, seed=3) != drawn(given, 20, seed=4)
+
+
+@pytest.mark.parametrize("images_per_step", [1, 2, 3, 5])
+def test_each_round_shows_every_picture_once(images_per_step: int) -> None:
+    given = pictures(*[(1,)] * 5)
+    order = [index for step in drawn(given, 15, images_per_step=images_per_step) for index, _ in step]
+    rounds = [order[start : start + 5] for start in range(0, 15, 5)]
+    assert all(sorted(each) == [0, 1, 2, 3, 4] for each in rounds)
+    assert len({tuple(each) for each in rounds}) > 1  # not the same order again
+
+
+def test_a_step_is_no_larger_than_the_snapshot() -> None:
+    for step in drawn(pictures((1,), (1,)), 5, images_per_step=8):
+        assert sorted(index for index, _ in step) == [0, 1]
+
+
+def test_every_target_speaks_once_before_any_speaks_twice() -> None:
+    """Of 3 targets with 5, 1 and 2 phrases, 3 draws are one of each; 6 are 1, 2 and 3 of them."""
+    given = pictures((5, 1, 2))
+    for ((_, phrases),) in drawn(given, 50, images_per_step=1, phrases_per_image=3):
+        assert sorted(phrase[:4] for phrase, _ in phrases) == ["p0t0", "p0t1", "p0t2"]
+    for ((_, phrases),) in drawn(given, 50, images_per_step=1, phrases_per_image=6):
+        assert sorted(phrase[:4] for phrase, _ in phrases) == ["p0t0"] * 3 + ["p0t1"] + ["p0t2"] * 2
+        assert sorted(phrase[:4] for phrase, _ in phrases[:3]) == ["p0t0", "p0t1", "p0t2"]
+
+
+def test_no_phrase_comes_twice_on_one_showing() -> None:
+    for ((_, phrases),) in drawn(pictures((3, 2)), 20, images_per_step=1, phrases_per_image=64):
+        assert len(phrases) == len(set(phrases)) == 5
+
+
+def test_phrases_keep_their_boxes() -> None:
+    for step in drawn(pictures((2, 3), (4,)), 20):
+        for index, phrases in step:
+            for phrase, boxes in phrases:
+                target = int(phrase[3])
+                assert phrase.startswith(f"p{index}t")
+                assert boxes == (Box(target, 0, target + 1, 1),)
+
+
+def test_in_time_every_phrase_is_drawn() -> None:
+    given = pictures((4, 1), (3,))
+    seen = {phrase for step in drawn(given, 60, phrases_per_image=1) for _, phrases in step for phrase, _ in phrases}
+    assert seen == {phrase for picture in given for target in picture.targets for phrase in target.phrases}
