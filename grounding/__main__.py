@@ -158,13 +158,14 @@ def _show_progress(done: int, total: int) -> None:
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.jobs.launch import RunRequest, start_run
-    from grounding.models import full_model_id, training_settings
+    from grounding.models import full_model_id, local_folder, training_settings
 
     settings = training_settings(options.model, _read_settings(options.settings))
     # The worker runs in another folder, where a relative path would lead elsewhere.
     model_id, snapshot = full_model_id(options.model), options.snapshot
-    if not (workspace.snapshots / snapshot).is_dir() and Path(snapshot).is_dir():
-        snapshot = str(Path(snapshot).resolve())
+    folder = local_folder(snapshot)
+    if folder is not None and not (workspace.snapshots / snapshot).is_dir():
+        snapshot = str(folder.resolve())
     run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)

@@ -94,8 +94,17 @@ def _read_model_type(model_id: str, source: str) -> str:
 
 def full_model_id(model_id: str) -> str:
     """The id, a local folder as its absolute path: the same base from wherever it is named."""
-    folder = Path(model_id).expanduser()
-    return str(folder.resolve()) if model_id != "demo" and folder.is_dir() else model_id
+    folder = local_folder(model_id)
+    return str(folder.resolve()) if model_id != "demo" and folder is not None else model_id
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of this name, or None when there is none."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path, or the home of somebody unknown
+        return None
 
 
 def choose_device(torch: Any, device: str | None = None) -> tuple[str, torch.dtype, list[str]]:
@@ -123,17 +132,17 @@ def _resolve(model_id: str) -> tuple[str, Path | None]:
     """What transformers should load, and its folder when it is local."""
     if model_id == "demo":
         return str(DEMO_MODEL_FOLDER), DEMO_MODEL_FOLDER
-    folder = Path(model_id).expanduser()
-    if folder.is_dir():
+    folder = local_folder(model_id)
+    if folder is not None:
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"The folder {folder} holds no config.json, so it is no model. Give the folder that does, "
                 'a Hub id such as "Qwen/Qwen3-VL-2B-Instruct", or "demo".'
             )
         return str(folder), folder
-    if folder.is_absolute() or model_id.startswith((".", "~")) or model_id.count("/") != 1:
+    if model_id.startswith(("/", ".", "~")) or model_id.count("/") != 1:
         raise ModelError(
-            f"There is no model folder {model_id}. Give a folder that exists, "
+            f"There is no model folder {model_id[:200]}. Give a folder that exists, "
             'a Hub id such as "Qwen/Qwen3-VL-2B-Instruct", or "demo".'
         )
     return model_id, None

@@ -128,11 +128,21 @@ def test_weights_that_do_not_fit_the_config(
 
 @pytest.mark.parametrize(
     "model_id",
-    ["/nowhere/at/all", "./nowhere", "../nowhere", "~/nowhere-at-all", "a/b/c", "gpt2"],
+    [
+        "/nowhere/at/all",
+        "./nowhere",
+        "../nowhere",
+        "~/nowhere-at-all",
+        "~nobody-here/x",
+        "a/b/c",
+        "gpt2",
+        pytest.param("x" * 5000, id="long"),
+    ],
 )
 def test_a_folder_that_is_not_there(model_id: str) -> None:
     message = failure(model_id)
-    assert f"There is no model folder {model_id}" in message
+    assert f"There is no model folder {model_id[:200]}" in message
+    assert full_model_id(model_id) == model_id
     assert "Hub id" in message and '"demo"' in message
 
 
