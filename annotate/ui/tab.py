@@ -17,7 +17,12 @@ from annotate.ui.workbench import Reply, Workbench
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 STYLESHEET = _ASSETS / "annotate.css"
-_SCRIPT = _ASSETS / "annotate.js"
+_SCRIPTS = ("bench.js", "line.js", "keys.js")
+
+_SHOW_KEPT_NAME = """(kept, shown) => {
+  const field = document.querySelector('#annotate-who input');
+  return !kept || !field || field.disabled || field === document.activeElement ? shown : kept;
+}"""
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -82,7 +87,7 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
         html = gr.HTML(
             frame_html(bench.workspace_key),
             elem_id="annotate-bench",
-            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            js_on_load="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
             apply_default_css=False,
             server_functions=[_server_function(bench, parts)],
         )
@@ -90,14 +95,14 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
     quiet: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
     @parts.tell
-    def open_name(kept: object, request: gr.Request) -> Any:
-        """The name of the log-in, else the one that this browser remembers."""
-        if request.username:
-            return gr.Textbox(value=request.username, interactive=False)
-        return kept if isinstance(kept, str) and kept.strip() else parts.default_who
+    def open_name(request: gr.Request) -> Any:
+        """The name of the log-in can't be changed here."""
+        return gr.Textbox(value=request.username, interactive=False) if request.username else gr.skip()
 
-    demo.load(open_name, who_kept, who, **quiet)
-    who.input(None, who, who_kept, js="(name) => name", **quiet)
+    demo.load(open_name, None, who, **quiet)
+    # Not as an input of the load event: gradio sends that before the browser's own storage was read.
+    who_kept.change(None, [who_kept, who], who, js=_SHOW_KEPT_NAME, **quiet)
+    gr.on([who.input, who.blur], None, who, who_kept, js="(name) => name", **quiet)
     return Widgets(html, who, who_kept)
 
 

@@ -1,0 +1,220 @@
+// The Annotate tab in the browser. tab.py joins bench.js, line.js and keys.js, in this order, into one script that runs
+// inside gr.HTML's js_on_load, which gives `element` (the tab's HTML) and `server` (the app). Every text that the app
+// sends as HTML was escaped there.
+
+const bench = element.querySelector('.an');
+const find = (selector) => bench.querySelector(selector);
+const part = (name) => find(`#annotate-${name}`);
+const box = part('phrase').querySelector('textarea');
+const note = part('note');
+const queueSelect = part('queue').querySelector('select');
+const splitSelect = part('split').querySelector('select');
+const conflictPage = part('conflict');
+const repairPage = part('repair-preview');
+
+const WAIT_MS = 20000;
+const GONE = 'The app does not answer. What you typed is kept here: press the key again in a moment. '
+  + 'If that does not help, see whether the app still runs and reload the page.';
+
+// What this browser remembers: where it was (this tab, over a refresh) and what was typed (over a crash as well)
+
+const stored = (kind, key, value) => {
+  try {
+    if (value === undefined) return JSON.parse(kind.getItem(key));
+    if (value === null) kind.removeItem(key); else kind.setItem(key, JSON.stringify(value));
+  } catch (error) { /* private window, or full: the page works without */ }
+  return null;
+};
+const sessionKey = `boxwright-annotate:${bench.dataset.workspace}`;
+const draftKey = (id) => `boxwright-draft:${bench.dataset.workspace}:${id}`;
+const kept = {
+  ...{ queue: '', split: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null },
+  ...stored(sessionStorage, sessionKey),
+};
+const remember = () => stored(sessionStorage, sessionKey, kept);
+const keepDraft = (of, text) => stored(localStorage, draftKey(of.id), text.trim() && text !== of.phrase ? text : null);
+const dropDraft = (id) => stored(localStorage, draftKey(id), null);
+
+// The sample shown, and what Alt+Z takes back
+
+let shown = null; // as sent by the app; null before the first and at the end of a queue
+let did = null; // the edit just made, as long as nothing else happened since
+let filled = ''; // what the page itself put into the box: everything else there was typed
+let conflict = null;
+let running = false;
+const waiting = [];
+
+const visit = (id) => {
+  const { trail, cursor } = kept;
+  if (trail[cursor] === id) return;
+  if (trail[cursor - 1] === id) kept.cursor -= 1;
+  else if (trail[cursor + 1] === id) kept.cursor += 1;
+  else {
+    trail.splice(cursor + 1);
+    trail.push(id);
+    if (trail.length > 400) trail.shift();
+    kept.cursor = trail.length - 1;
+  }
+};
+
+// Show
+
+const localTimes = (root) => {
+  for (const time of root.querySelectorAll('time')) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const today = at.toDateString() === new Date().toDateString();
+    time.textContent = today ? at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+      : at.toLocaleDateString([], { day: 'numeric', month: 'short', year: 'numeric' });
+    time.title = at.toLocaleString();
+  }
+};
+const fill = (target, html) => { target.innerHTML = html; localTimes(target); };
+const say = (html, kind = 'info') => {
+  const status = part('status');
+  fill(status, html);
+  status.dataset.kind = kind;
+  status.setAttribute('role', kind === 'problem' ? 'alert' : 'status');
+};
+const escaped = (text) => {
+  const span = document.createElement('span');
+  span.textContent = text;
+  return span.innerHTML;
+};
+
+const showCounts = (counts) => {
+  Object.assign(kept, { queue: counts.queue, split: counts.split });
+  fill(queueSelect, counts.queues_html);
+  fill(splitSelect, counts.splits_html);
+  const bar = part('counts').querySelector('[role=progressbar]');
+  part('counts').querySelector('span').textContent = counts.sentence;
+  bar.setAttribute('aria-valuemax', counts.total || 1);
+  bar.setAttribute('aria-valuenow', counts.done);
+  bar.firstElementChild.style.width = counts.total ? `${(100 * counts.done) / counts.total}%` : '0';
+  part('repair').hidden = counts.placeholders === 0;
+};
+
+const showSection = (name, html) => {
+  fill(find(`.an-${name}`), html);
+  const section = find(`.an-${name}-part`);
+  if (section) section.hidden = !html;
+};
+
+const showHeld = () => {
+  if (!kept.held.length) return;
+  const chips = kept.held.map((text) => `<button type="button" class="an-chip" data-text="${
+    escaped(text).replaceAll('"', '&quot;')}" data-held title="You typed this and it was not saved"><span>${
+    escaped(text)}</span></button>`);
+  find('.an-chips').insertAdjacentHTML('beforeend', chips.join(''));
+  find('.an-chips-part').hidden = false;
+};
+
+const show = (screen, redo) => {
+  const ahead = typedAhead();
+  bench.dataset.state = screen.id ? 'sample' : 'done';
+  part('done').hidden = Boolean(screen.id);
+  closeNote();
+  zoom(false);
+  if (!screen.id) {
+    shown = null;
+    kept.atEnd = true;
+    fill(part('done'), screen.done_html);
+    for (const button of part('done').querySelectorAll('[data-tab]')) button.hidden = !tabNamed(button.dataset.tab);
+    remember();
+    return;
+  }
+  const again = shown && shown.id === screen.id;
+  shown = screen;
+  kept.atEnd = false;
+  visit(screen.id);
+  remember();
+  if (!again) fill(part('figure'), screen.figure_html);
+  fill(find('.an-stands'), screen.stands_html);
+  for (const name of ['chips', 'facts', 'siblings', 'history']) showSection(name, screen[`${name}_html`]);
+  showHeld();
+  find('.an-about').scrollTop = 0;
+  const draft = stored(localStorage, draftKey(screen.id));
+  box.value = ahead || draft || (screen.placeholder && redo) || screen.phrase;
+  filled = ahead ? '' : box.value;
+  box.placeholder = screen.placeholder ? 'Write the phrase for this box' : 'The phrase for this box';
+  part('flag').querySelector('span').textContent = screen.flagged ? 'Unflag' : 'Flag';
+  if (draft && !ahead && draft !== screen.phrase && !part('status').textContent) say('Your unsaved draft is back.');
+  warnTwin();
+};
+
+const showNotOpened = (problem) => {
+  part('done').hidden = false;
+  fill(part('done'), `<div><h3>Not opened</h3><p>${escaped(problem)}</p><p><button type="button" class="an-button" `
+    + 'data-queue="" data-split="">Try again</button></p></div>');
+};
+
+const showUndo = () => {
+  const what = did ? 'what you just did' : shown && shown.undoable;
+  part('undo').disabled = !what;
+  part('undo').title = what ? `Take back: ${what}` : 'Nothing to take back';
+  part('back').disabled = kept.cursor < 1 && !shown;
+};
+
+const focusBox = (redo) => {
+  if (!shown || !visible() || document.querySelector('dialog[open]') || !note.closest('label').hidden) return;
+  box.focus({ preventScroll: true });
+  if (redo && box.value === redo) box.select(); else box.setSelectionRange(box.value.length, box.value.length);
+};
+
+const warnTwin = () => {
+  const typed = box.value.trim().replace(/\s+/g, ' ').toLowerCase();
+  let twins = 0;
+  for (const sibling of bench.querySelectorAll('.an-sibling')) {
+    const twin = typed !== '' && sibling.dataset.phrase === typed;
+    sibling.classList.toggle('an-twin', twin);
+    twins += twin;
+  }
+  bench.dataset.twin = twins > 0;
+};
+
+// Zoom to the target box
+
+function zoom(on) {
+  const stage = part('figure');
+  const figure = stage.querySelector('figure');
+  const target = figure && figure.querySelector('[data-kind=target] rect');
+  stage.dataset.zoom = String(Boolean(on && target));
+  if (!figure) return;
+  figure.style.cssText = figure.style.cssText.replace(/(width|transform):[^;]*;/g, '');
+  if (!on || !target) return;
+  // By its size, not by scaling: so the line around the box stays thin and the picture sharp.
+  const size = figure.querySelector('svg').viewBox.baseVal;
+  const boxes = [...figure.querySelectorAll('g[data-kind=target] rect:first-of-type')].map((rect) => rect.getBBox());
+  const left = Math.min(...boxes.map((b) => b.x)), right = Math.max(...boxes.map((b) => b.x + b.width));
+  const top = Math.min(...boxes.map((b) => b.y)), bottom = Math.max(...boxes.map((b) => b.y + b.height));
+  const before = figure.clientWidth / size.width; // page pixels to a pixel of the picture
+  const fit = Math.min((0.6 * stage.clientWidth) / (right - left), (0.6 * stage.clientHeight) / (bottom - top));
+  const after = before * Math.min(12, Math.max(1.4, fit / before));
+  figure.style.width = `${size.width * after}px`;
+  const [x, y] = [size.width / 2 - (left + right) / 2, size.height / 2 - (top + bottom) / 2];
+  figure.style.transform = `translate(${x * after}px, ${y * after}px)`;
+}
+const turnZoom = () => zoom(part('figure').dataset.zoom !== 'true');
+
+// Boxes of the other phrases, while the pointer is on them
+
+const outline = (boxes) => {
+  const drawing = part('figure').querySelector('svg');
+  if (!drawing) return;
+  for (const old of drawing.querySelectorAll('.an-other')) old.remove();
+  for (const [x1, y1, x2, y2] of boxes) {
+    const rect = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+    const place = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
+    const attributes = { ...place, class: 'an-other', 'vector-effect': 'non-scaling-stroke' };
+    for (const [name, value] of Object.entries(attributes)) rect.setAttribute(name, value);
+    drawing.append(rect);
+  }
+};
+const outlineOf = (event) => event.target.closest && event.target.closest('.an-sibling');
+for (const [enter, leave] of [['mouseover', 'mouseout'], ['focusin', 'focusout']]) {
+  bench.addEventListener(enter, (event) => {
+    const one = outlineOf(event);
+    if (one) outline(JSON.parse(one.dataset.boxes));
+  });
+  bench.addEventListener(leave, (event) => { if (outlineOf(event)) outline([]); });
+}

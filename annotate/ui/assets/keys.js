@@ -1,0 +1,172 @@
+// See bench.js.
+
+// What the keys and buttons do
+
+const save = () => { if (shown || running) press({ do: 'save' }); };
+const skip = () => press({ do: 'skip' });
+const next = () => press({ do: 'next' });
+const flag = () => press({ do: 'flag' });
+const back = () => press({ do: 'back' });
+const undo = () => press({ do: 'undo' });
+const goTo = (id) => press({ do: 'show', send: { id } });
+const openQueue = (queue, split) => {
+  kept.queue = queue;
+  kept.split = split;
+  press({ do: 'open', send: { id: '' }, forget: true });
+};
+const put = (text) => {
+  if (!shown) return;
+  box.value = text;
+  typed();
+  focusBox();
+};
+const typed = () => {
+  if (shown && !running) keepDraft(shown, box.value);
+  if (part('status').dataset.kind === 'problem') say('');
+  warnTwin();
+};
+
+function openNote() {
+  note.closest('label').hidden = false;
+  note.value = '';
+  note.focus();
+}
+function closeNote() { note.closest('label').hidden = true; }
+const endNote = (goOn) => {
+  const text = note.value.trim();
+  closeNote();
+  box.focus();
+  if (!goOn) return;
+  press(text ? { do: 'note', send: { text } } : { do: 'next' });
+};
+
+const openConflict = (found, mine) => {
+  conflict = { ...found, mine };
+  fill(conflictPage, found.html);
+  conflictPage.showModal();
+  conflictPage.focus(); // on no button: an Enter pressed out of habit must not choose
+};
+const choose = (whose) => {
+  const { id, revision, mine } = conflict;
+  conflict = null;
+  conflictPage.close();
+  if (whose === 'mine') { box.value = mine; press({ do: 'save', revision }); return; }
+  dropDraft(id);
+  if (shown) box.value = shown.phrase;
+  press({ do: 'next' });
+};
+conflictPage.addEventListener('close', () => {
+  if (conflict === null) return;
+  const { id } = conflict;
+  conflict = null;
+  goTo(id); // as it stands now; the draft comes back into the box
+});
+
+const showRepaired = () => {
+  const bar = find('.an-repaired') || document.createElement('p');
+  bar.className = 'an-repaired';
+  bar.innerHTML = `<span>${escaped(kept.repaired.sentence)}</span><button type="button" id="annotate-repair-undo" `
+    + 'class="an-button">Undo</button><button type="button" class="an-button" data-dismiss>Dismiss</button>';
+  find('.an-bar').after(bar);
+};
+const forgetRepaired = () => {
+  kept.repaired = null;
+  remember();
+  find('.an-repaired')?.remove();
+};
+
+// Events
+
+const visible = () => bench.offsetParent !== null;
+const tabs = () => [...document.querySelectorAll('button[role=tab]')];
+const tabNamed = (name) => tabs().find((tab) => tab.textContent.trim() === name);
+const CLICKS = {
+  'annotate-save': save,
+  'annotate-skip': skip,
+  'annotate-flag': flag,
+  'annotate-back': back,
+  'annotate-undo': undo,
+  'annotate-help': () => part('help-page').showModal(),
+  'annotate-repair': () => press({ do: 'repair_preview' }),
+  'annotate-repair-cancel': () => repairPage.close(),
+  'annotate-repair-confirm': () => { repairPage.close(); press({ do: 'repair', forget: true }); },
+  'annotate-repair-undo': () => {
+    const { batch } = kept.repaired;
+    forgetRepaired();
+    press({ do: 'undo_repair', send: { batch }, forget: true });
+  },
+};
+bench.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button) { if (event.target.closest('#annotate-figure')) turnZoom(); return; }
+  const { text, go, queue, split, tab, choose: whose } = button.dataset;
+  if (CLICKS[button.id]) CLICKS[button.id]();
+  else if (text !== undefined) { kept.held = kept.held.filter((one) => one !== text); put(text); }
+  else if (go !== undefined) goTo(go);
+  else if (queue !== undefined) openQueue(queue, split);
+  else if (tab !== undefined) tabNamed(tab)?.click();
+  else if (whose !== undefined) choose(whose);
+  else if (button.dataset.dismiss !== undefined) { forgetRepaired(); focusBox(); }
+});
+// A click on a button must not take the caret out of the phrase.
+bench.addEventListener('mousedown', (event) => {
+  if (event.target.closest('button, #annotate-figure')) event.preventDefault();
+});
+bench.addEventListener('change', (event) => {
+  if (event.target === queueSelect || event.target === splitSelect) openQueue(queueSelect.value, splitSelect.value);
+});
+box.addEventListener('input', typed);
+
+const ALT_KEYS = { s: skip, f: flag, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
+const altJob = (event) => {
+  if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
+    // On a Mac these jump by words: that comes first while something is being written.
+    return apple && event.target === box && box.value ? null : ALT_KEYS[event.key];
+  }
+  const digit = /^Digit([1-9])$/.exec(event.code);
+  if (digit) {
+    const chip = bench.querySelectorAll('.an-chips .an-chip')[digit[1] - 1];
+    return chip ? () => put(chip.dataset.text) : () => {};
+  }
+  // By the letter, or by the place of the key where Alt makes another sign of it.
+  return ALT_KEYS[/^[a-z]$/i.test(event.key) ? event.key.toLowerCase() : event.code.replace('Key', '').toLowerCase()];
+};
+const jobOf = (event) => {
+  const elsewhere = event.target !== box && event.target.matches('input, textarea, select');
+  if (event.altKey) return altJob(event);
+  if (event.target === note) return { Enter: () => endNote(true), Escape: () => endNote(false) }[event.key];
+  if (elsewhere) return null;
+  if (event.key === 'Enter' && !event.target.closest('button')) return save;
+  if (event.key === 'Escape') return skip;
+  if (event.key === '?' && !(event.target === box && box.value)) return CLICKS['annotate-help'];
+  // Typing after a click somewhere else: the letter goes into the phrase.
+  if (event.key.length === 1 && event.target !== box && !event.target.closest('button, a')) box.focus();
+  return null;
+};
+const onKey = (event) => {
+  if (!element.isConnected) { document.removeEventListener('keydown', onKey, true); return; }
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.getModifierState('AltGraph')) return;
+  if (!visible() || document.querySelector('dialog[open]')) return;
+  const job = jobOf(event);
+  if (!job) return;
+  event.preventDefault();
+  event.stopPropagation();
+  if (!event.repeat) job();
+};
+document.addEventListener('keydown', onKey, true);
+for (const page of [repairPage, part('help-page')]) page.addEventListener('close', () => focusBox());
+
+// Back on this tab, or in this window: what others did meanwhile
+
+const look = () => {
+  if (!visible() || running || document.hidden || document.querySelector('dialog[open]')) return;
+  const untouched = shown && box.value === shown.phrase;
+  if (shown && !untouched) focusBox();
+  else if (bench.dataset.state !== 'opening') press(shown ? { do: 'look' } : { do: 'open', send: { id: '' } });
+};
+new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) look(); }).observe(bench);
+document.addEventListener('visibilitychange', look);
+
+if (kept.repaired) showRepaired();
+press({ do: kept.queue ? 'open' : 'start', send: { id: kept.trail[kept.cursor] || '' } });

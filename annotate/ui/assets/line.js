@@ -1,0 +1,127 @@
+// See bench.js. Every press of a key or button becomes a job; jobs run one after the other, and a failed one stops the
+// line and gives back what was typed.
+
+// Ask the app: one request at a time, key presses wait in line
+
+const ask = async (sent) => {
+  const who = document.querySelector('#annotate-who textarea, #annotate-who input');
+  const all = { queue: kept.queue, split: kept.split, who: who ? who.value : '', ...sent };
+  const timeout = new Promise((resolve) => { setTimeout(resolve, WAIT_MS); });
+  const reply = await Promise.race([server.annotate(all), timeout]); // undefined too when the request failed
+  return reply || { problem: GONE };
+};
+
+const press = async (job) => {
+  job.early = running;
+  if (!STAYS.includes(job.do)) job.text = take();
+  waiting.push(job);
+  if (running) return;
+  running = true;
+  const slow = setTimeout(() => { bench.dataset.busy = 'true'; bench.setAttribute('aria-busy', 'true'); }, 250);
+  let redo = '';
+  try {
+    while (waiting.length) {
+      const first = waiting.shift();
+      const reply = await perform(first);
+      redo = reply.redo_text || '';
+      if (reply.failed) { giveBack(first, waiting.splice(0)); break; }
+    }
+  } finally {
+    running = false;
+    clearTimeout(slow);
+    delete bench.dataset.busy;
+    bench.removeAttribute('aria-busy');
+    if (shown && typedAhead()) keepDraft(shown, box.value);
+    showUndo();
+    focusBox(redo);
+  }
+};
+
+// What stands in the box goes with the press; what is typed from now on belongs to the sample that comes.
+const take = () => {
+  if (running && box.value === filled) return ''; // the phrase of a sample that nobody has looked at yet
+  const text = box.value;
+  box.value = '';
+  filled = '';
+  return text;
+};
+const typedAhead = () => (box.value === filled ? '' : box.value);
+const putBack = (text) => {
+  hold([typedAhead()]);
+  box.value = text;
+  filled = '';
+};
+
+const hold = (texts) => {
+  kept.held = [...new Set([...kept.held, ...texts.filter((text) => text && text.trim())])].slice(-20);
+  remember();
+};
+const giveBack = (failed, dropped) => {
+  hold(dropped.map((job) => job.text));
+  if (failed.text || (failed.text === '' && !failed.early)) {
+    putBack(failed.text);
+    if (shown) keepDraft(shown, failed.text);
+  }
+  showHeld();
+  warnTwin();
+};
+
+const STAYS = ['flag', 'look', 'repair_preview']; // these leave the box alone
+const GO_ON = ['save', 'skip', 'note', 'next']; // after these comes the sample from which one went back, or the next
+const ON_SAMPLE = ['skip', 'flag', 'note'];
+
+// What a press means now: it may have waited for others that changed the sample shown.
+const request = (job) => {
+  const sent = { do: job.do, place: shown ? shown.place : null, ...job.send };
+  const target = job.do === 'undo' && did ? did : shown;
+  if (target) Object.assign(sent, { id: target.id, revision: job.revision || target.revision, ...job.send });
+  if (GO_ON.includes(job.do)) sent.then = kept.trail[kept.cursor + 1] || '';
+  if (job.do === 'save') sent.text = job.text;
+  if (job.do === 'flag' && shown.flagged) sent.do = 'unflag';
+  if (job.do === 'back' && kept.atEnd && kept.cursor >= 0) return { do: 'show', id: kept.trail[kept.cursor] };
+  if (job.do === 'back' && kept.cursor > 0) return { do: 'show', id: kept.trail[kept.cursor - 1] };
+  return sent;
+};
+
+const perform = async (job) => {
+  const from = shown;
+  if (!from && (job.do === 'save' || ON_SAMPLE.includes(job.do))) { hold([job.text]); return {}; }
+  if (job.do === 'undo' && !from && !did) return {};
+  if (job.do === 'save' && !job.text.trim()) {
+    if (job.early) return {}; // Enter twice on one sample
+    say('Write a phrase first, or skip with Esc.', 'problem');
+    return { failed: true };
+  }
+  // A press that waited says nothing about the box of the sample that came meanwhile, unless something was typed.
+  if (from && (job.text || (job.text === '' && !job.early))) keepDraft(from, job.text);
+  const sent = request(job);
+  const reply = await ask(sent);
+  if (reply.counts) showCounts(reply.counts);
+  if (reply.problem) {
+    if (reply.screen) {
+      if (job.text === from.phrase) job.text = reply.screen.phrase;
+      show(reply.screen);
+    }
+    if (bench.dataset.state === 'opening') showNotOpened(reply.problem);
+    say(escaped(reply.problem), 'problem');
+    return { failed: true };
+  }
+  if (reply.conflict) { openConflict(reply.conflict, job.text); return { failed: true }; }
+  if (job.do === 'save') dropDraft(from.id);
+  if (job.do !== 'look' && job.do !== 'repair_preview') did = reply.did || null;
+  settle(job, sent, reply);
+  return reply;
+};
+
+const settle = (job, sent, reply) => {
+  if (reply.repair_html) { fill(repairPage, reply.repair_html); repairPage.showModal(); }
+  if (reply.repaired) { kept.repaired = reply.repaired; showRepaired(); }
+  if (job.forget) { kept.trail = []; kept.cursor = -1; }
+  if (job.do !== 'look') say(reply.notice_html || '', reply.did ? 'saved' : 'info');
+  if (reply.screen) {
+    if (sent.do === 'back') { kept.trail.unshift(reply.screen.id); kept.cursor = 0; }
+    show(reply.screen, reply.redo_text);
+  } else if (job.text) putBack(job.text);
+  if (reply.preload_url) new Image().src = reply.preload_url;
+  if (sent.do === 'flag') openNote();
+};
