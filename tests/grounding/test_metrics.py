@@ -32,7 +32,7 @@ TABLE: dict[str, tuple[list[Box], list[Box], Status, float]] = {
     "two boxes, one found": ([TRUTH, Box(20, 0, 30, 10)], [TRUTH], OK, 0.5),
     "nothing there, says so": ([], [], NO_BOX, 1.0),
     "nothing there, a box": ([], [TRUTH], OK, 0.0),
-    "nothing there, unreadable": ([], [], UNREADABLE, 1.0),
+    "nothing there, unreadable": ([], [], UNREADABLE, 0.0),
     "nothing there, says so again": ([], [], NO_BOX, 1.0),
 }
 
