@@ -44,15 +44,20 @@ class Answer:
     confidence: float
 
 
+def check_shape(image: Image.Image) -> None:
+    """Raises `PictureError` for a picture that is too long and narrow for the model."""
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
+        raise PictureError(
+            f"The picture has {image.width} x {image.height} pixels: the model takes none whose longer side is "
+            f"more than {_MAX_ASPECT_RATIO} times the shorter one. Crop it."
+        )
+
+
 @torch.inference_mode()
 def encode_images(loaded: LoadedModel, images: Sequence[Image.Image]) -> list[ImageFeatures]:
     """One vision pass for a batch of RGB pictures of any sizes. Raises `PictureError` for one that is a mere strip."""
     for image in images:
-        if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
-            raise PictureError(
-                f"The picture has {image.width} x {image.height} pixels: the model takes none whose longer side is "
-                f"more than {_MAX_ASPECT_RATIO} times the shorter one. Crop it."
-            )
+        check_shape(image)
     inputs = loaded.processor.image_processor(images=list(images), return_tensors="pt")
     grids = inputs["image_grid_thw"]
     outputs = loaded.model.get_image_features(

@@ -65,8 +65,9 @@ class AugmentedViews:
         for index, targets in chosen:
             try:
                 picture = open_picture(self.paths[index])
+                engine.check_shape(picture)
             except PictureError as error:
-                log.warning("left out: %s", error)
+                log.warning("left out: %s: %s", self.paths[index].name, error)
             else:
                 shown.append(augment(picture, targets, self.rng))
         if not shown:
