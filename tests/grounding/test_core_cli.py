@@ -1,0 +1,386 @@
+"""`python -m grounding`: what each command prints and where, what it hands to the worker, and how it ends.
+
+Subprocesses, wrong usage and wrong files stand in tests/test_public_api.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import grounding
+from grounding.__main__ import main
+from grounding.adapters import AdapterInfo
+from grounding.jobs import launch
+from grounding.jobs.launch import RunRequest
+from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.models import DEMO_MODEL_FOLDER
+from grounding.predict import Predictor
+from grounding.records import Sample, write_samples
+from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
+from grounding.training.settings import TrainSettings
+from grounding.workspace import Workspace
+
+Capture = pytest.CaptureFixture[str]
+MakeAdapter = Callable[..., Path]
+Question = tuple[Path, str]
+
+
+@pytest.fixture
+def workspace(own_workspace: Path) -> Workspace:
+    return Workspace(own_workspace)
+
+
+@pytest.fixture
+def model_at_hand(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The commands get the model that is loaded already; returns what they asked for."""
+    asked: list[Any] = []
+
+    def load(model: str = "demo", **options: Any) -> Predictor:
+        asked.append((model, options))
+        return predictor
+
+    monkeypatch.setattr(grounding, "load", load)
+    return asked
+
+
+def failure(capsys: Capture, *arguments: object) -> str:
+    """The one sentence on standard error of a command that ends with status 1 and prints nothing else."""
+    assert main([str(argument) for argument in arguments]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    last = shown.err.strip().splitlines()[-1]
+    assert last.startswith("boxwright: ") and "Traceback" not in shown.err
+    return last
+
+
+# --- predict ---
+
+
+def test_predict_prints_a_line_a_box(
+    model_at_hand: list[Any], predictor: Predictor, questions: list[Question], capsys: Capture
+) -> None:
+    picture, phrase = questions[0]
+    assert main(["predict", str(picture), phrase]) == 0
+    (box,) = predictor.predict(picture, phrase).boxes
+    shown = capsys.readouterr()
+    assert shown.out == " ".join(f"{value:.1f}" for value in box) + "\n"
+    assert shown.err == ""
+
+
+def test_predict_says_when_nothing_is_there(
+    model_at_hand: list[Any], questions: list[Question], capsys: Capture
+) -> None:
+    assert main(["predict", str(questions[7][0]), questions[7][1]]) == 0
+    assert capsys.readouterr().out == "no_box: []\n"
+
+
+def test_predict_json_is_the_prediction(
+    model_at_hand: list[Any],
+    predictor: Predictor,
+    questions: list[Question],
+    make_adapter: MakeAdapter,
+    capsys: Capture,
+) -> None:
+    make_adapter("cli.v1", seed=31)
+    for adapter in (None, "cli.v1"):
+        options = [] if adapter is None else ["--adapter", adapter]
+        assert main(["predict", str(questions[0][0]), questions[0][1], "--json", *options]) == 0
+        shown = capsys.readouterr()
+        document = json.loads(shown.out)
+        expected = predictor.predict(*questions[0], adapter)
+        assert document["boxes_xyxy_px"] == [list(box.rounded()) for box in expected.boxes]
+        assert (document["status"], document["raw_text"]) == (expected.status, expected.raw_text)
+        assert document["confidence"] == pytest.approx(expected.confidence, abs=1e-4)
+        assert document["adapter"] == adapter
+        assert shown.err == ""
+
+
+def test_the_flags_reach_the_loader(
+    model_at_hand: list[Any], questions: list[Question], tmp_path: Path, capsys: Capture
+) -> None:
+    given = ["--model", "some/model", "--quantize", "4bit", "--workspace", str(tmp_path / "team")]
+    assert main(["predict", str(questions[0][0]), questions[0][1], *given]) == 0
+    assert model_at_hand == [("some/model", {"quantize": "4bit", "workspace": Workspace(tmp_path / "team")})]
+
+
+@pytest.mark.parametrize("name", ["boxed.png", "boxed.jpg", "boxed.webp"])
+def test_out_writes_the_picture_with_its_boxes(
+    model_at_hand: list[Any], questions: list[Question], tmp_path: Path, name: str
+) -> None:
+    assert main(["predict", str(questions[0][0]), questions[0][1], "--out", str(tmp_path / name)]) == 0
+    with Image.open(tmp_path / name) as boxed, Image.open(questions[0][0]) as plain:
+        assert boxed.size == plain.size
+        assert boxed.convert("RGB").tobytes() != plain.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("name", ["boxed", "boxed.txt", "no-folder/boxed.png"])
+def test_out_that_cannot_be_written(
+    model_at_hand: list[Any], questions: list[Question], tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    told = failure(capsys, "predict", *questions[0], "--json", "--out", tmp_path / name)
+    assert str(tmp_path / name) in told and ".png" in told
+
+
+def test_an_unknown_adapter_names_those_that_stand(
+    model_at_hand: list[Any], questions: list[Question], make_adapter: MakeAdapter, capsys: Capture
+) -> None:
+    make_adapter("cli-known")
+    told = failure(capsys, "predict", *questions[0], "--adapter", "unknown")
+    assert "no adapter 'unknown'" in told and "cli-known" in told
+
+
+# --- evaluate ---
+
+
+@pytest.fixture
+def samples_file(demo_samples: dict[str, list[Sample]], tmp_path: Path) -> Path:
+    write_samples(tmp_path / "some.jsonl", demo_samples["val"][:2] + demo_samples["test"][:6])
+    return tmp_path / "some.jsonl"
+
+
+def test_evaluate_keeps_its_figures_in_the_workspace(
+    model_at_hand: list[Any], samples_file: Path, workspace: Workspace, capsys: Capture
+) -> None:
+    assert main(["evaluate", str(samples_file), "--json"]) == 0
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    (report,) = workspace.evaluations.glob("*/report.json")
+    assert json.loads(report.read_text()) == document
+    assert {path.name for path in report.parent.iterdir()} == {"report.json", "samples.parquet"}
+    assert (document["model_id"], document["adapter"], document["split"]) == ("demo", None, "some.jsonl")
+    assert "8 of 8" in shown.err
+
+
+def test_evaluate_figures_are_those_of_the_report(
+    model_at_hand: list[Any], predictor: Predictor, samples_file: Path, make_adapter: MakeAdapter, capsys: Capture
+) -> None:
+    make_adapter("cli-scored", seed=32)
+    assert main(["evaluate", str(samples_file), "--adapter", "cli-scored", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    scores = grounding.evaluate(grounding.read_samples(samples_file), predictor, "cli-scored").scores
+    assert document["adapter"] == "cli-scored"
+    assert document["scores"]["count"] == scores.count
+    assert document["scores"]["mean_iou"] == pytest.approx(scores.mean_iou)
+    assert document["scores"]["accuracy"] == {"0.5": scores.accuracy[0.5], "0.75": scores.accuracy[0.75]}
+
+
+def test_evaluate_in_words(model_at_hand: list[Any], samples_file: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["evaluate", str(samples_file), "--out", str(tmp_path / "kept")]) == 0
+    told = capsys.readouterr().out
+    (report,) = (tmp_path / "kept").glob("*/report.json")
+    scores = json.loads(report.read_text())["scores"]
+    assert told.startswith(f"base on {scores['count']} samples with a target\n")
+    assert f"detection rate {scores['detection_rate']:7.1%}" in told
+    assert f"{scores['accuracy']['0.5']:7.1%}" in told
+    assert told.endswith(f"kept in {report.parent}\n")
+
+
+def test_evaluate_nothing(model_at_hand: list[Any], tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    assert "empty.jsonl holds no sample" in failure(capsys, "evaluate", tmp_path / "empty.jsonl")
+    assert model_at_hand == []
+
+
+# --- train ---
+
+
+class Worker:
+    """Stands where the worker does: records the request and plays a run when it is followed."""
+
+    def __init__(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = RunStore(workspace.runs_db)
+        self.requests: list[RunRequest] = []
+        self.on_look: list[Callable[[str], None]] = []
+        monkeypatch.setattr(launch, "start_run", self.start)
+        monkeypatch.setattr(launch, "end_lost_run", lambda store: None)
+        monkeypatch.setattr(time, "sleep", lambda seconds: self.look())
+
+    def start(self, workspace: Workspace, request: RunRequest) -> RunRecord:
+        self.requests.append(request)
+        self.run = self.store.add(
+            name=request.name,
+            model_id=request.model_id,
+            quantize=request.quantize,
+            snapshot=request.snapshot,
+            settings={},
+        )
+        return self.run
+
+    def look(self) -> None:
+        self.on_look.pop(0)(self.run.id)
+
+    def ends(self, state: RunState, sentence: str) -> None:
+        self.on_look.append(lambda run_id: self.store.finish(run_id, state, sentence) and None)
+
+    def interrupted(self) -> None:
+        def interrupt(run_id: str) -> None:
+            raise KeyboardInterrupt
+
+        self.on_look.append(interrupt)
+
+
+@pytest.fixture
+def worker(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    return Worker(workspace, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [(RunState.DONE, 0), (RunState.STOPPED, 0), (RunState.FAILED, 1)], ids=str
+)
+def test_train_ends_with_the_runs_own_words(worker: Worker, capsys: Capture, state: RunState, status: int) -> None:
+    score = ScoreEvent(0, 2, 0.5, 0.5, 0.0, 1.0, 0.1)
+
+    def tell(run_id: str) -> None:
+        worker.store.tell(run_id, PhaseEvent("Looking", 1, 2))
+        worker.store.tell(run_id, score)
+
+    worker.on_look += [tell, lambda run_id: worker.store.tell(run_id, StepEvent(1, 3, 1.25, 1e-3, 4, 0.2))]
+    worker.on_look.append(lambda run_id: None)
+    worker.ends(state, "That is how it ended.")
+    assert main(["train", "tiny", "--name", "mugs", "--json"]) == status
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert document == {
+        "run": worker.run.id,
+        "state": str(state),
+        "adapter": "mugs",
+        "scores": [vars(score)],
+    }
+    lines = shown.err.splitlines()
+    assert "log.txt" in lines[0]
+    assert lines[1:] == [
+        "starting",
+        "Looking 1 of 2 | step 0: mean IoU 0.500, Acc@0.5 50.0%",
+        "step 1 of 3, loss 1.250 | step 0: mean IoU 0.500, Acc@0.5 50.0%",
+        "That is how it ended.",
+    ]
+
+
+def test_train_hands_over_what_was_asked(worker: Worker, capsys: Capture) -> None:
+    worker.ends(RunState.DONE, "Done.")
+    given = ["--set", "steps=7", "--set", "learning_rate = 2e-3", "--set", "augment=false", "--quantize", "8bit"]
+    assert main(["train", "tiny", "--name", "mugs", *given]) == 0
+    (request,) = worker.requests
+    assert (request.name, request.snapshot, request.model_id, request.quantize) == ("mugs", "tiny", "demo", "8bit")
+    settings = request.settings
+    assert (settings.steps, settings.learning_rate, settings.augment) == (7, 2e-3, False)
+    assert capsys.readouterr().out == ""
+
+
+def test_relative_folders_reach_the_worker_whole(
+    worker: Worker, make_snapshot: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model").symlink_to(DEMO_MODEL_FOLDER)
+    make_snapshot([], "elsewhere").rename(tmp_path / "here" / "frozen")
+    monkeypatch.chdir(tmp_path / "here")
+    worker.ends(RunState.DONE, "Done.")
+    assert main(["train", "frozen", "--name", "mugs", "--model", "./model"]) == 0
+    (request,) = worker.requests
+    assert (request.snapshot, request.model_id) == (str(tmp_path / "here" / "frozen"), str(DEMO_MODEL_FOLDER))
+
+
+def test_a_snapshot_of_the_workspace_goes_before_a_folder_here(
+    worker: Worker, make_snapshot: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_snapshot([], "tiny")
+    (tmp_path / "here" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    worker.ends(RunState.DONE, "Done.")
+    assert main(["train", "tiny", "--name", "mugs"]) == 0
+    assert worker.requests[0].snapshot == "tiny"
+
+
+def test_ctrl_c_asks_the_run_to_stop_and_waits(
+    worker: Worker, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.interrupted()
+    worker.ends(RunState.STOPPED, "Stopped after 2 steps.")
+    assert main(["train", "tiny", "--name", "mugs"]) == 0
+    assert worker.store.get(worker.run.id).stop_requested
+    assert "press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_leaves_the_run_to_itself(worker: Worker, capsys: Capture) -> None:
+    worker.interrupted()
+    worker.interrupted()
+    assert main(["train", "tiny", "--name", "mugs"]) == 1
+    assert worker.store.get(worker.run.id).state.active
+    assert capsys.readouterr().err.endswith("boxwright: stopped.\n")
+
+
+def test_ctrl_c_on_a_run_that_has_just_ended(worker: Worker, capsys: Capture) -> None:
+    def end_and_interrupt(run_id: str) -> None:
+        worker.store.finish(run_id, RunState.DONE, "Done meanwhile.")
+        raise KeyboardInterrupt
+
+    worker.on_look.append(end_and_interrupt)
+    assert main(["train", "tiny", "--name", "mugs"]) == 0
+    assert capsys.readouterr().err.endswith("Done meanwhile.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param(["--set", "steps=0"], "steps=0 is out of range: expected a whole number from 1", id="range"),
+        pytest.param(["--set", "steps=many"], "steps='many': expected a whole number", id="words"),
+        pytest.param(["--set", "digit_weights=1,2"], "expected 3 numbers", id="too few numbers"),
+        pytest.param(["--set", "=3"], "no setting ''", id="no name"),
+        pytest.param(["--model", "/nowhere"], "no model folder /nowhere", id="no model"),
+        pytest.param(["--name", "taken"], "An adapter called 'taken' stands already", id="name taken"),
+        pytest.param([], "no complete snapshot 'nothing'. Snapshots here: tiny", id="unknown snapshot"),
+    ],
+)
+def test_train_refuses_before_anything_starts(
+    workspace: Workspace,
+    make_snapshot: Callable[..., Path],
+    tiny_samples: list[Sample],
+    capsys: Capture,
+    options: list[str],
+    told: str,
+) -> None:
+    make_snapshot(tiny_samples)
+    folder = workspace.adapters / "taken"
+    folder.mkdir(parents=True)
+    AdapterInfo("taken", folder, "demo", "qwen3-vl-demo", created_at="2026-11-22T10:00:00+00:00").save()
+    assert told in failure(capsys, "train", "nothing", "--name", "mugs", *options)
+    assert not workspace.runs.exists()
+
+
+def test_the_help_of_train_names_every_setting(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    for spec in fields(TrainSettings):
+        assert f"  {spec.name} " in told and spec.metadata["meaning"] in told
+
+
+# --- demo ---
+
+
+def test_demo_in_words(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from grounding.demo import dataset
+
+    whole = dataset.write_demo
+    monkeypatch.setattr(
+        dataset, "write_demo", lambda folder, **rest: whole(folder, size=dataset.DemoSize(2, 1, 1), **rest)
+    )
+    assert main(["demo", str(tmp_path / "data"), "--seed", "3"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{tmp_path / 'data'}: 4 pictures, ")
+    assert shown.out.endswith("samples: 4 train, 2 val, 2 test\n")
+    assert "4 of 4" in shown.err
+
+
+def test_demo_into_a_file(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in failure(capsys, "demo", tmp_path / "file" / "data")
