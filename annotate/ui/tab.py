@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -33,14 +32,6 @@ class Tell(Protocol):
     def __call__(self, handler: Handler, /) -> Handler: ...
 
 
-def operating_system_user() -> str:
-    """The name of the person who runs the app; "unknown" where the system has none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
-
-
 @dataclass(frozen=True)
 class AnnotateParts:
     """What the tab is built on.
@@ -53,7 +44,7 @@ class AnnotateParts:
     tell: Tell
     picture_url: Callable[[str], str]
     thumbnail_url: Callable[[str], str]
-    default_who: str = field(default_factory=operating_system_user)
+    default_who: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,7 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
             elem_id="annotate-bench",
             js_on_load="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
             apply_default_css=False,
-            server_functions=[_server_function(bench, parts)],
+            server_functions=[server_function(bench, parts)],
         )
     who_kept = gr.BrowserState(parts.default_who, storage_key="boxwright-who", secret="boxwright-who")
     quiet: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -106,7 +97,8 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
     return Widgets(html, who, who_kept)
 
 
-def _server_function(bench: Workbench, parts: AnnotateParts) -> Callable[[Any, gr.Request], Reply]:
+def server_function(bench: Workbench, parts: AnnotateParts) -> Callable[[Any, gr.Request], Reply]:
+    """What the page calls with each request. Never raises what `parts.tell` can put into words."""
     answer = parts.tell(bench.answer)
 
     def annotate(sent: Any, request: gr.Request) -> Reply:
