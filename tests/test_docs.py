@@ -10,11 +10,13 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from grounding.training.settings import TrainSettings
 from grounding.ui.serving import read_flags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,10 +93,6 @@ def test_every_flag_of_the_app_is_documented() -> None:
 
 
 def test_every_training_setting_is_in_the_help() -> None:
-    from dataclasses import fields
-
-    from grounding.training.settings import TrainSettings
-
     shown = subprocess.run(
         [sys.executable, "-m", "grounding", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -139,4 +137,5 @@ def load_benchmark(name: str) -> ModuleType:
 
 def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / "loop.json").read_text(encoding="utf-8"))
+    assert result["steps"] == TrainSettings().steps, "the defaults changed since: run python benchmarks/loop.py"
     assert load_benchmark("loop").figures_markdown(result) in README
