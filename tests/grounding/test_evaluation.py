@@ -112,6 +112,7 @@ def test_every_kind_of_answer_counts_as_it_should() -> None:
     report = grounding.evaluate(iter(samples), told, "tools-v1")
     assert [row.iou for row in report.rows] == pytest.approx([iou for _, _, iou in table])
     assert report.adapter == "tools-v1"
+    assert {row.prediction.adapter for row in report.rows} == {"tools-v1"}
     assert report.scores.count == 8
     assert report.scores.detection_rate == pytest.approx(5 / 8)
     assert report.scores.mean_iou == pytest.approx(2.75 / 8)
