@@ -21,7 +21,7 @@ def _setting(default: Any, meaning: str, *, low: float | None = None, high: floa
 class TrainSettings:
     """Settings of one run. Raises `SettingsError` naming the setting, its value and its range."""
 
-    steps: int = _setting(560, "optimiser steps", low=1, high=1_000_000)
+    steps: int = _setting(470, "optimiser steps", low=1, high=1_000_000)
     images_per_step: int = _setting(4, "pictures in one step", low=1, high=1024)
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
@@ -41,7 +41,7 @@ class TrainSettings:
         (1.0, 1.0, 1.0, 1.0), "loss weight of the digits of x1, y1, x2 and y2"
     )
     nothing_weight: float = _setting(3.0, 'loss weight of an answer "nothing there"', low=0.0, high=1000.0)
-    score_every_steps: int = _setting(140, "steps between scorings on the validation split", low=1, high=1_000_000)
+    score_every_steps: int = _setting(157, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
     seed: int = _setting(0, "random seed", low=0, high=2**31 - 1)
 
