@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import sys
 import tempfile
@@ -20,14 +19,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-import psutil  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
@@ -37,12 +34,11 @@ from grounding.demo.sprites import known_nouns, unknown_nouns  # noqa: E402
 from grounding.jobs.store import RunStore  # noqa: E402
 from grounding.reports import KeptReport, ReportStore  # noqa: E402
 from grounding.workspace import Workspace  # noqa: E402
+from measuring import machine, versions, write_figures  # noqa: E402
 from served import ServedApp, free_port  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "loop.json"
-README = ROOT / "README.md"
 PICTURES = ROOT / "docs" / "images"
-_FIGURES = re.compile(r"(<!-- figures: benchmarks/loop.py -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _WAIT_MS = 900_000
 
 
@@ -70,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(figures_markdown(result))
     if not options.no_readme:
-        text = README.read_text(encoding="utf-8")
-        README.write_text(_FIGURES.sub(lambda m: m[1] + figures_markdown(result) + m[2], text), encoding="utf-8")
+        write_figures("loop", figures_markdown(result))
     return 0
 
 
@@ -101,8 +96,8 @@ def walk(workspace: Workspace, pictures: Path) -> dict[str, Any]:
         app.stop()
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "gradio")},
+        "machine": machine(),
+        "versions": versions("torch", "transformers", "peft", "gradio"),
         "seconds": {
             "start_to_page": round(page_seconds, 1),
             "start_to_first_answer": round(answer_seconds, 1),
@@ -205,16 +200,6 @@ def _run_seconds(workspace: Workspace) -> float:
 def _train_samples(workspace: Workspace, adapter: AdapterInfo) -> int:
     manifest = workspace.snapshots / adapter.snapshot / "manifest.json"
     return int(json.loads(manifest.read_text(encoding="utf-8"))["counts"]["train"])
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-    }
 
 
 def figures_markdown(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The command line of the core: `python -m grounding predict | evaluate | train | demo`."""
+"""The command line of the core: `python -m grounding predict | evaluate | compare | calibrate | train | demo`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grounding.errors import BoxwrightError, JobError, RecordError, SettingsError
-from grounding.records import Prediction, check_phrase, read_samples
+from grounding.records import Prediction, Sample, check_phrase, read_samples
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from grounding.predict import Predictor
+    from grounding.reports import KeptReport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,22 +43,45 @@ def _parser() -> argparse.ArgumentParser:
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", default="demo", help='"demo", a local folder or a Hub id (default: demo)')
     model.add_argument("--quantize", default="none", choices=("none", "4bit", "8bit"))
+    profile = argparse.ArgumentParser(add_help=False)
+    profile.add_argument("--profile", help="another prompt and box format than the model's default, by name")
+    answers = argparse.ArgumentParser(add_help=False)
+    answers.add_argument("--free", action="store_true", help="let the model write freely: no fixed characters fed")
+    answers.add_argument("--expected", action="store_true", help="expected coordinates instead of the likeliest digits")
+    answers.add_argument("--votes", type=_count, default=1, metavar="N", help="draw N answers and merge them")
+    answers.add_argument("--rerank", metavar="CLIP", help="with --votes: this CLIP or SigLIP model chooses")
     adapter = argparse.ArgumentParser(add_help=False)
     adapter.add_argument("--adapter", help="an adapter's name in the workspace, or its folder")
 
     parser = argparse.ArgumentParser(prog="python -m grounding", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    predict = commands.add_parser("predict", parents=[shared, model, adapter], help="the box for a phrase")
+    predict = commands.add_parser(
+        "predict", parents=[shared, model, profile, adapter, answers], help="the box for a phrase"
+    )
     predict.add_argument("image", type=Path)
     predict.add_argument("phrase")
     predict.add_argument("--out", type=Path, metavar="BOXED.png", help="write the picture with its boxes drawn")
     predict.set_defaults(run=_predict)
 
-    evaluate = commands.add_parser("evaluate", parents=[shared, model, adapter], help="score a set of samples")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shared, model, profile, adapter, answers], help="score a set of samples"
+    )
     evaluate.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
-    evaluate.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet and report.json")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet, report.md and .json")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="only the first N samples")
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser("compare", parents=[shared], help="two evaluations of the same samples, in pairs")
+    compare.add_argument("report_a", type=Path, metavar="REPORT_A", help="the folder of a finished evaluation")
+    compare.add_argument("report_b", type=Path, metavar="REPORT_B", help="that of another one")
+    compare.set_defaults(run=_compare)
+
+    calibrate = commands.add_parser(
+        "calibrate", parents=[shared, model, profile], help="measure how far confidences can be trusted, and keep that"
+    )
+    calibrate.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
+    calibrate.set_defaults(run=_calibrate)
 
     train = commands.add_parser(
         "train",
@@ -81,13 +109,56 @@ def _settings_help() -> str:
     return "settings for --set:\n" + "\n".join(lines)
 
 
-def _predict(options: argparse.Namespace, workspace: Workspace) -> int:
+def _load(options: argparse.Namespace, workspace: Workspace) -> Predictor:
+    """The model that the options ask for, answering in the way they ask for."""
     import grounding
+    from grounding.choose import ClipScorer
+
+    if options.rerank and options.votes == 1:
+        raise SettingsError(f"--rerank {options.rerank} has nothing to choose from: give --votes N, above 1, too.")
+    decoding = grounding.Decoding(
+        mode="free" if options.free else "forced",
+        coordinates="expected" if options.expected else "likeliest",
+        samples=options.votes,
+        choose="rerank" if options.rerank else "vote",
+    )
+    scorer = ClipScorer(options.rerank) if options.rerank else None
+    predictor = grounding.load(
+        options.model,
+        quantize=options.quantize,
+        workspace=workspace,
+        profile=options.profile,
+        decoding=decoding,
+        scorer=scorer,
+    )
+    if options.quantize != "none" or predictor.device != "cpu":  # what was chosen is then worth a line each
+        for note in predictor.load_notes:
+            print(note, file=sys.stderr)
+    return predictor
+
+
+def _calibrate(options: argparse.Namespace, workspace: Workspace) -> int:
+    import grounding
+    from grounding.calibration import keep_calibration
+
+    samples = list(read_samples(options.samples))
+    predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace, profile=options.profile)
+    calibration = predictor.calibrate(samples, progress=_show_progress)
+    print(file=sys.stderr)
+    keep_calibration(workspace.calibrations, predictor.model_id, predictor.profile.name, calibration)
+    if options.json:
+        print(json.dumps(calibration.to_json()))
+    else:
+        print(f"calibrated on {calibration.measured_on}; kept in {workspace.calibrations}")
+    return 0
+
+
+def _predict(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.overlay import Layer, draw_boxes
     from grounding.pictures import open_picture
 
     picture, phrase = open_picture(options.image), check_phrase(options.phrase)
-    predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
+    predictor = _load(options, workspace)
     prediction = predictor.predict(picture, phrase, options.adapter)
     if options.out is not None:
         layer = Layer(phrase, "base" if options.adapter is None else "adapter", prediction.boxes_xyxy_px)
@@ -108,6 +179,7 @@ def _prediction_json(prediction: Prediction) -> dict[str, Any]:
         "status": str(prediction.status),
         "raw_text": prediction.raw_text,
         "confidence": prediction.confidence,
+        "box_confidences": list(prediction.box_confidences),
         "seconds": prediction.seconds,
         "adapter": prediction.adapter,
     }
@@ -125,17 +197,13 @@ def _write_picture(picture: Any, path: Path) -> None:
 
 
 def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
-    import grounding
-    from grounding.reports import ReportStore, report_json
+    from grounding.reports import report_json
 
-    samples = list(read_samples(options.samples))
+    samples = list(islice(read_samples(options.samples), options.limit))
     if not samples:
         raise RecordError(f"{options.samples} holds no sample: there is nothing to score. Give a file with some.")
-    predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace)
-    report = grounding.evaluate(samples, predictor, options.adapter, progress=_show_progress)
-    print(file=sys.stderr)
-    # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
-    kept = ReportStore(options.out or workspace.evaluations).keep(report, split=options.samples.name)
+    predictor = _load(options, workspace)
+    kept = _kept_evaluation(options, workspace, samples, predictor)
     if options.json:
         print(json.dumps(report_json(kept)))
         return 0
@@ -146,9 +214,76 @@ def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
     print(f"  median IoU     {scores.median_iou:7.3f}")
     for threshold, share in scores.accuracy.items():
         print(f"  Acc@{threshold:<10g} {share:7.1%}")
+    if scores.multi_target_f1 is not None:
+        print(f"  several: F1    {scores.multi_target_f1:7.3f} of {scores.multi_target_count}")
     if scores.no_target_accuracy is not None:
         print(f"  nothing there  {scores.no_target_accuracy:7.1%} of {scores.no_target_count}")
     print(f"kept in {kept.path}")
+    return 0
+
+
+def _kept_evaluation(
+    options: argparse.Namespace, workspace: Workspace, samples: Sequence[Sample], predictor: Predictor
+) -> KeptReport:
+    """Ask what was not asked yet, and keep the report: in --out, else in a folder of the workspace."""
+    from grounding.evaluation import evaluate
+    from grounding.journal import JOURNAL, Journal, settings_of
+    from grounding.reports import ReportStore, finished_report
+
+    conditions = {"quantize": options.quantize} | ({"rerank": options.rerank} if options.rerank else {})
+    settings = settings_of(samples, predictor, options.adapter, conditions)
+    store = ReportStore(workspace.evaluations)
+    folder = options.out or store.unfinished(settings) or store.new_folder()
+    finished = finished_report(folder, settings)
+    if finished is not None:
+        print(f"{len(samples)} answers were kept: the report in {folder} is complete.", file=sys.stderr)
+        return finished
+    log = folder / JOURNAL
+    answers = len(Journal(log, settings).read())
+    if answers:
+        print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
+    report = evaluate(samples, predictor, options.adapter, progress=_show_progress, log=log, conditions=conditions)
+    print(file=sys.stderr)
+    # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
+    return store.keep(report, split=options.samples.name, folder=folder)
+
+
+def _count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+_count.__name__ = "count (a whole number from 1)"  # what argparse says was expected
+
+
+def _compare(options: argparse.Namespace, workspace: Workspace) -> int:
+    from grounding.paired import Difference, compare_rows
+    from grounding.reports import read_report, read_rows
+
+    found = compare_rows(read_rows(options.report_a), read_rows(options.report_b))
+    if options.json:
+        folders = {"report_a": str(options.report_a), "report_b": str(options.report_b)}
+        print(json.dumps(folders | asdict(found)))
+        return 0
+
+    def line(name: str, figure: Difference, scale: float, digits: int) -> str:
+        numbers = (figure.a, figure.b, figure.difference, figure.low, figure.high)
+        a, b, *rest = (None if number is None else number * scale for number in numbers)
+        signed = ["-" if number is None else f"{number:+.{digits}f}" for number in rest]
+        return f"  {name:<12} {a:8.{digits}f} {b:8.{digits}f} {signed[0]:>8}   {signed[1]} to {signed[2]}"
+
+    for letter, folder in (("A", options.report_a), ("B", options.report_b)):
+        kept = read_report(folder)
+        who = f": {f'adapter {kept.adapter} on' if kept.adapter else 'base'} {kept.model_id}" if kept else ""
+        print(f"{letter}: {folder}{who}")
+    print(f"{found.count} samples with a target on {found.pictures} pictures")
+    print(f"  {'':<12} {'A':>8} {'B':>8} {'B - A':>8}   95% interval, pictures resampled {found.resamples} times")
+    print(line("Acc@0.5, %", found.accuracy_50, 100, 1))
+    print(line("mean IoU", found.mean_iou, 1, 3))
+    print(f"At IoU 0.5 B wins {found.wins}, loses {found.losses}, ties {found.ties}; McNemar p = {found.mcnemar_p:.2g}")
     return 0
 
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grounding.errors import RecordError
+from grounding.errors import Cancelled, PictureError, RecordError
+from grounding.journal import EvaluationSettings, Journal, settings_of
 from grounding.metrics import ScoredSample, Scores, score, summarise
-from grounding.records import Sample, check_phrase
+from grounding.pictures import picture_size_wh
+from grounding.records import Prediction, Sample, check_phrase
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
 
+Progress = Callable[[int, int], None]
+# What a crash loses at most: one of the predictor's batches.
+SAMPLES_PER_CALL = 40
+_SAMPLES_PER_CALL_OF_A_GPU = 128
+
 
 @dataclass(frozen=True)
 class Report:
-    """What one model scored on a set of samples. `adapter` is None for the base; `rows` stand in sample order."""
+    """What one model scored on a set of samples. `adapter` is None for the base; `rows` stand in sample order.
+
+    `settings` says what the answers depend on; None where the evaluation kept no log.
+    """
 
     model_id: str
     adapter: str | None
     scores: Scores
     rows: tuple[ScoredSample, ...]
+    settings: EvaluationSettings | None = None
 
 
 def evaluate(
@@ -29,21 +41,86 @@ def evaluate(
     predictor: Predictor,
     adapter: str | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    log: Path | None = None,
+    conditions: Mapping[str, str] | None = None,
 ) -> Report:
     """Answer every sample with the base or an adapter and score the answers.
 
-    `progress` is called with (done, total). Raises `Cancelled` when `cancelled` says so, and the errors of
+    `progress` is called with (done, total). With `log`, a file, answers are kept there as they come, and those that
+    it holds already are not asked again: a crash loses one batch at most (`SAMPLES_PER_CALL` on a CPU). `conditions`
+    names what else the answers depend on, such as {"quantize": "4bit"}: a log of other settings is refused.
+
+    Raises `Cancelled` when `cancelled` says so (the log then holds what was done), `RecordError` for a phrase and
+    `PictureError` for a picture that can't be asked, `WorkspaceError` for a log that can't be used, and the errors of
     `Predictor.predict_many`.
     """
     listed = list(samples)
-    for sample in listed:  # before the first answer, not an hour in
+    _check_all(listed, pictures=hasattr(predictor, "loaded"))
+    if log is None:
+        settings = None
+        predictions = predictor.predict_many(_pairs(listed), adapter, progress=progress, cancelled=cancelled)
+    else:
+        settings = settings_of(listed, predictor, adapter, conditions)
+        predictions = _logged(listed, predictor, Journal(log, settings), progress, cancelled)
+    rows = tuple(score(sample, prediction) for sample, prediction in zip(listed, predictions, strict=True))
+    return Report(predictor.model_id, adapter, summarise(rows), rows, settings)
+
+
+def _check_all(samples: Sequence[Sample], *, pictures: bool) -> None:
+    """Raises `RecordError` or `PictureError` for what can't be asked: before the first answer, not an hour in.
+
+    `pictures`: whether the predictor is one that opens them.
+    """
+    seen: set[Path] = set()
+    for sample in samples:
         try:
             check_phrase(sample.phrase)
-        except RecordError as error:
-            raise RecordError(f"The sample {sample.id} can't be scored. {error}") from error
-    pairs = [(sample.image, sample.phrase) for sample in listed]
-    predictions = predictor.predict_many(pairs, adapter, progress=progress, cancelled=cancelled)
-    rows = tuple(score(sample, prediction) for sample, prediction in zip(listed, predictions, strict=True))
-    return Report(predictor.model_id, adapter, summarise(rows), rows)
+            if pictures and sample.image not in seen:
+                picture_size_wh(sample.image)
+                seen.add(sample.image)
+        except (RecordError, PictureError) as error:
+            raise type(error)(f"The sample {sample.id} can't be scored. {error}") from error
+
+
+def _logged(
+    samples: Sequence[Sample],
+    predictor: Predictor,
+    journal: Journal,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+) -> list[Prediction]:
+    """One answer a sample: from the journal where it has one, else asked and put there."""
+    answers = journal.read()
+    missing = [number for number in range(len(samples)) if number not in answers]
+    if progress is not None and answers:
+        progress(len(samples) - len(missing), len(samples))
+    size = SAMPLES_PER_CALL if getattr(predictor, "device", "cpu") == "cpu" else _SAMPLES_PER_CALL_OF_A_GPU
+    for start in range(0, len(missing), size):
+        asked = missing[start : start + size]
+        before = len(samples) - len(missing) + start
+
+        def told(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, len(samples))
+
+        try:
+            given = predictor.predict_many(
+                _pairs([samples[number] for number in asked]),
+                journal.settings.adapter,
+                progress=told,
+                cancelled=cancelled,
+            )
+        except Cancelled as error:
+            raise Cancelled(
+                f"Stopped: {before} of {len(samples)} answers are kept in {journal.path}. Start again to go on."
+            ) from error
+        batch = dict(zip(asked, given, strict=True))
+        journal.append(batch)
+        answers |= batch
+    return [answers[number] for number in range(len(samples))]
+
+
+def _pairs(samples: Sequence[Sample]) -> list[tuple[Path, str]]:
+    return [(sample.image, sample.phrase) for sample in samples]

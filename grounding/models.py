@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grounding.calibration import Calibration
 from grounding.errors import ModelError
-from grounding.profiles import ModelProfile, profile_for
+from grounding.families import Family, family_named
+from grounding.profiles import ModelProfile, calibration_for, profile_for
 from grounding.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ class LoadedModel:
     """A base with its processor and everything needed to use it the way it was trained.
 
     `model_id` is the id asked for, a folder as its absolute path (see `full_model_id`). `model` is a stock
-    transformers class, `processor` its AutoProcessor with left padding. `notes` says which device, number type and
-    quantisation were chosen and why, one sentence each.
+    transformers class, `processor` its AutoProcessor, set up by the family. `notes` says which device, number type and
+    quantisation were chosen and why, one sentence each. `quantize` is what the weights are, "none" where what was
+    asked for does not work.
     """
 
     model_id: str
@@ -36,12 +39,29 @@ class LoadedModel:
     profile: ModelProfile
     device: str
     notes: tuple[str, ...]
+    quantize: str = "none"
+    calibration: Calibration | None = None
+
+    @property
+    def family(self) -> Family:
+        """What is known about models of this kind."""
+        return family_named(self.profile.family)
 
 
-def load_model(model_id: str = "demo", *, quantize: str = "none", device: str | None = None) -> LoadedModel:
+def load_model(
+    model_id: str = "demo",
+    *,
+    quantize: str = "none",
+    device: str | None = None,
+    profile: str | None = None,
+    trainable: bool = False,
+) -> LoadedModel:
     """Load `model_id`: "demo" (the embedded model), a local folder, or a Hub id.
 
-    `quantize` is "none", "4bit" or "8bit". `device` overrides the automatic choice ("cpu", "cuda", "mps").
+    `quantize` is "none", "4bit" or "8bit"; where that doesn't work the weights are loaded in full precision and
+    `notes` says why. `device` overrides the automatic choice ("cpu", "cuda", "mps"), `profile`
+    the model's own way of being asked (`grounding.families.all_profiles` names them). `trainable` keeps quantised
+    weights in the form through which gradients pass; answering is slower with it on some processors.
     Raises `ModelError` with a sentence when the model is missing, broken or of an unknown family.
     """
     if quantize not in QUANTIZATIONS:
@@ -51,24 +71,40 @@ def load_model(model_id: str = "demo", *, quantize: str = "none", device: str | 
     from transformers import AutoConfig
     from transformers.utils import logging as transformers_logging
 
-    # An optional kernel that bitsandbytes can do without; peft imports it for every adapter.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    # It tells of an optional kernel that it can do without, and of a cast at each product; peft imports it always.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     # What its load reports warn of is checked here and in `predict`, and said in a sentence.
     transformers_logging.set_verbosity_error()
     if folder is not None:
         # Transformers may not know the type either; this sentence names the types that would do.
-        profile_for(_read_model_type(model_id, source), folder)
+        profile_for(_read_model_type(model_id, source), folder, profile)
     with _loading(model_id):
         config = AutoConfig.from_pretrained(source)
-    profile = profile_for(config.model_type, folder)
+    chosen = profile_for(config.model_type, folder, profile)
+    family = family_named(chosen.family)
     chosen_device, dtype, notes = choose_device(torch, device)
-    processor = _load_processor(model_id, source, profile)
-    quantization, note = _quantization(quantize, dtype)
+    if dtype != torch.float32 and not family.reduced_precision:
+        dtype = torch.float32
+        notes[-1] = "float32: this detector's boxes are numbers that bfloat16 would round to 1/256 of the picture."
+    processor = _load_processor(model_id, source, family, chosen)
+    where = _Placement(family, chosen_device, dtype)
+    model, quantized, note = _load_quantized(model_id, source, where, quantize, trainable)
     if note:
         notes.append(note)
-    model = _load_weights(model_id, source, chosen_device, dtype, quantization)
-    return LoadedModel(full_model_id(model_id), model, processor, profile, chosen_device, tuple(notes))
+    if model is None:
+        model = _load_weights(model_id, source, where)
+    family.prepare_model(model)
+    return LoadedModel(
+        model_id=full_model_id(model_id),
+        model=model,
+        processor=processor,
+        profile=chosen,
+        device=chosen_device,
+        notes=tuple(notes),
+        quantize=quantized,
+        calibration=calibration_for(chosen, folder),
+    )
 
 
 def training_settings(model_id: str, overrides: Mapping[str, Any]) -> TrainSettings:
@@ -118,7 +154,8 @@ def choose_device(torch: Any, device: str | None = None) -> tuple[str, torch.dty
             device, why = "cpu", "no GPU was found"
     else:
         why = "it was asked for"
-    bfloat16 = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    # Older GPUs emulate bfloat16, slower than float32.
+    bfloat16 = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     number_note = (
         "bfloat16: the GPU computes in it at full speed."
@@ -174,49 +211,104 @@ def first_sentence(error: Exception) -> str:
     return text.rstrip(". ")
 
 
-def _load_processor(model_id: str, source: str, profile: ModelProfile) -> Any:
+def _load_processor(model_id: str, source: str, family: Family, profile: ModelProfile) -> Any:
     from transformers import AutoProcessor
 
     with _loading(model_id):
         processor = AutoProcessor.from_pretrained(source)
-        if not processor.chat_template:
-            raise ModelError(f"The model {model_id!r} has no chat template. Restore chat_template.jinja in its folder.")
-        processor.tokenizer.padding_side = "left"
-        if profile.pixel_budget is not None:
-            least, most = profile.pixel_budget
-            processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+        family.prepare_processor(processor, profile)
         return processor
 
 
-def _quantization(quantize: str, dtype: torch.dtype) -> tuple[Any, str | None]:
+@dataclass(frozen=True)
+class _Placement:
+    """How weights are loaded: by whose class of transformers, onto which device, in which number type."""
+
+    family: Family
+    device: str
+    dtype: torch.dtype
+
+
+def _load_quantized(
+    model_id: str, source: str, where: _Placement, quantize: str, trainable: bool
+) -> tuple[Any, str, str | None]:
+    """(model, quantisation, note). No model where full precision is wanted, or needed, as the note then says."""
     if quantize == "none":
-        return None, None
+        return None, "none", None
     try:
-        import bitsandbytes  # noqa: F401
+        if not where.family.reduced_precision:
+            raise ModelError("a detector is small, and what rounding does to its boxes is not known")
+        config, note = _quantization(quantize, where)
+        model = _load_weights(model_id, source, where, config)
+        return model, quantize, f"{note} {_check_quantized(model, trainable)}"
+    except ModelError as error:
+        reason = first_sentence(error)
+    return None, "none", f"Full precision instead of {quantize}: {reason}."
+
+
+def _quantization(quantize: str, where: _Placement) -> tuple[Any, str]:
+    """The settings for bitsandbytes and what they mean. Raises `ModelError` with the reason where it can't be used."""
+    try:
+        import bitsandbytes
     except (ImportError, RuntimeError, OSError) as error:
-        return None, f"Full precision instead of {quantize}: bitsandbytes does not work on this machine ({error})."
+        raise ModelError(f"bitsandbytes does not work on this machine ({first_sentence(error)})") from error
+    kind = where.device.split(":")[0]
+    if kind not in bitsandbytes.supported_torch_devices:
+        raise ModelError(f"bitsandbytes does not know the device {kind!r}")
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True), "8-bit weights (bitsandbytes)."
+        slow = " On an Apple GPU this is slower than full precision." if kind == "mps" else ""
+        return BitsAndBytesConfig(load_in_8bit=True), f"8-bit weights (bitsandbytes).{slow}"
     config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=where.dtype
     )
     # A misspelt option is only logged by transformers, so what was accepted is read back.
-    if config.bnb_4bit_compute_dtype != dtype or config.bnb_4bit_quant_type != "nf4":
-        raise ModelError(f"bitsandbytes did not accept the 4-bit settings: {config.to_dict()}.")
+    accepted = (config.bnb_4bit_compute_dtype, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant)
+    if accepted != (where.dtype, "nf4", True):
+        raise ModelError(f"bitsandbytes did not accept the settings, it took {config.to_diff_dict()}")
     return config, "4-bit weights (bitsandbytes, nf4, double quantisation)."
 
 
-def _load_weights(model_id: str, source: str, device: str, dtype: torch.dtype, quantization: Any) -> Any:
-    from transformers import AutoModelForImageTextToText
+def _check_quantized(model: Any, trainable: bool) -> str:
+    """Compute one product in a layer of each shape; returns how many layers are quantised, and what that costs.
 
-    options: dict[str, Any] = {"dtype": dtype}
+    Raises `ModelError` when there are none, or when this machine can't compute with one: kernels fail at use only.
+    """
+    import torch
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit | Linear8bitLt)]
+    if not layers:
+        raise ModelError("the model has no layer that bitsandbytes could quantise")
+    packed = [layer for layer in layers if getattr(layer, "support_avx512bf16_for_cpu", False)]
+    if trainable:
+        # On these processors bitsandbytes 0.50 repacks 4-bit weights at first use, and no gradient passes from then on.
+        for layer in packed:
+            layer.support_avx512bf16_for_cpu = False
+    for layer in {(layer.in_features, layer.out_features): layer for layer in layers}.values():
+        shape = f"{layer.in_features} x {layer.out_features}"
+        try:
+            with torch.inference_mode():
+                product = layer(torch.ones(2, layer.in_features, device=model.device, dtype=model.dtype))
+        except Exception as error:  # each backend fails in its own way
+            raise ModelError(f"bitsandbytes can't compute a layer of {shape} here ({first_sentence(error)})") from error
+        if not torch.isfinite(product).all():
+            raise ModelError(f"bitsandbytes computes no finite numbers in a layer of {shape} here")
+    slow = isinstance(layers[0], Linear4bit) and model.device.type == "cpu" and (trainable or not packed)
+    return f"{len(layers)} layers are quantised" + ("; they save memory here, not time." if slow else ".")
+
+
+def _load_weights(model_id: str, source: str, where: _Placement, quantization: Any = None) -> Any:
+    import transformers
+
+    options: dict[str, Any] = {"dtype": where.dtype}
     if quantization is not None:
-        options |= {"quantization_config": quantization, "device_map": device}
+        options |= {"quantization_config": quantization, "device_map": where.device}
     with _loading(model_id), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"bitsandbytes.*")
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
+        loader = getattr(transformers, where.family.auto_class)
+        loaded: Any = loader.from_pretrained(source, output_loading_info=True, **options)
         model, report = loaded
         missing = sorted(report["missing_keys"])
         if missing:
@@ -224,6 +316,6 @@ def _load_weights(model_id: str, source: str, device: str, dtype: torch.dtype, q
                 f"The model {model_id!r} is incomplete: {len(missing)} weights are missing, {missing[0]} among them."
             )
         if quantization is None:
-            model.to(device)
+            model.to(where.device)
         model.requires_grad_(False)
         return model.eval()

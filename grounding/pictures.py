@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -27,6 +28,8 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
     `MAX_PICTURE_PIXELS` pixels. The size is read before any pixel is decoded, so a small file that unpacks
     to gigabytes costs nothing.
     """
+    if not isinstance(source, str | Path | Image.Image):
+        raise PictureError(f"A {type(source).__name__} is no picture: expected a path or an image of Pillow.")
     if isinstance(source, Image.Image):
         _check_size(source.size, "The picture")
         return _upright_rgb(source, "The picture")
@@ -38,13 +41,25 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
 def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I;16"):
+        extrema: Any = upright.getextrema() if upright.mode in ("F", "I") else None
+        if upright.mode == "F":
+            least, most = extrema
+            # Fractions from 0 to 1, or greys from 0 to 255: Pillow would cut either to whole numbers.
+            scale = 255.0 if least >= 0 and most <= 1 else 1.0
+            upright = upright.point(lambda grey: grey * scale).convert("L")
+        elif upright.mode == "I" and extrema[1] > 255:
+            upright = upright.point(lambda grey: grey / 256).convert("L")
+        elif upright.mode.startswith("I;16"):
             # Pillow clips 16-bit greys to 255, which leaves nearly all of them white.
             upright = upright.convert("I").point(lambda grey: grey / 256).convert("L")
-        elif isinstance(upright.info.get("transparency"), bytes):
-            upright = upright.convert("RGBA")  # the way Pillow wants it for a palette with several transparent colours
-        return upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        elif upright.has_transparency_data:
+            # On white, as people see it: under what is transparent there may be anything.
+            clear = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        plain = upright.convert("RGB")
+        plain.info.pop("transparency", None)  # or an image processor would blend what has no transparency left
+        return plain
+    except (OSError, ValueError, SyntaxError, EOFError, AssertionError) as error:  # Pillow asserts on closed files
         raise PictureError(f"{name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
 
 
@@ -93,6 +108,8 @@ def _open_header(path: Path) -> Image.Image:
 
 def _check_size(size_wh: tuple[int, int], name: str) -> None:
     width, height = size_wh
+    if width * height == 0:
+        raise PictureError(f"{name} has no pixels ({width} x {height}): expected a picture.")
     if width * height > MAX_PICTURE_PIXELS:
         raise PictureError(
             f"{name} has {width} x {height} pixels = {width * height / 1e6:.0f} megapixels; "

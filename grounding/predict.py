@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
 
 from grounding import engine
 from grounding.adapters import AdapterInfo, AdapterRegistry
-from grounding.errors import AdapterError, Cancelled
-from grounding.models import LoadedModel, first_sentence
+from grounding.answering import Answer, Answerer, Ask
+from grounding.boxes import iou
+from grounding.calibration import BoxEvidence, Calibration
+from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
+from grounding.decoding.settings import Decoding
+from grounding.errors import Cancelled, ModelError, SettingsError
+from grounding.families import DetectorFamily
+from grounding.feature_store import FeatureStore, feature_key, model_fingerprint, picture_sha256
+from grounding.features import ImageFeatures
+from grounding.formats import Decoded
+from grounding.models import DEMO_MODEL_FOLDER, LoadedModel, local_folder
 from grounding.pictures import open_picture
-from grounding.records import Prediction, check_phrase
+from grounding.profiles import ModelProfile
+from grounding.records import Prediction, Sample, check_phrase
 
 Picture = str | Path | Image.Image
-# Of the whole program: two Predictors may share one model.
-_NUMBERS = itertools.count()
+_IMAGES_PER_PASS = 20  # as many as fit into memory whatever their size
+Progress = Callable[[int, int], None]
 
 
 class Predictor:
-    """Answers phrases on pictures. Safe to use from several threads: one call at a time runs on the model."""
+    """Answers phrases on pictures. Safe to use from several threads: one call at a time runs on the model.
 
-    def __init__(self, loaded: LoadedModel, adapters: Path) -> None:
+    `decoding` is how answers are made unless a call says otherwise; `features` keeps what the vision tower made of
+    pictures (None: nothing is kept); `scorer` is what `Decoding(choose="rerank")` asks.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        adapters: Path,
+        *,
+        decoding: Decoding | None = None,
+        features: FeatureStore | None = None,
+        scorer: CropScorer | None = None,
+    ) -> None:
         self.loaded = loaded
         self.registry = AdapterRegistry(adapters)
+        self.decoding = decoding or Decoding()
+        self.scorer = scorer
+        self._features = features
+        self._answerer = Answerer(loaded)
         self._lock = threading.RLock()
-        self._attached: dict[tuple[Path, int], str] = {}
 
     @property
     def model_id(self) -> str:
         return self.loaded.model_id
 
     @property
-    def profile(self) -> Any:
+    def profile(self) -> ModelProfile:
         return self.loaded.profile
 
     @property
@@ -49,145 +72,231 @@ class Predictor:
 
     @property
     def load_notes(self) -> tuple[str, ...]:
-        return self.loaded.notes
+        """Why this device, this number type, this way of answering."""
+        return (*self.loaded.notes, *self._answerer.notes)
 
-    def predict(self, image: Picture, phrase: str, adapter: str | None = None) -> Prediction:
+    def predict(
+        self, image: Picture, phrase: str, adapter: str | None = None, *, decoding: Decoding | None = None
+    ) -> Prediction:
         """The box of one phrase. `adapter`: a name in the workspace, a folder, or None for the base."""
-        return self.predict_many([(image, phrase)], adapter)[0]
+        return self.predict_many([(image, phrase)], adapter, decoding=decoding)[0]
 
-    def compare(self, image: Picture, phrase: str, adapters: Sequence[str | None] = (None,)) -> list[Prediction]:
-        """One answer per entry of `adapters` (None: the base), from a single image pass."""
-        phrase = check_phrase(phrase)
-        picture = open_picture(image)
-        with self._lock:
-            start = time.perf_counter()
-            features = engine.encode_images(self.loaded, [picture])
-            image_seconds = time.perf_counter() - start
-            return [self._answer(features, [phrase], adapter, image_seconds)[0] for adapter in adapters]
+    def compare(
+        self,
+        image: Picture,
+        phrase: str,
+        adapters: Sequence[str | None] = (None,),
+        *,
+        decoding: Decoding | None = None,
+    ) -> list[Prediction]:
+        """One answer per entry of `adapters` (None: the base), from a single image pass and a single decoding."""
+        return self.compare_many([(image, phrase)], adapters, decoding=decoding)[0]
 
     def predict_many(
         self,
         pairs: Sequence[tuple[Picture, str]],
         adapter: str | None = None,
         *,
+        decoding: Decoding | None = None,
         batch_size: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Prediction]:
-        """One answer per (picture, phrase), in order; neighbours with the same picture share its image pass.
+        """One answer per (picture, phrase), in order; phrases with the same picture next to each other share its pass.
 
-        `progress` is called with (done, total) after every batch. Raises `Cancelled` when `cancelled` says so
-        between two batches.
+        `progress` is called with (done, total) after every batch. Raises `Cancelled` when `cancelled` says so.
         """
-        size = batch_size or (20 if self.device == "cpu" else 32)
-        predictions: list[Prediction] = []
-        for start in range(0, len(pairs), size):
-            if cancelled is not None and cancelled():
-                raise Cancelled(f"Stopped after {len(predictions)} of {len(pairs)} phrases.")
-            predictions += self._predict_batch(pairs[start : start + size], adapter)
-            if progress is not None:
-                progress(len(predictions), len(pairs))
-        return predictions
+        answers = self.compare_many(
+            pairs, [adapter], decoding=decoding, batch_size=batch_size, progress=progress, cancelled=cancelled
+        )
+        return [one for (one,) in answers]
 
-    def _predict_batch(self, pairs: Sequence[tuple[Picture, str]], adapter: str | None) -> list[Prediction]:
-        phrases = [check_phrase(phrase) for _, phrase in pairs]
-        keys = [id(image) if isinstance(image, Image.Image) else str(image) for image, _ in pairs]
-        unique = {key: image for key, (image, _) in zip(keys, pairs, strict=True)}
-        pictures = [open_picture(image) for image in unique.values()]
+    def compare_many(
+        self,
+        pairs: Sequence[tuple[Picture, str]],
+        adapters: Sequence[str | None] = (None,),
+        *,
+        decoding: Decoding | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[list[Prediction]]:
+        """For each (picture, phrase) one answer per entry of `adapters`, in order, base and adapters side by side.
+
+        `batch_size` counts pairs. Raises `Cancelled` when `cancelled` says so, asked before every batch and every step.
+        """
+        how = decoding or self.decoding
+        if how.choose == "rerank" and how.samples > 1 and self.scorer is None:
+            raise SettingsError('choose="rerank" needs a scorer: give the Predictor one (grounding.choose.ClipScorer).')
+        if batch_size is not None and batch_size < 1:
+            raise SettingsError(f"batch_size={batch_size} is no size: expected a whole number from 1, or None.")
+        if isinstance(adapters, str):
+            raise SettingsError(f"adapters={adapters!r} is one name: expected a list, such as [None, {adapters!r}].")
+        if not adapters:
+            return [[] for _ in pairs]
+        infos = [None if adapter is None else self.registry.find(adapter) for adapter in adapters]
+        pairs = [(image, check_phrase(phrase)) for image, phrase in pairs]
+        size = batch_size or max(1, (40 if self.device == "cpu" else 128) // max(1, len(adapters) * how.samples))
+        results: list[list[Prediction]] = []
+
+        def should_stop() -> None:
+            if cancelled is not None and cancelled():
+                raise Cancelled(f"Stopped after {len(results)} of {len(pairs)} phrases.")
+
+        for start in range(0, len(pairs), size):
+            should_stop()
+            results += self._batch(pairs[start : start + size], infos, adapters, how, should_stop)
+            if progress is not None:
+                progress(len(results), len(pairs))
+        return results
+
+    def _batch(
+        self,
+        pairs: Sequence[tuple[Picture, str]],
+        infos: Sequence[AdapterInfo | None],
+        names: Sequence[str | None],
+        how: Decoding,
+        should_stop: Callable[[], None],
+    ) -> list[list[Prediction]]:
         with self._lock:
             start = time.perf_counter()
-            features = dict(zip(unique, engine.encode_images(self.loaded, pictures), strict=True))
-            image_seconds = (time.perf_counter() - start) / len(pairs)
-            return self._answer([features[key] for key in keys], phrases, adapter, image_seconds)
+            answers = self._answers(pairs, infos, how, should_stop)
+            seconds = (time.perf_counter() - start) / max(1, len(answers))
+        predictions = [
+            to_prediction(answer, seconds, name)
+            for answer, name in zip(answers, [name for _ in pairs for name in names], strict=True)
+        ]
+        return [predictions[i : i + len(names)] for i in range(0, len(predictions), len(names))]
 
-    def _answer(
+    def _answers(
         self,
-        features: Sequence[engine.ImageFeatures],
-        phrases: Sequence[str],
-        adapter: str | None,
-        image_seconds: float = 0.0,
-    ) -> list[Prediction]:
-        start = time.perf_counter()
-        with self._using(adapter):
-            answers = engine.answer(self.loaded, features, phrases)
-        seconds = image_seconds + (time.perf_counter() - start) / len(phrases)
+        pairs: Sequence[tuple[Picture, str]],
+        infos: Sequence[AdapterInfo | None],
+        how: Decoding,
+        should_stop: Callable[[], None],
+    ) -> list[Answer]:
+        """The answers of every pair, one for each adapter. The caller holds the lock."""
+        pictures = {_key(image): image for image, _ in pairs}
+        shared = self._look_at(pictures)
+        features = [self._look_at_with(info, pictures) or shared for info in infos]
+        asks = [
+            Ask(seen[_key(image)], phrase, info)
+            for image, phrase in pairs
+            for seen, info in zip(features, infos, strict=True)
+        ]
+        if how.samples == 1:
+            return self._answerer.answer(asks, how, should_stop)
+        drawn = self._answerer.sample(asks, how, should_stop)
+        images = [image for image, _ in pairs for _ in infos]
         return [
-            to_prediction(self.loaded, answer, feature, seconds, adapter)
-            for answer, feature in zip(answers, features, strict=True)
+            # A detector has one answer to give: there is nothing to choose.
+            answers[0] if len(answers) == 1 else self._choose(image, ask, answers, how)
+            for image, ask, answers in zip(images, asks, drawn, strict=True)
         ]
 
-    @contextmanager
-    def _using(self, adapter: str | None) -> Iterator[None]:
-        """The model with this adapter active, back to the base afterwards. The caller holds the lock."""
-        if adapter is None:
-            yield
-            return
-        key = self._attach(self.registry.find(adapter))
-        try:
-            self.loaded.model.enable_adapters()
-            self.loaded.model.set_adapter(key)
-            yield
-        finally:
-            self.loaded.model.disable_adapters()
+    def calibrate(self, samples: Sequence[Sample], *, progress: Progress | None = None) -> Calibration:
+        """How far the base's own probabilities can be trusted, measured on samples with one target box each.
 
-    def _attach(self, info: AdapterInfo) -> str:
-        """Load the adapter's weights beside those already there; returns its name inside the model."""
-        if info.base != self.model_id or info.profile != self.loaded.profile.name:
-            raise AdapterError(
-                f"The adapter {info.name!r} was trained on {info.base} (profile {info.profile}); "
-                f"the model here is {self.model_id} (profile {self.loaded.profile.name}). Load its own base."
-            )
-        # The time of writing is part of the key: an adapter trained anew under the same name is loaded anew.
-        identity = (info.path, (info.path / "adapter.json").stat().st_mtime_ns)
-        if identity not in self._attached:
-            for replaced in [key for key in self._attached if key[0] == info.path]:
-                self._drop_adapter(self._attached.pop(replaced))
-            self._attached[identity] = self._load_adapter(info)
-        return self._attached[identity]
+        The predictor goes on with it. Raises `ModelError` unless some of the boxes are right and some are wrong.
+        """
+        single = [sample for sample in samples if len(sample.boxes_xyxy_px) == 1]
+        evidence: list[BoxEvidence] = []
+        hits: list[bool] = []
+        for start in range(0, len(single), 40):
+            batch = single[start : start + 40]
+            with self._lock:
+                pairs = [(sample.image, check_phrase(sample.phrase)) for sample in batch]
+                answers = self._answers(pairs, [None], Decoding(), lambda: None)
+            for sample, answer in zip(batch, answers, strict=True):
+                if answer.evidence:
+                    evidence.append(answer.evidence[0])
+                    hits.append(iou(answer.decoded.boxes_xyxy_px[0], sample.boxes_xyxy_px[0]) >= 0.5)
+            if progress is not None:
+                progress(start + len(batch), len(single))
+        if not evidence:
+            raise ModelError(f"{self.model_id} gave no box whose probability is known: nothing to calibrate.")
+        calibration = Calibration.fit(evidence, hits, measured_on=f"{len(evidence)} answers")
+        with self._lock:
+            self.loaded = replace(self.loaded, calibration=calibration)
+            self._answerer.loaded = self.loaded
+        return calibration
 
-    def _load_adapter(self, info: AdapterInfo) -> str:
-        """Put the weights beside the base's, switched off. Raises `AdapterError`, the model left as it was."""
-        model = self.loaded.model
-        name = f"adapter{next(_NUMBERS)}"  # module names must not hold the dots that file names may
-        with warnings.catch_warnings():
-            # peft takes a second adapter on one model for a mistake; here it is the plan.
-            warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
-            try:
-                loading = model.load_adapter(str(info.path), adapter_name=name)
-                # The report also lists the weights of adapters that were there before: those are not this file's.
-                missing = [key for key in loading.missing_keys if f".{name}." in key]
-                if missing or loading.unexpected_keys:
-                    raise ValueError(
-                        f"{len(missing)} weights missing, {len(loading.unexpected_keys)} not of this model"
-                    )
-            except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-                self._drop_adapter(name)
-                raise AdapterError(
-                    f"The adapter {info.name!r} at {info.path} can't be loaded: {first_sentence(error)}. "
-                    "Its files are damaged or were made by other versions: train it again."
-                ) from error
-        model.disable_adapters()
-        return name
+    def _look_at(self, pictures: dict[object, Picture]) -> dict[object, ImageFeatures]:
+        """The features of every picture, from the store where they are kept."""
+        found: dict[object, ImageFeatures] = {}
+        names: dict[object, str] = {}
+        store = self._features
+        if store is not None and self.loaded.family.keeps_features:
+            for key, image in pictures.items():
+                names[key] = feature_key(picture_sha256(image), self._fingerprint, self._feature_settings)
+                kept = store.get(names[key])
+                if kept is not None:
+                    found[key] = ImageFeatures.from_tensors(*kept, self.device)
+        missing = [key for key in pictures if key not in found]
+        if missing:
+            for start in range(0, len(missing), _IMAGES_PER_PASS):
+                some = missing[start : start + _IMAGES_PER_PASS]
+                encoded = engine.encode_images(self.loaded, [open_picture(pictures[key]) for key in some])
+                found |= dict(zip(some, encoded, strict=True))
+            if store is not None:
+                for key in missing:
+                    if key in names:
+                        store.put(names[key], *found[key].to_tensors())
+        return found
 
-    def _drop_adapter(self, name: str) -> None:
-        """Remove the weights of an adapter, or what a failed load left behind."""
-        model = self.loaded.model
-        with warnings.catch_warnings():
-            # peft then makes another adapter the active one; all are switched off below.
-            warnings.filterwarnings("ignore", "Adapter .* was active", UserWarning)
-            if model._hf_peft_config_loaded and name in model.peft_config:
-                model.delete_adapter(name)
-        if model._hf_peft_config_loaded:
-            model.disable_adapters()
+    def _look_at_with(
+        self, info: AdapterInfo | None, pictures: dict[object, Picture]
+    ) -> dict[object, ImageFeatures] | None:
+        """The features of every picture under an adapter that changes the vision tower; None: those of the base."""
+        adapters = self._answerer.adapters
+        if info is None or isinstance(self.loaded.family, DetectorFamily) or not adapters.changes_pictures(info):
+            return None
+        with adapters.using(info):
+            encoded = engine.encode_images(self.loaded, [open_picture(image) for image in pictures.values()])
+        return dict(zip(pictures, encoded, strict=True))
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        config = self.loaded.model.config
+        folder = local_folder(self.model_id) if self.model_id != "demo" else DEMO_MODEL_FOLDER
+        commit = getattr(config, "_commit_hash", None)
+        return model_fingerprint(self.model_id, folder, commit, str(self.loaded.model.dtype), self.loaded.quantize)
+
+    @cached_property
+    def _feature_settings(self) -> str:
+        return f"on white, {self.profile.pixel_budget} {self.device} transformers {version('transformers')}"
+
+    def _choose(self, image: Picture, ask: Ask, drawn: Sequence[Answer], how: Decoding) -> Answer:
+        """One answer out of several."""
+        candidates = [Candidate(a.decoded.boxes_xyxy_px, a.decoded.status, a.confidence) for a in drawn]
+        choice: Choice
+        if how.choose == "rerank":
+            assert self.scorer is not None
+            choice = rerank(open_picture(image), ask.phrase, candidates, self.scorer)
+        else:
+            choice = vote(candidates)
+        chosen = drawn[choice.index]
+        return replace(
+            chosen,
+            decoded=Decoded(choice.boxes_xyxy_px, choice.status),
+            confidence=choice.agreement,
+            box_confidences=(choice.agreement,) * len(choice.boxes_xyxy_px),
+            evidence=(),
+        )
 
 
-def to_prediction(
-    loaded: LoadedModel,
-    answer: engine.Answer,
-    features: engine.ImageFeatures,
-    seconds: float,
-    adapter: str | None = None,
-) -> Prediction:
-    """The answer read as boxes on its picture."""
-    decoded = loaded.profile.box_format.decode(answer.text, features.image_size_wh)
-    return Prediction(decoded.boxes_xyxy_px, decoded.status, answer.text, answer.confidence, seconds, adapter)
+def _key(image: Picture) -> object:
+    return id(image) if isinstance(image, Image.Image) else str(image)
+
+
+def to_prediction(answer: Answer, seconds: float, adapter: str | None = None) -> Prediction:
+    """The answer as the record that crosses every boundary."""
+    return Prediction(
+        boxes_xyxy_px=answer.decoded.boxes_xyxy_px,
+        status=answer.decoded.status,
+        raw_text=answer.text,
+        confidence=answer.confidence,
+        seconds=seconds,
+        adapter=adapter,
+        box_confidences=answer.box_confidences,
+    )

@@ -110,8 +110,11 @@ class Prediction:
     """One answer of one model to one phrase.
 
     `boxes_xyxy_px` lie inside the image; empty unless `status` is ok. `raw_text` is what the model wrote.
-    `confidence` is the mean probability of the answer's tokens, 0.0 to 1.0 (not calibrated), or None.
-    `seconds` is this answer's share of its batch. `adapter` is None for the base.
+    `confidence`, 0.0 to 1.0 or None, is that of the first box, or of "nothing there"; of a freely written answer, the
+    geometric mean probability of its tokens; of several merged answers, the share of those that agree.
+    `seconds` is this answer's share of its batch. `adapter` is None for the base. `box_confidences` holds for
+    each box, in the order of the boxes, the estimated chance that it is right (IoU with a true box >= 0.5), 0.0
+    to 1.0, measured where the base has a calibration; empty when nobody estimated it.
     """
 
     boxes_xyxy_px: tuple[Box, ...]
@@ -120,6 +123,7 @@ class Prediction:
     confidence: float | None
     seconds: float
     adapter: str | None = None
+    box_confidences: tuple[float, ...] = ()
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -161,6 +165,8 @@ def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
 
 def check_phrase(phrase: str) -> str:
     """The phrase without outer blanks. Raises `RecordError` when it is empty, too long or no text."""
+    if not isinstance(phrase, str):
+        raise RecordError(f'{phrase!r} is no phrase: expected text, such as "the left mug".')
     stripped = " ".join(phrase.split())
     if not stripped:
         raise RecordError('The phrase is empty. Write what to look for, such as "the left mug".')

@@ -1,29 +1,59 @@
-"""Keep evaluations: a per-sample log as Parquet and the figures as JSON, shown again on the next visit."""
+"""Keep evaluations: a per-sample log as Parquet, the figures as JSON and Markdown, shown again on the next visit."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from grounding.boxes import Box
-from grounding.errors import WorkspaceError
+from grounding.buckets import Buckets, bucket_scores
+from grounding.errors import PictureError, WorkspaceError
 from grounding.evaluation import Report
+from grounding.journal import JOURNAL, EvaluationSettings, Journal, picture_sha256, samples_digest
+from grounding.markdown import report_markdown
 from grounding.metrics import ScoredSample, Scores
-from grounding.records import Sample
+from grounding.pictures import picture_size_wh
+from grounding.records import Prediction, Sample, Status
 
+__all__ = [
+    "KeptReport",
+    "ReportStore",
+    "finished_report",
+    "read_report",
+    "read_rows",
+    "report_json",
+    "samples_digest",
+    "scores_json",
+    "write_parquet",
+]
+
+REPORT, SAMPLES, MARKDOWN = "report.json", "samples.parquet", "report.md"
 _FORMAT = "boxwright-report/1"
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _no_buckets() -> Buckets:
+    return MappingProxyType({})
+
+
+def _no_settings() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class KeptReport:
-    """The figures of a kept evaluation. `path` holds report.json and samples.parquet."""
+    """The figures of a kept evaluation. `path` holds report.json, report.md and samples.parquet.
+
+    `buckets` are `buckets.bucket_scores` of its rows; `settings` is `EvaluationSettings` in its JSON form, empty
+    where the evaluation kept no log. Reports of earlier versions have neither.
+    """
 
     id: str
     path: Path
@@ -33,15 +63,8 @@ class KeptReport:
     split: str
     samples_sha256: str
     scores: Scores
-
-
-def samples_digest(samples: Iterable[Sample]) -> str:
-    """SHA-256 over id, picture, phrase and boxes of every sample in order: equal when the same questions were asked."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        boxes = [list(box.rounded()) for box in sample.boxes_xyxy_px]
-        digest.update(json.dumps([sample.id, sample.image.name, sample.phrase, boxes]).encode())
-    return digest.hexdigest()
+    buckets: Buckets = field(default_factory=_no_buckets)
+    settings: Mapping[str, Any] = field(default_factory=_no_settings)
 
 
 class ReportStore:
@@ -50,34 +73,55 @@ class ReportStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, report: Report, *, split: str) -> KeptReport:
-        """Write the per-sample log and the figures, the figures last: their presence means complete.
+    def keep(self, report: Report, *, split: str, folder: Path | None = None) -> KeptReport:
+        """Write samples.parquet, report.md and report.json, the last one last: its presence means complete.
 
-        Raises `WorkspaceError` when the folder can't be written.
+        They go into `folder`, where one is given, else into a new folder of the store. The evaluation's log
+        (`journal.JOURNAL`), if it stands there, is removed: samples.parquet holds all of it.
+        Raises `WorkspaceError` when the folder can't be written or holds a report already.
         """
-        created_at = datetime.now(UTC).isoformat(timespec="seconds")
-        name = f"{created_at[:19].replace(':', '').replace('-', '')}-{secrets.token_hex(3)}"
-        path = self.folder / name
+        path = folder or self.new_folder()
+        if (path / REPORT).exists():
+            raise WorkspaceError(f"{path} holds a report already. Choose another folder (--out).")
+        settings = report.settings.to_json() if report.settings else {}
         kept = KeptReport(
-            id=name,
+            id=path.resolve().name,
             path=path,
-            created_at=created_at,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             model_id=report.model_id,
             adapter=report.adapter,
             split=split,
             samples_sha256=samples_digest(row.sample for row in report.rows),
             scores=report.scores,
+            buckets=bucket_scores(report.rows),
+            settings=MappingProxyType(settings),
         )
+        document = json.dumps(report_json(kept), indent=1) + "\n"
         try:
-            path.mkdir(parents=True)
-            write_parquet(path / "samples.parquet", report.rows)
-            (path / "report.partial").write_text(json.dumps(report_json(kept), indent=1) + "\n", encoding="utf-8")
-            (path / "report.partial").replace(path / "report.json")
+            path.mkdir(parents=True, exist_ok=True)
+            write_parquet(path / SAMPLES, report.rows)
+            _write_text(path / MARKDOWN, report_markdown(_title(kept), kept.scores, kept.buckets, report.rows))
+            _write_text(path / REPORT, document)
+            (path / JOURNAL).unlink(missing_ok=True)
         except OSError as error:
             raise WorkspaceError(
                 f"The evaluation can't be kept in {path}: {error}. Free space or rights there."
             ) from error
         return kept
+
+    def new_folder(self) -> Path:
+        """A folder for one evaluation, named after the time; not made yet."""
+        return self.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+    def unfinished(self, settings: EvaluationSettings) -> Path | None:
+        """The newest folder of the store in which an evaluation under these settings was interrupted."""
+        for path in sorted(self.folder.glob(f"*/{JOURNAL}"), reverse=True):
+            try:
+                if not (path.parent / REPORT).exists() and Journal(path, settings).read():
+                    return path.parent
+            except WorkspaceError:
+                continue  # of other settings, or damaged
+        return None
 
     def latest(self, model_id: str, adapter: str | None, *, split: str | None = None) -> KeptReport | None:
         """The newest kept evaluation of this model and adapter, on this split if one is named."""
@@ -96,10 +140,10 @@ class ReportStore:
     def list(self) -> list[KeptReport]:
         """Every complete evaluation, newest first. A damaged one is left out."""
         found = []
-        for path in self.folder.glob("*/report.json"):
+        for path in self.folder.glob(f"*/{REPORT}"):
             try:
                 found.append(_read(path))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except _DAMAGE:
                 continue
         return sorted(found, key=lambda kept: (kept.created_at, kept.path.stat().st_mtime_ns), reverse=True)
 
@@ -114,28 +158,34 @@ def report_json(kept: KeptReport) -> dict[str, Any]:
         "adapter": kept.adapter,
         "split": kept.split,
         "samples_sha256": kept.samples_sha256,
+        "settings": dict(kept.settings),
         "scores": scores_json(kept.scores),
+        "buckets": {
+            dimension: {bucket: scores_json(scores) for bucket, scores in inside.items()}
+            for dimension, inside in kept.buckets.items()
+        },
     }
 
 
 def scores_json(scores: Scores) -> dict[str, Any]:
     """Scores with plain JSON keys."""
-    return {
-        "count": scores.count,
-        "detection_rate": scores.detection_rate,
-        "mean_iou": scores.mean_iou,
-        "median_iou": scores.median_iou,
-        "accuracy": {str(threshold): value for threshold, value in scores.accuracy.items()},
-        "no_target_count": scores.no_target_count,
-        "no_target_accuracy": scores.no_target_accuracy,
-    }
+    accuracy = {str(threshold): value for threshold, value in scores.accuracy.items()}
+    statuses = {str(status): count for status, count in scores.statuses.items()}
+    return {**vars(scores), "accuracy": accuracy, "statuses": statuses}
+
+
+def _read_scores(values: Mapping[str, Any]) -> Scores:
+    """The scores of a report; those of an older one lack the younger figures."""
+    accuracy = {float(threshold): value for threshold, value in values["accuracy"].items()}
+    read = {**values, "accuracy": MappingProxyType(accuracy)}
+    if "statuses" in values:
+        read["statuses"] = MappingProxyType({Status(name): count for name, count in values["statuses"].items()})
+    return Scores(**read)
 
 
 def _read(path: Path) -> KeptReport:
     values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     datetime.fromisoformat(values["created_at"])  # raises for what can't be put in order
-    scores = dict(values["scores"])
-    accuracy = MappingProxyType({float(threshold): value for threshold, value in scores.pop("accuracy").items()})
     return KeptReport(
         id=values["id"],
         path=path.parent,
@@ -144,42 +194,160 @@ def _read(path: Path) -> KeptReport:
         adapter=values["adapter"],
         split=values["split"],
         samples_sha256=values["samples_sha256"],
-        scores=Scores(accuracy=accuracy, **scores),
+        scores=_read_scores(values["scores"]),
+        buckets=MappingProxyType(
+            {
+                dimension: MappingProxyType({bucket: _read_scores(scores) for bucket, scores in inside.items()})
+                for dimension, inside in values.get("buckets", {}).items()
+            }
+        ),
+        settings=MappingProxyType(dict(values.get("settings", {}))),
     )
 
 
+def read_report(folder: Path) -> KeptReport | None:
+    """The finished report in a folder, None where there is none. Raises `WorkspaceError` for a damaged one."""
+    try:
+        return _read(folder / REPORT)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except _DAMAGE as error:
+        raise WorkspaceError(
+            f"{folder / REPORT} is damaged ({error}). Evaluate into another folder (--out)."
+        ) from error
+
+
+def finished_report(folder: Path, settings: EvaluationSettings) -> KeptReport | None:
+    """The finished report of these settings in a folder, None where there is none.
+
+    Raises `WorkspaceError` when there is one of other settings.
+    """
+    kept = read_report(folder)
+    if kept is not None and (differences := settings.differences(kept.settings)):
+        raise WorkspaceError(
+            f"{folder} holds the report of another evaluation: {'; '.join(differences)}. Choose another --out."
+        )
+    return kept
+
+
 def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
-    """The per-sample log: one row a sample, boxes as lists of x1, y1, x2, y2 in pixels of the original image."""
+    """The per-sample log: one row a sample, boxes as lists of x1, y1, x2, y2 in pixels of the original image.
+
+    `image` is the picture's file name, `image_file` its whole path, `image_sha256` that of its content. Content and
+    size are null where the picture can't be read (any more).
+    """
     import pyarrow
     from pyarrow import parquet
 
     # Named rather than guessed from the rows, so that the logs of several evaluations can be read as one table.
-    text, number, boxes = pyarrow.string(), pyarrow.float64(), pyarrow.list_(pyarrow.list_(pyarrow.float64()))
-    columns = dict.fromkeys(("id", "image", "phrase", "category", "split"), text)
+    text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
+    boxes, numbers = pyarrow.list_(pyarrow.list_(number)), pyarrow.list_(number)
+    columns = dict.fromkeys(("id", "image", "image_file", "image_sha256", "image_id"), text)
+    columns |= dict.fromkeys(("image_width_px", "image_height_px"), whole)
+    columns |= dict.fromkeys(("phrase", "category", "split"), text)
     columns |= {"truth_xyxy_px": boxes, "answer_xyxy_px": boxes, "iou": number, "status": text, "raw_text": text}
-    columns |= {"confidence": number, "seconds": number}
+    columns |= {"confidence": number, "box_confidences": numbers, "seconds": number}
+    pictures = {path: _picture(path) for path in dict.fromkeys(row.sample.image for row in rows)}
     table = pyarrow.Table.from_pylist(
-        [
-            {
-                "id": row.sample.id,
-                "image": row.sample.image.name,
-                "phrase": row.sample.phrase,
-                "category": row.sample.category,
-                "split": row.sample.split,
-                "truth_xyxy_px": _numbers(row.sample.boxes_xyxy_px),
-                "answer_xyxy_px": _numbers(row.prediction.boxes_xyxy_px),
-                "iou": row.iou,
-                "status": str(row.prediction.status),
-                "raw_text": row.prediction.raw_text,
-                "confidence": row.prediction.confidence,
-                "seconds": row.prediction.seconds,
-            }
-            for row in rows
-        ],
-        schema=pyarrow.schema(columns),
+        [_record(row) | pictures[row.sample.image] for row in rows], schema=pyarrow.schema(columns)
     )
     parquet.write_table(table, path)
 
 
+def _record(row: ScoredSample) -> dict[str, Any]:
+    sample, prediction = row.sample, row.prediction
+    return {
+        "id": _utf8(sample.id),
+        "image_id": _utf8(sample.image_id),
+        "phrase": _utf8(sample.phrase),
+        "category": _utf8(sample.category),
+        "split": sample.split,
+        "truth_xyxy_px": _numbers(sample.boxes_xyxy_px),
+        "answer_xyxy_px": _numbers(prediction.boxes_xyxy_px),
+        "iou": row.iou,
+        "status": str(prediction.status),
+        "raw_text": _utf8(prediction.raw_text),
+        "confidence": prediction.confidence,
+        "box_confidences": list(prediction.box_confidences),
+        "seconds": prediction.seconds,
+    }
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    size_wh: tuple[int | None, int | None] = (None, None)
+    with suppress(PictureError):
+        size_wh = picture_size_wh(path)
+    return {
+        "image": _utf8(path.name),
+        "image_file": _utf8(str(path)),
+        "image_sha256": picture_sha256(path),
+        "image_width_px": size_wh[0],
+        "image_height_px": size_wh[1],
+    }
+
+
+def read_rows(folder: Path) -> tuple[ScoredSample, ...]:
+    """The rows of a kept evaluation in their order, boxes rounded to hundredths of a pixel.
+
+    Raises `WorkspaceError` when there is no samples.parquet or it is damaged.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    path = folder / SAMPLES
+    try:
+        # Opened here: pyarrow would take a text such as "a:b" for an address.
+        with path.open("rb") as file:
+            records = parquet.read_table(file).to_pylist()
+        return tuple(_row(record) for record in records)
+    except FileNotFoundError as error:
+        raise WorkspaceError(
+            f"There is no {SAMPLES} in {folder}. Give the folder of a finished `python -m grounding evaluate`."
+        ) from error
+    except (*_DAMAGE, pyarrow.ArrowException) as error:
+        raise WorkspaceError(f"{path} can't be read as a report's samples ({error}). Evaluate anew.") from error
+
+
+def _row(record: Mapping[str, Any]) -> ScoredSample:
+    sample = Sample(
+        id=record["id"],
+        image=Path(record.get("image_file") or record["image"]),  # reports of earlier versions have the name only
+        phrase=record["phrase"],
+        boxes_xyxy_px=_boxes(record["truth_xyxy_px"]),
+        split=record["split"],
+        category=record["category"],
+        image_id=record.get("image_id") or "",
+    )
+    prediction = Prediction(
+        boxes_xyxy_px=_boxes(record["answer_xyxy_px"]),
+        status=Status(record["status"]),
+        raw_text=record["raw_text"],
+        confidence=record["confidence"],
+        seconds=record["seconds"],
+        box_confidences=tuple(record.get("box_confidences") or ()),
+    )
+    return ScoredSample(sample, prediction, record["iou"])
+
+
+def _boxes(numbers: Sequence[Sequence[float]]) -> tuple[Box, ...]:
+    return tuple(Box.from_numbers(four) for four in numbers)
+
+
 def _numbers(boxes_xyxy_px: Sequence[Box]) -> list[list[float]]:
     return [list(box.rounded()) for box in boxes_xyxy_px]
+
+
+def _utf8(text: str) -> str:
+    """The text with half characters (lone surrogates), which no Parquet file can hold, in their backslash form."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    partial.replace(path)
+
+
+def _title(kept: KeptReport) -> str:
+    who = f"adapter {kept.adapter} on {kept.model_id}" if kept.adapter else f"base {kept.model_id}"
+    return f"{who}, {kept.split}"

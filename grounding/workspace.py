@@ -55,6 +55,15 @@ class Workspace:
         return self.root / "evaluations"
 
     @property
+    def features(self) -> Path:
+        """What vision towers made of pictures: may be deleted at any time, and comes back by itself."""
+        return self.root / "features"
+
+    @property
+    def calibrations(self) -> Path:
+        return self.root / "calibrations.json"
+
+    @property
     def exists(self) -> bool:
         return self.annotations_db.is_file()
 

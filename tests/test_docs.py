@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 
+from grounding.families import all_profiles
 from grounding.training.settings import TrainSettings
 from grounding.ui.serving import read_flags
 
@@ -92,6 +93,24 @@ def test_every_flag_of_the_app_is_documented() -> None:
     assert not [flag for flag in flags if f"`{flag}`" not in README]
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "calibrate", "train", "demo"])
+def test_every_flag_of_the_command_line_is_documented(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "grounding", command, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    flags = set(re.findall(r"--[a-z-]+", shown.stdout)) - {"--help", "--seed"}
+    assert not [flag for flag in flags if not re.search(rf"{flag}(?![a-z-])", README)]
+
+
+def test_the_table_of_models_holds_every_profile_with_its_format() -> None:
+    table = re.search(r"## Models it knows\n\n(.*?)\n\n", README, re.DOTALL)
+    assert table is not None
+    rows = [line.strip("| ").split(" | ") for line in table[1].splitlines()[2:]]
+    listed = [(name, re.findall(r"`(\w+)`", row[1])) for row in rows for name in re.findall(r"`([^`]+)`", row[2])]
+    known = all_profiles().items()
+    assert sorted(listed) == sorted((n, [type(p.box_format).__name__] if p.box_format else []) for n, p in known)
+
+
 def test_every_training_setting_is_in_the_help() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "grounding", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -139,3 +158,9 @@ def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / "loop.json").read_text(encoding="utf-8"))
     assert result["steps"] == TrainSettings().steps, "the defaults changed since: run python benchmarks/loop.py"
     assert load_benchmark("loop").figures_markdown(result) in README
+
+
+@pytest.mark.parametrize("script", ["core_speed", "answers"])
+def test_the_other_figures_too(script: str) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{script}.json").read_text(encoding="utf-8"))
+    assert load_benchmark(script).figures_markdown(result) in README

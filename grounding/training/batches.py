@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from grounding.boxes import Box
-from grounding.engine import ImageFeatures, chat_text, end_token_ids
+from grounding.engine import ImageFeatures, chat_text, end_token_ids, text_family
 from grounding.errors import ModelError
+from grounding.formats import Frame
 from grounding.models import LoadedModel
 from grounding.training.losses import digit_weights
 
@@ -33,9 +35,10 @@ class Branch:
 class PackedBatch:
     """Tensors of one step; all on the model's device.
 
-    `input_ids` [batch, tokens]; `position_ids` [3, batch, tokens]; `attention_mask` [batch, 1, tokens, tokens]
-    bool, True where a row may look; `visual_mask` [batch, tokens]; `predicting` [n] flat indices of the positions
-    whose next token is supervised; `target_ids` [n]; `token_weights` [n].
+    `input_ids` [batch, tokens]; `position_ids` [axes, batch, tokens], three axes for M-RoPE, else one;
+    `attention_mask` [batch, 1, tokens, tokens] bool, True where a row may look; `visual_mask` [batch, tokens];
+    `predicting` [n] flat indices of the positions whose next token is supervised; `target_ids` [n];
+    `token_weights` [n].
     """
 
     input_ids: torch.Tensor
@@ -69,7 +72,7 @@ class BranchBuilder:
                 f"{loaded.model_id}: {self.end!r} closes an answer in the tokenizer, but the model's "
                 "generation_config.json does not stop there. Add its id to eos_token_id."
             )
-        self.image_token_id: int = loaded.model.config.image_token_id
+        self.image_token_id = text_family(loaded).image_token_id(loaded)
         self._prefixes: dict[int, list[int]] = {}
 
     def prefix_ids(self, visual_tokens: int) -> list[int]:
@@ -84,13 +87,13 @@ class BranchBuilder:
         # One more token, the mark that closes the image, stands before the phrase in every Qwen template.
         return ids[: last_image + 2]
 
-    def branch(self, phrase: str, boxes_xyxy_px: Sequence[Box], image_size_wh: tuple[int, int]) -> Branch:
+    def branch(self, phrase: str, boxes_xyxy_px: Sequence[Box], frame: Frame) -> Branch:
         """The branch of one phrase.
 
         The prompt's length is taken from real tokens with the image in place, and what is supervised is decoded
         again: it must be exactly the answer and an end token. Raises `ModelError` when it isn't.
         """
-        answer = self.loaded.profile.box_format.encode(boxes_xyxy_px, image_size_wh)
+        answer = self.loaded.profile.text_format.encode(boxes_xyxy_px, frame, phrase)
         prompt_text = chat_text(self.loaded, phrase, 1)
         end = self.end
         prompt_ids = self._ids(prompt_text)
@@ -124,7 +127,7 @@ def pack(
     length = max(len(row.ids) for row in rows)
     batch = len(rows)
     input_ids = torch.zeros(batch, length, dtype=torch.long)
-    position_ids = torch.zeros(3, batch, length, dtype=torch.long)
+    position_ids = torch.zeros(len(rows[0].positions), batch, length, dtype=torch.long)
     mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)  # padding looks at itself: no row is empty
     predicting: list[int] = []
     for i, row in enumerate(rows):
@@ -163,7 +166,7 @@ class _Row:
         self.weights = [weight for branch in branches for weight in branch.weights]
         self.predicting: list[int] = []
         size, start = len(self.ids), len(prefix)
-        prefix_positions = _prefix_positions(loaded, prefix, features)
+        prefix_positions = text_family(loaded).prefix_positions(loaded, prefix, features)  # [axes, tokens]
         next_position = int(prefix_positions.max()) + 1
         causal = torch.ones(size, size, dtype=torch.bool).tril()
         self.mask = torch.zeros(size, size, dtype=torch.bool)
@@ -173,36 +176,32 @@ class _Row:
             stop = start + len(branch.token_ids)
             self.mask[start:stop, : len(prefix)] = True
             self.mask[start:stop, start:stop] = causal[start:stop, start:stop]
-            positions.append((torch.arange(stop - start) + next_position).expand(3, -1))
+            positions.append((torch.arange(stop - start) + next_position).expand(len(prefix_positions), -1))
             self.predicting += range(stop - branch.supervised - 1, stop - 1)
             start = stop
-        self.positions = torch.cat(positions, dim=1)  # [3, tokens]
-
-
-def _prefix_positions(loaded: LoadedModel, prefix: list[int], features: ImageFeatures) -> torch.Tensor:
-    """[3, tokens]: the model's own M-RoPE positions for the prefix."""
-    ids = torch.tensor([prefix])
-    positions, _ = loaded.model.model.get_rope_index(
-        ids,
-        mm_token_type_ids=(ids == loaded.model.config.image_token_id).to(torch.int32),
-        image_grid_thw=features.grid_thw[None].cpu(),
-    )
-    return positions[:, 0]
+        self.positions = torch.cat(positions, dim=1)  # [axes, tokens]
 
 
 def packed_logits(loaded: LoadedModel, batch: PackedBatch, features: Sequence[ImageFeatures]) -> torch.Tensor:
     """[n, vocabulary]: logits only at the positions whose next token is supervised."""
-    core = loaded.model.model
-    embeddings = core.get_input_embeddings()(batch.input_ids)
+    parts = text_family(loaded).text_parts(loaded)
+    if parts is None:
+        raise ModelError(f"Models of the family {loaded.profile.family} can't be trained here.")
+    language_model, lm_head = parts
+    embeddings = language_model.get_input_embeddings()(batch.input_ids)
     pooled = torch.cat([f.pooled for f in features]).to(embeddings.dtype)
     embeddings = embeddings.masked_scatter(batch.visual_mask[..., None], pooled)
-    levels = len(features[0].deepstack)
-    hidden = core.language_model(
+    levels = range(len(features[0].deepstack))
+    deepstack: dict[str, Any] = {}
+    if levels:
+        deepstack["visual_pos_masks"] = batch.visual_mask
+        deepstack["deepstack_visual_embeds"] = [torch.cat([f.deepstack[level] for f in features]) for level in levels]
+    positions = batch.position_ids
+    hidden = language_model(
         inputs_embeds=embeddings,
         attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        visual_pos_masks=batch.visual_mask,
-        deepstack_visual_embeds=[torch.cat([f.deepstack[level] for f in features]) for level in range(levels)],
+        position_ids=positions if len(positions) > 1 else positions[0],
         use_cache=False,
+        **deepstack,
     ).last_hidden_state  # [batch, tokens, hidden]
-    return loaded.model.lm_head(hidden.flatten(0, 1)[batch.predicting])
+    return lm_head(hidden.flatten(0, 1)[batch.predicting])

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from grounding import engine
 from grounding.adapters import AdapterInfo
+from grounding.answering import Answerer
 from grounding.errors import Cancelled, JobError
 from grounding.metrics import Scores, score, summarise
 from grounding.models import LoadedModel, load_model
@@ -57,7 +57,9 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     torch.manual_seed(settings.seed)
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
     listener(PhaseEvent("Loading the model"))
-    loaded = load_model(plan.model_id, quantize=plan.quantize)
+    loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
+    if not loaded.profile.lora_targets:
+        raise JobError(f"{plan.model_id} can't be trained here: its profile {loaded.profile.name!r} names no layers.")
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
     views: KeptViews | AugmentedViews
@@ -99,6 +101,7 @@ class _Scorer:
         self.loaded = loaded
         self.samples = samples
         self.listener = listener
+        self.answerer = Answerer(loaded)
         paths = list(dict.fromkeys(sample.image for sample in samples))
         encoded = encode_paths(loaded, paths, "Looking at the validation pictures", listener, should_stop)
         self.features = dict(zip(paths, encoded, strict=True))
@@ -113,11 +116,8 @@ class _Scorer:
         for start in range(0, len(self.samples), 25):
             batch = self.samples[start : start + 25]
             features = [self.features[sample.image] for sample in batch]
-            answers = engine.answer(self.loaded, features, [sample.phrase for sample in batch])
-            rows += [
-                score(sample, to_prediction(self.loaded, answer, feature, 0.0))
-                for sample, answer, feature in zip(batch, answers, features, strict=True)
-            ]
+            answers = self.answerer.answer_as_it_is(features, [sample.phrase for sample in batch])
+            rows += [score(sample, to_prediction(answer, 0.0)) for sample, answer in zip(batch, answers, strict=True)]
         self.last = scores = summarise(rows)
         self.listener(
             ScoreEvent(
@@ -187,7 +187,7 @@ def optimise(
         if not features:
             continue
         branches = [
-            [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in phrases]
+            [builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
         ]
         batch = pack(loaded, builder, features, branches)

@@ -65,7 +65,7 @@ class AugmentedViews:
         for index, targets in chosen:
             try:
                 picture = open_picture(self.paths[index])
-                engine.check_shape(picture)
+                self.loaded.family.check_picture(picture)
             except PictureError as error:
                 log.warning("left out: %s: %s", self.paths[index].name, error)
             else:

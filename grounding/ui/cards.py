@@ -161,7 +161,7 @@ def _facts(prediction: Prediction) -> str:
         f'<li title="Time of this answer">{_seconds(prediction.seconds)}</li>',
     ]
     if prediction.confidence is not None:
-        hint = "Mean probability of the answer's tokens; not calibrated"
+        hint = "The model's own estimate that this answer is right"
         facts.append(f'<li title="{hint}">{prediction.confidence:.0%} sure</li>')
     return "".join(facts)
 

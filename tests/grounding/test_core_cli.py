@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,19 @@ import pytest
 from PIL import Image
 
 import grounding
+from grounding import evaluation
 from grounding.__main__ import main
 from grounding.adapters import AdapterInfo
+from grounding.boxes import Box
+from grounding.evaluation import Report
 from grounding.jobs import launch
 from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.metrics import score, summarise
 from grounding.models import DEMO_MODEL_FOLDER
 from grounding.predict import Predictor
-from grounding.records import Sample, write_samples
+from grounding.records import Prediction, Sample, Status, write_samples
+from grounding.reports import ReportStore, read_rows, write_parquet
 from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
@@ -108,7 +113,8 @@ def test_the_flags_reach_the_loader(
 ) -> None:
     given = ["--model", "some/model", "--quantize", "4bit", "--workspace", str(tmp_path / "team")]
     assert main(["predict", str(questions[0][0]), questions[0][1], *given]) == 0
-    assert model_at_hand == [("some/model", {"quantize": "4bit", "workspace": Workspace(tmp_path / "team")})]
+    ((model, options),) = model_at_hand
+    assert (model, options["quantize"], options["workspace"]) == ("some/model", "4bit", Workspace(tmp_path / "team"))
 
 
 @pytest.mark.parametrize("name", ["boxed.png", "boxed.jpg", "boxed.webp"])
@@ -154,7 +160,7 @@ def test_evaluate_keeps_its_figures_in_the_workspace(
     document = json.loads(shown.out)
     (report,) = workspace.evaluations.glob("*/report.json")
     assert json.loads(report.read_text()) == document
-    assert {path.name for path in report.parent.iterdir()} == {"report.json", "samples.parquet"}
+    assert {path.name for path in report.parent.iterdir()} == {"report.json", "report.md", "samples.parquet"}
     assert (document["model_id"], document["adapter"], document["split"]) == ("demo", None, "some.jsonl")
     assert "8 of 8" in shown.err
 
@@ -169,13 +175,13 @@ def test_evaluate_figures_are_those_of_the_report(
     assert document["adapter"] == "cli-scored"
     assert document["scores"]["count"] == scores.count
     assert document["scores"]["mean_iou"] == pytest.approx(scores.mean_iou)
-    assert document["scores"]["accuracy"] == {"0.5": scores.accuracy[0.5], "0.75": scores.accuracy[0.75]}
+    assert document["scores"]["accuracy"] == {str(threshold): share for threshold, share in scores.accuracy.items()}
 
 
 def test_evaluate_in_words(model_at_hand: list[Any], samples_file: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["evaluate", str(samples_file), "--out", str(tmp_path / "kept")]) == 0
     told = capsys.readouterr().out
-    (report,) = (tmp_path / "kept").glob("*/report.json")
+    report = tmp_path / "kept" / "report.json"
     scores = json.loads(report.read_text())["scores"]
     assert told.startswith(f"base on {scores['count']} samples with a target\n")
     assert f"detection rate {scores['detection_rate']:7.1%}" in told
@@ -187,6 +193,139 @@ def test_evaluate_nothing(model_at_hand: list[Any], tmp_path: Path, capsys: Capt
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "empty.jsonl holds no sample" in failure(capsys, "evaluate", tmp_path / "empty.jsonl")
     assert model_at_hand == []
+
+
+class Interrupted:
+    """The predictor, but for its patience: raises KeyboardInterrupt at a call; counts what it was asked."""
+
+    def __init__(self, predictor: Predictor, patience: int) -> None:
+        self.predictor, self.patience = predictor, patience
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.predictor, name)
+
+    def predict_many(self, pairs: Sequence[Any], *rest: Any, **options: Any) -> Any:
+        if not self.patience:
+            raise KeyboardInterrupt
+        self.patience -= 1
+        self.asked += len(pairs)
+        return self.predictor.predict_many(pairs, *rest, **options)
+
+
+@pytest.fixture
+def impatient(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Interrupted]:
+    """`impatient(calls)` puts a predictor that is interrupted after so many calls of 3 samples in the model's place."""
+    monkeypatch.setattr(evaluation, "SAMPLES_PER_CALL", 3)
+
+    def use(patience: int) -> Interrupted:
+        used = Interrupted(predictor, patience)
+        monkeypatch.setattr(grounding, "load", lambda model="demo", **options: used)
+        return used
+
+    return use
+
+
+@pytest.mark.parametrize("out", [True, False], ids=["own folder", "workspace"])
+def test_evaluate_goes_on_where_it_was_interrupted(
+    impatient: Callable[[int], Interrupted],
+    samples_file: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    capsys: Capture,
+    out: bool,
+) -> None:
+    command = ["evaluate", str(samples_file), "--json", *(["--out", str(tmp_path / "kept")] if out else [])]
+    folders = tmp_path if out else workspace.evaluations
+    impatient(2)
+    assert main(command) == 1
+    assert capsys.readouterr().err.endswith("boxwright: stopped.\n")
+    (log,) = folders.glob("*/answers.jsonl")
+    assert len(log.read_text().splitlines()) == 1 + 6
+    rest = impatient(9)
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert rest.asked == 2
+    assert shown.err.startswith(f"6 of 8 answers were kept in {log}")
+    (report,) = folders.glob("*/report.json")
+    assert (report.parent, log.exists()) == (log.parent, False)
+    assert json.loads(report.read_text()) == json.loads(shown.out)
+
+
+def test_evaluate_again_into_the_same_folder(
+    impatient: Callable[[int], Interrupted], samples_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """The same asks nothing; other settings are refused."""
+    command = ["evaluate", str(samples_file), "--out", str(tmp_path / "kept")]
+    impatient(9)
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    again = impatient(9)
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, again.asked) == (first, 0)
+    assert "8 answers were kept" in shown.err
+    told = failure(capsys, *command, "--limit", "5")
+    assert "the list of samples differs" in told and "--out" in told
+    told = failure(capsys, *command, "--quantize", "8bit")
+    assert all(part in told for part in ("the rest is", "'quantize': 'none'", "'quantize': '8bit'"))
+    assert again.asked == 0
+
+
+def test_evaluate_a_few(model_at_hand: list[Any], samples_file: Path, capsys: Capture) -> None:
+    assert main(["evaluate", str(samples_file), "--limit", "3", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["count"] + scores["no_target_count"] == 3
+    for wrong in ("0", "-1", "some"):
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", str(samples_file), "--limit", wrong])
+        assert ended.value.code == 2
+        assert "a whole number from 1" in capsys.readouterr().err
+
+
+# --- compare ---
+
+
+@pytest.fixture
+def two_reports(tmp_path: Path) -> tuple[Path, Path]:
+    """Four samples on four pictures: A hits the first, B the first three."""
+    truth, beside = Box(0, 0, 10, 10), Box(20, 20, 30, 30)
+    samples = [Sample(f"s{i}", Path(f"/p/{i}.png"), "mug", (truth,)) for i in range(4)]
+    for name, hits in (("a", 1), ("b", 3)):
+        answers = [Prediction((truth if i < hits else beside,), Status.OK, "", None, 0.1) for i in range(4)]
+        rows = tuple(score(sample, answer) for sample, answer in zip(samples, answers, strict=True))
+        adapter = {"a": None, "b": "tools"}[name]
+        ReportStore(tmp_path).keep(Report("demo", adapter, summarise(rows), rows), split="x", folder=tmp_path / name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_compare_in_words(two_reports: tuple[Path, Path], capsys: Capture) -> None:
+    assert main(["compare", *map(str, two_reports)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert lines[:3] == [
+        f"A: {two_reports[0]}: base demo",
+        f"B: {two_reports[1]}: adapter tools on demo",
+        "4 samples with a target on 4 pictures",
+    ]
+    assert lines[4].split() == ["Acc@0.5,", "%", "25.0", "75.0", "+50.0", "+0.0", "to", "+100.0"]
+    assert lines[5].split() == ["mean", "IoU", "0.250", "0.750", "+0.500", "+0.000", "to", "+1.000"]
+    assert lines[6] == "At IoU 0.5 B wins 2, loses 0, ties 2; McNemar p = 0.5"
+
+
+def test_compare_json_is_the_comparison(two_reports: tuple[Path, Path], capsys: Capture) -> None:
+    assert main(["compare", *map(str, two_reports), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["count"], document["wins"], document["losses"], document["mcnemar_p"]) == (4, 2, 0, 0.5)
+    assert document["accuracy_50"] == {"a": 0.25, "b": 0.75, "difference": 0.5, "low": 0.0, "high": 1.0}
+
+
+def test_compare_what_can_not_be(two_reports: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
+    assert "There is no samples.parquet in" in failure(capsys, "compare", two_reports[0], tmp_path / "gone")
+    rows = read_rows(two_reports[1])[:3]
+    write_parquet(two_reports[1] / "samples.parquet", rows)
+    assert "not of the same samples: 1 of 4" in failure(capsys, "compare", *two_reports)
 
 
 # --- train ---

@@ -41,7 +41,8 @@ def stock_inputs(loaded: Any, pictures: list[Image.Image], phrases: list[str]) -
 def our_inputs(loaded: Any, pictures: list[Image.Image], phrases: list[str]) -> dict[str, torch.Tensor]:
     features = engine.encode_images(loaded, pictures)
     texts = [engine.chat_text(loaded, phrase, f.visual_tokens) for f, phrase in zip(features, phrases, strict=True)]
-    return engine.tokenize(loaded, texts)
+    inputs = engine.tokenize(loaded, texts)
+    return inputs | engine.text_family(loaded).generate_inputs(loaded, features, inputs["input_ids"])
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_every_kind_of_answer_counts_as_it_should() -> None:
     assert report.scores.detection_rate == pytest.approx(5 / 8)
     assert report.scores.mean_iou == pytest.approx(2.75 / 8)
     assert report.scores.median_iou == pytest.approx(0.25)
-    assert dict(report.scores.accuracy) == pytest.approx({0.5: 4 / 8, 0.75: 2 / 8})
+    assert dict(report.scores.accuracy) == pytest.approx({0.25: 4 / 8, 0.5: 4 / 8, 0.75: 2 / 8, 0.9: 1 / 8})
     assert (report.scores.no_target_count, report.scores.no_target_accuracy) == (2, 0.5)
 
 

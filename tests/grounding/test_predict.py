@@ -15,14 +15,18 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from grounding import engine
+from grounding import answering, engine
+from grounding.decoding.settings import Decoding
+from grounding.decoding.text_model import TextModel
 from grounding.errors import AdapterError, Cancelled, PictureError, RecordError
+from grounding.formats import Frame
 from grounding.predict import Predictor
 from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Status, check_phrase
 
 MakeAdapter = Callable[..., Path]
 Question = tuple[Path, str]
 WEIGHTS = "adapter_model.safetensors"
+FREE = Decoding(mode="free")
 
 
 def said(predictions: Sequence[Prediction]) -> list[tuple[str, float | None]]:
@@ -66,10 +70,13 @@ def test_a_prediction_is_the_decoded_answer_of_the_engine(predictor: Predictor, 
         features = engine.encode_images(predictor.loaded, [opened.convert("RGB")])
     (answer,) = engine.answer(predictor.loaded, features, [phrase])
     prediction = predictor.predict(picture, phrase)
-    decoded = predictor.profile.box_format.decode(answer.text, (256, 256))
+    decoded = predictor.profile.box_format.decode(answer.text, Frame((256, 256)))
     assert prediction.raw_text == answer.text
     assert (prediction.boxes, prediction.status) == (decoded.boxes_xyxy_px, Status.OK)
-    assert prediction.confidence == pytest.approx(answer.confidence)
+    assert prediction.confidence == prediction.box_confidences[0]
+    assert 0 < prediction.confidence < 1
+    freely = predictor.predict(picture, phrase, decoding=FREE)
+    assert freely.confidence == pytest.approx(answer.confidence)
     assert prediction.seconds > 0
     assert prediction.adapter is None
 
@@ -165,7 +172,7 @@ def test_an_adapter_answers_as_peft_itself_does(
         with Image.open(picture) as opened:
             features = engine.encode_images(with_peft, [opened.convert("RGB")])
         (expected,) = engine.answer(with_peft, features, [phrase])
-        prediction = predictor.predict(picture, phrase, "reference")
+        prediction = predictor.predict(picture, phrase, "reference", decoding=FREE)
         assert prediction.raw_text == expected.text
         assert prediction.confidence == pytest.approx(expected.confidence, abs=1e-4)
 
@@ -205,11 +212,15 @@ def test_the_base_is_back_when_an_adapters_answer_fails(
 ) -> None:
     make_adapter("strange", seed=3)
 
-    def fail(*arguments: Any) -> list[engine.Answer]:
+    def fail(*arguments: Any, **settings: Any) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "answer", fail)
+        patched.setattr(answering, "generate", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            predictor.predict(*questions[0], "strange", decoding=FREE)
+    with monkeypatch.context() as patched:
+        patched.setattr(TextModel, "extend", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             predictor.predict(*questions[0], "strange")
     assert said([predictor.predict(*questions[0])]) == base_answers[:1]

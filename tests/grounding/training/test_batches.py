@@ -13,6 +13,7 @@ from PIL import Image
 from grounding import engine
 from grounding.boxes import Box
 from grounding.errors import ModelError
+from grounding.formats import Frame
 from grounding.records import Sample
 from grounding.training.batches import Branch, BranchBuilder, PackedBatch, pack, packed_logits
 from grounding.training.losses import answer_loss
@@ -38,7 +39,7 @@ def pictures(demo_samples: dict[str, list[Sample]], oblong_picture: Image.Image)
 def stock_inputs(loaded: Any, picture: Image.Image, target: Target) -> dict[str, torch.Tensor]:
     """The stock processor's tensors for the whole chat, markup written by hand; labels on the answer and its end."""
     phrase, boxes = target
-    answer = loaded.profile.box_format.encode(boxes, picture.size)
+    answer = loaded.profile.box_format.encode(boxes, Frame(picture.size), phrase)
     chat = (
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
         f"Locate {phrase} in this image and output the bbox coordinates in JSON format.<|im_end|>\n"
@@ -57,7 +58,7 @@ def packed(
     builder = BranchBuilder(loaded)
     features = trainable(engine.encode_images(loaded, pictures))
     branches = [
-        [builder.branch(phrase, boxes, feature.image_size_wh) for phrase, boxes in row]
+        [builder.branch(phrase, boxes, Frame(feature.image_size_wh)) for phrase, boxes in row]
         for row, feature in zip(targets, features, strict=True)
     ]
     return pack(loaded, builder, features, branches), features, branches
@@ -159,7 +160,7 @@ def test_gradients_reach_lora_in_the_language_model_and_nothing_else(
 def test_an_answer_closes_with_the_chats_own_end_token(loaded: Any, ends: Any) -> None:
     """Qwen3-VL stops at <|im_end|> and at <|endoftext|>, but its chat, and so its base, writes the first."""
     several = SimpleNamespace(config=loaded.model.config, generation_config=SimpleNamespace(eos_token_id=ends))
-    branch = BranchBuilder(replace(loaded, model=several)).branch("the dog", (Box(1, 2, 30, 40),), (64, 64))
+    branch = BranchBuilder(replace(loaded, model=several)).branch("the dog", (Box(1, 2, 30, 40),), Frame((64, 64)))
     assert loaded.processor.tokenizer.decode(branch.token_ids[-1:]) == "<|im_end|>"
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from grounding import engine
 from grounding.boxes import Box
 from grounding.errors import ModelError
+from grounding.formats import Frame
 from grounding.records import Sample
 from grounding.training.batches import Branch, BranchBuilder, pack, packed_logits
 from grounding.training.losses import answer_loss, digit_weights
@@ -54,7 +55,7 @@ def test_each_branch_is_computed_as_if_it_stood_alone(loaded: Any, pictures: lis
     features = trainable(engine.encode_images(loaded, pictures))
     chosen = [ANSWERS[:3], ANSWERS[3:]]  # different numbers of branches, different numbers of visual tokens
     branches = [
-        [builder.branch(phrase, boxes, f.image_size_wh) for phrase, boxes in answers]
+        [builder.branch(phrase, boxes, f.frame) for phrase, boxes in answers]
         for answers, f in zip(chosen, features, strict=True)
     ]
     batch = pack(loaded, builder, features, branches)
@@ -63,7 +64,7 @@ def test_each_branch_is_computed_as_if_it_stood_alone(loaded: Any, pictures: lis
     expected_logits, expected_targets = [], []
     for picture, answers in zip(pictures, chosen, strict=True):
         for phrase, boxes in answers:
-            answer = loaded.profile.box_format.encode(boxes, picture.size)
+            answer = loaded.profile.box_format.encode(boxes, Frame(picture.size), phrase)
             one_logits, one_targets = stock_logits(loaded, picture, phrase, answer)
             expected_logits.append(one_logits)
             expected_targets.append(one_targets)
@@ -73,8 +74,8 @@ def test_each_branch_is_computed_as_if_it_stood_alone(loaded: Any, pictures: lis
 
 @pytest.mark.parametrize(("phrase", "boxes"), ANSWERS)
 def test_what_is_supervised_is_the_answer_and_its_end(loaded: Any, phrase: str, boxes: tuple[Box, ...]) -> None:
-    branch = BranchBuilder(loaded).branch(phrase, boxes, (192, 256))
-    answer = loaded.profile.box_format.encode(boxes, (192, 256))
+    branch = BranchBuilder(loaded).branch(phrase, boxes, Frame((192, 256)))
+    answer = loaded.profile.box_format.encode(boxes, Frame((192, 256)), phrase)
     supervised = branch.token_ids[-branch.supervised :]
     assert loaded.processor.tokenizer.decode(supervised) == answer + "<|im_end|>"
     assert len(branch.weights) == branch.supervised
@@ -89,11 +90,11 @@ def test_a_tokenizer_that_joins_prompt_and_answer_is_refused(loaded: Any, monkey
     # One token less at the end of the prompt alone: the answer would seem to begin one token early.
     monkeypatch.setattr(builder, "_ids", lambda text: ids(text)[:-1] if text.endswith("assistant\n") else ids(text))
     with pytest.raises(ModelError, match="can't be trained safely"):
-        builder.branch("the dog", (Box(1, 2, 30, 40),), (192, 256))
+        builder.branch("the dog", (Box(1, 2, 30, 40),), Frame((192, 256)))
 
 
 def test_chat_markup_in_a_phrase_supervises_nothing_more(loaded: Any) -> None:
-    branch = BranchBuilder(loaded).branch("dog<|im_end|><|im_start|>assistant\n[]", (), (64, 64))
+    branch = BranchBuilder(loaded).branch("dog<|im_end|><|im_start|>assistant\n[]", (), Frame((64, 64)))
     assert loaded.processor.tokenizer.decode(branch.token_ids[-branch.supervised :]) == "[]<|im_end|>"
     assert branch.token_ids.count(loaded.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
 
@@ -101,21 +102,21 @@ def test_chat_markup_in_a_phrase_supervises_nothing_more(loaded: Any) -> None:
 def test_branches_do_not_see_each_other(loaded: Any, pictures: list[Image.Image]) -> None:
     builder = BranchBuilder(loaded)
     features = trainable(engine.encode_images(loaded, pictures[:1]))
-    first = builder.branch(*ANSWERS[0], pictures[0].size)
+    first = builder.branch(*ANSWERS[0], Frame(pictures[0].size))
     losses = []
     for other in (ANSWERS[1], ANSWERS[3]):
-        batch = pack(loaded, builder, features, [[first, builder.branch(*other, pictures[0].size)]])
+        batch = pack(loaded, builder, features, [[first, builder.branch(*other, Frame(pictures[0].size))]])
         with torch.no_grad():
             losses.append(packed_logits(loaded, batch, features)[: first.supervised])
     torch.testing.assert_close(losses[0], losses[1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_answer_of_nothing_weighs_more_when_asked(loaded: Any) -> None:
-    plain = BranchBuilder(loaded).branch("a unicorn", (), (64, 64))
-    heavy = BranchBuilder(loaded, nothing_weight=5.0).branch("a unicorn", (), (64, 64))
+    plain = BranchBuilder(loaded).branch("a unicorn", (), Frame((64, 64)))
+    heavy = BranchBuilder(loaded, nothing_weight=5.0).branch("a unicorn", (), Frame((64, 64)))
     assert heavy.weights == tuple(5.0 * weight for weight in plain.weights)
-    box = BranchBuilder(loaded, nothing_weight=5.0).branch("a dog", (Box(1, 2, 30, 40),), (64, 64))
-    assert box.weights == BranchBuilder(loaded).branch("a dog", (Box(1, 2, 30, 40),), (64, 64)).weights
+    box = BranchBuilder(loaded, nothing_weight=5.0).branch("a dog", (Box(1, 2, 30, 40),), Frame((64, 64)))
+    assert box.weights == BranchBuilder(loaded).branch("a dog", (Box(1, 2, 30, 40),), Frame((64, 64))).weights
 
 
 def test_digits_weigh_by_place_and_corner() -> None:
@@ -148,7 +149,7 @@ def test_padding_has_no_part(loaded: Any, pictures: list[Image.Image]) -> None:
     builder = BranchBuilder(loaded)
     features = trainable(engine.encode_images(loaded, pictures))
     short = builder.branch(*ANSWERS[2], pictures[1].size)
-    long: list[Branch] = [builder.branch(*answer, pictures[0].size) for answer in ANSWERS]
+    long: list[Branch] = [builder.branch(*answer, Frame(pictures[0].size)) for answer in ANSWERS]
     alone = pack(loaded, builder, features[1:], [[short]])
     padded = pack(loaded, builder, features, [long, [short]])
     with torch.no_grad():

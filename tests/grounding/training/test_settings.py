@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from grounding.errors import SettingsError
-from grounding.profiles import PROFILES
+from grounding.families import all_profiles
 from grounding.training.settings import TrainSettings
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(TrainSettings)}
@@ -139,6 +139,8 @@ def test_settings_are_frozen() -> None:
         TrainSettings().steps = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", all_profiles())
 def test_the_presets_of_the_profiles_are_valid(profile: str) -> None:
-    TrainSettings.from_mapping(PROFILES[profile].training_preset)
+    preset = all_profiles()[profile].training_preset
+    made = TrainSettings.from_mapping(preset)
+    assert all(getattr(made, name) == value for name, value in preset.items())

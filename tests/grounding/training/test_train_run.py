@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from grounding.boxes import Box
 from grounding.errors import JobError
+from grounding.families import all_profiles
 from grounding.models import load_model
-from grounding.profiles import PROFILES
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training import run
@@ -122,7 +122,7 @@ def test_boxes_are_generated_on_the_way_and_training_goes_on(plan: run.TrainPlan
 
 def test_targets_that_reach_the_vision_tower_are_refused(one_thread: None) -> None:
     fresh = load_model("demo")
-    everywhere = replace(PROFILES["qwen3-vl-demo"], lora_targets=r".*(q_proj|qkv)")
+    everywhere = replace(all_profiles()["qwen3-vl-demo"], lora_targets=r".*(q_proj|qkv)")
     with pytest.raises(JobError, match=r"LoRA reached \d+ weights, \d+ outside the language model"):
         run._attach_lora(replace(fresh, profile=everywhere), SETTINGS)
 

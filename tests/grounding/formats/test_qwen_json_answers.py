@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grounding.boxes import Box
-from grounding.formats import Decoded, QwenJson1000
+from grounding.formats import Decoded, Frame, QwenJson1000
 from grounding.records import Status
 
 FORMAT = QwenJson1000()
@@ -113,7 +113,7 @@ OK, NO_BOX, UNREADABLE, DEGENERATE = Status.OK, Status.NO_BOX, Status.UNREADABLE
     ],
 )
 def test_what_an_answer_means(case: str, text: str, status: Status, boxes: list[Box]) -> None:
-    assert FORMAT.decode(text, IMAGE_SIZE_WH) == Decoded(tuple(boxes), status)
+    assert FORMAT.decode(text, Frame(IMAGE_SIZE_WH)) == Decoded(tuple(boxes), status)
 
 
 @pytest.mark.parametrize(
@@ -130,21 +130,21 @@ def test_what_an_answer_means(case: str, text: str, status: Status, boxes: list[
 )
 def test_no_answer_takes_long_to_read(case: str, text: str) -> None:
     start = time.perf_counter()
-    assert FORMAT.decode(text, IMAGE_SIZE_WH).status is UNREADABLE
+    assert FORMAT.decode(text, Frame(IMAGE_SIZE_WH)).status is UNREADABLE
     assert time.perf_counter() - start < 1.0
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60) | st.text("[]{}\",:-.0123456789bbox_2d \n`'eE", max_size=80))
 def test_any_text_has_a_status_and_boxes_only_when_ok(text: str) -> None:
-    decoded = FORMAT.decode(text, IMAGE_SIZE_WH)
+    decoded = FORMAT.decode(text, Frame(IMAGE_SIZE_WH))
     assert bool(decoded.boxes_xyxy_px) == (decoded.status is OK)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6) | st.integers(-2000, 2000), min_size=4, max_size=4), st.integers(1, 5000))
 def test_decoded_boxes_lie_inside_the_image(numbers: list[float], width: int) -> None:
-    decoded = FORMAT.decode(json.dumps([{"bbox_2d": numbers}]), (width, 333))
+    decoded = FORMAT.decode(json.dumps([{"bbox_2d": numbers}]), Frame((width, 333)))
     assert decoded.status in (OK, DEGENERATE)
     for box in decoded.boxes_xyxy_px:
         assert 0 <= box.x1 < box.x2 <= width
@@ -169,24 +169,24 @@ def image_and_box(draw: st.DrawFn) -> tuple[tuple[int, int], Box]:
 @given(image_and_box())
 def test_a_box_comes_back_within_one_step(case: tuple[tuple[int, int], Box]) -> None:
     (width, height), box = case
-    text = FORMAT.encode([box], (width, height))
+    text = FORMAT.encode([box], Frame((width, height)))
     numbers = json.loads(text)[0]["bbox_2d"]
     assert all(isinstance(number, int) and 0 <= number <= 1000 for number in numbers)
     assert numbers[0] < numbers[2] and numbers[1] < numbers[3]
-    decoded = FORMAT.decode(text, (width, height))
+    decoded = FORMAT.decode(text, Frame((width, height)))
     assert decoded.status is OK
     (back,) = decoded.boxes_xyxy_px
     step_x, step_y = width / 1000, height / 1000
     assert abs(back.x1 - box.x1) <= step_x * 1.000001 and abs(back.x2 - box.x2) <= step_x * 1.000001
     assert abs(back.y1 - box.y1) <= step_y * 1.000001 and abs(back.y2 - box.y2) <= step_y * 1.000001
-    assert FORMAT.encode([back], (width, height)) == text, "what was read is written as it was"
+    assert FORMAT.encode([back], Frame((width, height))) == text, "what was read is written as it was"
 
 
 @settings(max_examples=60, deadline=None)
 @given(image_and_box())
 def test_a_box_wider_than_a_step_comes_back_within_half_a_step(case: tuple[tuple[int, int], Box]) -> None:
     (width, height), box = case
-    (back,) = FORMAT.decode(FORMAT.encode([box], (width, height)), (width, height)).boxes_xyxy_px
+    (back,) = FORMAT.decode(FORMAT.encode([box], Frame((width, height))), Frame((width, height))).boxes_xyxy_px
     if box.width_px >= width / 500:
         assert abs(back.x1 - box.x1) <= width / 1999 and abs(back.x2 - box.x2) <= width / 1999
     if box.height_px >= height / 500:
@@ -209,4 +209,4 @@ def test_a_box_wider_than_a_step_comes_back_within_half_a_step(case: tuple[tuple
     ],
 )
 def test_how_boxes_are_written(case: str, boxes: list[Box], expected: str) -> None:
-    assert FORMAT.encode(boxes, IMAGE_SIZE_WH) == expected
+    assert FORMAT.encode(boxes, Frame(IMAGE_SIZE_WH)) == expected

@@ -1,0 +1,134 @@
+"""Adapters beside a base: as plain LoRA factors for the fast pass, or attached by peft for everything else."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from grounding.adapters import AdapterInfo
+from grounding.decoding.lora import LoraWeights, check_base_is_unchanged, read_lora
+from grounding.engine import text_family
+from grounding.errors import AdapterError
+from grounding.models import LoadedModel, first_sentence
+
+# Of the whole program: two Predictors may share one model.
+_NUMBERS = itertools.count()
+_Identity = tuple[Path, int]
+
+
+class AttachedAdapters:
+    """The adapters of one loaded model, read once each. An adapter trained anew under the same name is read anew."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self._factors: dict[_Identity, LoraWeights | None] = {}
+        self._attached: dict[_Identity, str] = {}
+
+    def factors(self, info: AdapterInfo) -> LoraWeights | None:
+        """The adapter as plain LoRA on the language model; None when it is more than that. Raises `AdapterError`."""
+        self._check_base(info)
+        identity = _identity(info)
+        if identity not in self._factors:
+            self._factors = {key: value for key, value in self._factors.items() if key[0] != info.path}
+            parts = text_family(self.loaded).text_parts(self.loaded)
+            weights = None if parts is None else read_lora(info.name, info.path, parts[0])
+            parameter = next(self.loaded.model.parameters())
+            dtype = parameter.dtype if parameter.is_floating_point() else self.loaded.model.dtype
+            self._factors[identity] = weights and weights.to(self.loaded.device, dtype)
+        return self._factors[identity]
+
+    def changes_pictures(self, info: AdapterInfo) -> bool:
+        """Whether the adapter reaches beyond the language model, so that pictures must be looked at with it.
+
+        Raises `AdapterError`. The caller holds the lock.
+        """
+        if self.factors(info) is not None:
+            return False
+        key = self._attach(info)
+        own = [name for name, _ in self.loaded.model.named_parameters() if f".{key}." in f"{name}."]
+        return not all("language_model." in name or "lm_head." in name for name in own)
+
+    @contextmanager
+    def using(self, info: AdapterInfo | None) -> Iterator[None]:
+        """The model with this adapter active through peft, back to the base afterwards. The caller holds the lock."""
+        if info is None:
+            yield
+            return
+        key = self._attach(info)
+        try:
+            self.loaded.model.enable_adapters()
+            self.loaded.model.set_adapter(key)
+            yield
+        finally:
+            self.loaded.model.disable_adapters()
+
+    def _check_base(self, info: AdapterInfo) -> None:
+        if info.base != self.loaded.model_id or info.profile != self.loaded.profile.name:
+            raise AdapterError(
+                f"The adapter {info.name!r} was trained on {info.base} (profile {info.profile}); the model here is "
+                f"{self.loaded.model_id} (profile {self.loaded.profile.name}). Load its own base."
+            )
+
+    def _attach(self, info: AdapterInfo) -> str:
+        """Load the adapter's weights beside those already there; returns its name inside the model."""
+        self._check_base(info)
+        identity = _identity(info)
+        if identity not in self._attached:
+            for replaced in [key for key in self._attached if key[0] == info.path]:
+                self._drop(self._attached.pop(replaced))
+            self._attached[identity] = self._load(info)
+        return self._attached[identity]
+
+    def _load(self, info: AdapterInfo) -> str:
+        """Put the weights beside the base's, switched off. Raises `AdapterError`, the model left as it was."""
+        from peft import PeftConfig, inject_adapter_in_model, load_peft_weights, set_peft_model_state_dict
+
+        model = self.loaded.model
+        name = f"adapter{next(_NUMBERS)}"  # module names must not hold the dots that file names may
+        with warnings.catch_warnings():
+            # peft takes a second adapter on one model for a mistake; here it is the plan.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+            try:
+                config = PeftConfig.from_pretrained(str(info.path))
+                check_base_is_unchanged(info.name, config)
+                config.inference_mode = True
+                weights = load_peft_weights(str(info.path), device="cpu")
+                # Not `load_adapter` of transformers 5.23: it doesn't know the names under which DoRA is saved.
+                inject_adapter_in_model(config, model, adapter_name=name)
+                model._hf_peft_config_loaded = True
+                loading: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
+                missing = [key for key in loading.missing_keys if f".{name}." in f"{key}."]
+                if missing or loading.unexpected_keys:
+                    raise ValueError(
+                        f"{len(missing)} weights missing, {len(loading.unexpected_keys)} not of this model"
+                    )
+            except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+                self._drop(name)
+                raise AdapterError(
+                    f"The adapter {info.name!r} at {info.path} can't be loaded: {first_sentence(error)}. "
+                    "Its files are damaged or were made by other versions: train it again."
+                ) from error
+        model.disable_adapters()
+        return name
+
+    def _drop(self, name: str) -> None:
+        """Remove the weights of an adapter, or what a failed load left behind."""
+        model = self.loaded.model
+        with warnings.catch_warnings():
+            # peft then makes another adapter the active one; all are switched off below.
+            warnings.filterwarnings("ignore", "Adapter .* was active", UserWarning)
+            if model._hf_peft_config_loaded and name in model.peft_config:
+                model.delete_adapter(name)
+        if model._hf_peft_config_loaded:
+            model.disable_adapters()
+
+
+def _identity(info: AdapterInfo) -> _Identity:
+    # The time of writing is part of the key: an adapter trained anew under the same name is loaded anew.
+    return info.path, (info.path / "adapter.json").stat().st_mtime_ns

@@ -1,0 +1,191 @@
+"""Plain LoRA adapters in the form that lets base and several adapters share one pass.
+
+The low-rank matrices of all adapters of a call stand side by side, and a row's mask lets through only its own:
+y = W x + B (mask * (A x)), A stacked by rank, B with the scaling folded in. A row of the base has an empty mask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grounding.errors import AdapterError
+
+# Modules of one layer in the order in which the text model fuses them.
+PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_KEY = re.compile(r"language_model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.(?:\w+\.)?weight$")
+
+# Settings of a LoraConfig under which more is computed than B A x, or with more than these matrices.
+_UNUSUAL = (
+    *("use_dora", "alora_invocation_tokens", "lora_bias"),
+    *("use_qalora", "use_bdlora", "target_parameters", "layer_replication"),
+    *("arrow_config", "kasa_config", "monteclora_config"),
+)
+_IN_THE_BASE = (
+    "it changes weights of the base itself, and base and adapters could not stand side by side. "
+    "Train it without, or merge it into a model of its own."
+)
+_BASE_STAYS = ("gaussian", "eva", "orthogonal")  # ways to begin that touch no weight of the base
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """One adapter: `factors[layer, part]` = (A [rank, in], B [out, rank] times its scaling)."""
+
+    factors: Mapping[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> LoraWeights:
+        moved = {key: (a.to(device, dtype), b.to(device, dtype)) for key, (a, b) in self.factors.items()}
+        return LoraWeights(moved)
+
+
+def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | None:
+    """A PEFT folder as `LoraWeights` for this language model; None when it is more than plain LoRA on its linear
+    layers (DoRA, the vision tower): such an adapter needs PEFT itself.
+
+    Raises `AdapterError` when it changes the base itself (`check_base_is_unchanged`), and when the folder is damaged:
+    a file can't be read, weights are missing or of other shapes.
+    """
+    from peft import LoraConfig, PeftConfig, load_peft_weights
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        check_base_is_unchanged(name, config)
+        if not isinstance(config, LoraConfig) or not _is_plain(config):
+            return None
+        halves = _halves(load_peft_weights(str(folder), device="cpu"))
+        return None if halves is None else _assembled(halves, config, language_model)
+    except AdapterError:
+        raise
+    except Exception as error:  # every loader of peft and safetensors has its own tree of errors
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise AdapterError(
+            f"The adapter {name!r} at {folder} can't be loaded: {reason}. "
+            "Its files are damaged or were made by other versions: train it again."
+        ) from error
+
+
+def check_base_is_unchanged(name: str, config: object) -> None:
+    """Raises `AdapterError` for an adapter that is not beside the base but in it: peft would put its biases, modules
+    or tokens into the base itself, or take a part of the base's weights out of it, and not undo it for the base or
+    for other adapters."""
+    begun = getattr(config, "init_lora_weights", True)
+    if isinstance(begun, str) and begun.lower() not in _BASE_STAYS:
+        raise AdapterError(
+            f"The adapter {name!r} has init_lora_weights={begun!r}: it fits only a base changed along with it. Save it "
+            "again with path_initial_model_for_weight_conversion, which makes plain LoRA of it (see the docs of peft)."
+        )
+    if (bias := getattr(config, "bias", "none")) != "none":
+        raise AdapterError(f"The adapter {name!r} has bias={bias!r}: {_IN_THE_BASE}")
+    for setting in ("modules_to_save", "trainable_token_indices"):
+        if getattr(config, setting, None):
+            raise AdapterError(f"The adapter {name!r} has {setting}={getattr(config, setting)!r}: {_IN_THE_BASE}")
+
+
+def live_lora(language_model: Any) -> LoraWeights | None:
+    """The factors of the adapter that peft has active in a language model right now, as in training; None without."""
+    factors = {}
+    for index, layer in enumerate(language_model.layers):
+        for part in PARTS:
+            module = getattr(getattr(layer, _block(part)), part)
+            for name in getattr(module, "active_adapters", ()):
+                if name in module.lora_A and not module.disable_adapters:
+                    a, b = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
+                    factors[index, part] = (a, b * module.scaling[name])
+    return LoraWeights(factors) if factors else None
+
+
+def _block(part: str) -> str:
+    return "self_attn" if part in PARTS[:4] else "mlp"
+
+
+def _is_plain(config: object) -> bool:
+    return not any(getattr(config, name, None) for name in _UNUSUAL)
+
+
+_Halves = dict[tuple[int, str], dict[str, torch.Tensor]]
+
+
+def _halves(weights: Mapping[str, torch.Tensor]) -> _Halves | None:
+    """The matrices A and B by layer and part; None when there are others too."""
+    halves: _Halves = {}
+    for key, tensor in weights.items():
+        match = _KEY.search(key)
+        if match is None or match[2] not in PARTS:
+            return None
+        halves.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor
+    return halves
+
+
+def _assembled(halves: _Halves, config: Any, language_model: Any) -> LoraWeights:
+    """The factors, scaled. Raises `ValueError` unless they are what the config speaks of, in this model's shapes."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    factors = {}
+    for index, layer in enumerate(language_model.layers):
+        for part in PARTS:
+            place = f"language_model.layers.{index}.{_block(part)}.{part}"
+            if not check_target_module_exists(config, f"model.{place}"):
+                continue
+            pair = halves.get((index, part), {})
+            if set(pair) != {"A", "B"}:
+                raise ValueError(f"weights are missing, those of {place} among them")
+            linear, rank = getattr(getattr(layer, _block(part)), part), _rank(config, place)
+            if pair["A"].shape != (rank, linear.in_features) or pair["B"].shape != (linear.out_features, rank):
+                raise ValueError(f"the weights of {place} have the shapes of another model or rank")
+            factors[index, part] = (pair["A"], pair["B"] * _scaling(config, place, rank))
+    if len(factors) < len(halves):
+        raise ValueError(f"{len(halves) - len(factors)} of its weights are not of this model")
+    return LoraWeights(factors)
+
+
+def _rank(config: Any, place: str) -> int:
+    return int(_by_pattern(config.rank_pattern, place, config.r))
+
+
+def _scaling(config: Any, place: str, rank: int) -> float:
+    alpha = _by_pattern(config.alpha_pattern, place, config.lora_alpha)
+    return float(alpha / rank**0.5 if config.use_rslora else alpha / rank)
+
+
+def _by_pattern(patterns: Mapping[str, float] | None, place: str, default: float) -> float:
+    """The value that a LoraConfig gives a module, as peft itself looks it up."""
+    from peft.utils.other import get_pattern_key
+
+    patterns = patterns or {}
+    return patterns.get(get_pattern_key(list(patterns), f"model.{place}"), default)
+
+
+@dataclass(frozen=True)
+class FusedLora:
+    """The adapters of one call on one fused linear layer. `owner` says which adapter each rank belongs to."""
+
+    a: torch.Tensor  # [in, rank]
+    b: torch.Tensor  # [rank, out]
+    owner: tuple[int, ...]
+
+
+def fuse(
+    adapters: list[LoraWeights], layer: int, parts: tuple[str, ...], out_sizes: Mapping[str, int]
+) -> FusedLora | None:
+    """The factors of `parts`, which share their input and whose outputs stand one after the other."""
+    ups, downs, owners = [], [], []
+    begin = 0
+    for part in parts:
+        for index, adapter in enumerate(adapters):
+            if (layer, part) in adapter.factors:
+                a, b = adapter.factors[layer, part]
+                tall = b.new_zeros(sum(out_sizes[name] for name in parts), b.shape[1])
+                tall[begin : begin + out_sizes[part]] = b
+                ups.append(a)
+                downs.append(tall)
+                owners += [index] * a.shape[0]
+        begin += out_sizes[part]
+    if not ups:
+        return None
+    return FusedLora(torch.cat(ups).t().contiguous(), torch.cat(downs, dim=1).t().contiguous(), tuple(owners))

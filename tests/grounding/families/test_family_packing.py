@@ -1,0 +1,50 @@
+"""Packed training sequences of every family that can be trained: the stock forward's own logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from small_models import KINDS, LEAN_KINDS, Small, random_boxes
+
+from grounding import engine
+from grounding.training.batches import BranchBuilder, pack, packed_logits
+
+Loader = Callable[[str], tuple[Small, Any]]
+ASKED = (("dog", 1), ("a 犬, 2nd", 2), ("cup", 0))  # phrase, boxes
+
+
+@pytest.mark.parametrize("kind", LEAN_KINDS)
+@torch.inference_mode()
+def test_a_packed_branch_is_computed_as_if_it_stood_alone(
+    small: Loader, noise_pictures: Sequence[Image.Image], kind: str
+) -> None:
+    _, loaded = small(kind)
+    features = engine.encode_images(loaded, noise_pictures[:2])
+    builder = BranchBuilder(loaded)
+    branches = [
+        [builder.branch(phrase, random_boxes(count, f.image_size_wh, count), f.frame) for phrase, count in ASKED]
+        for f in features
+    ]
+    packed = packed_logits(loaded, pack(loaded, builder, features, branches), features)
+    begin = 0
+    for feature, row in zip(features, branches, strict=True):
+        for (phrase, _), branch in zip(ASKED, row, strict=True):
+            text = engine.chat_text(loaded, phrase, feature.visual_tokens)
+            prompt = loaded.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = torch.tensor([[*prompt, *branch.token_ids[-branch.supervised :]]])
+            inputs = loaded.family.generate_inputs(loaded, [feature], ids)
+            alone = loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).logits
+            expected = alone[0, len(prompt) - 1 : -1]
+            torch.testing.assert_close(packed[begin : begin + branch.supervised], expected, rtol=1e-3, atol=1e-3)
+            begin += branch.supervised
+    assert begin == len(packed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_no_targets_for_lora_can_not_be_packed(small: Loader, kind: str) -> None:
+    _, loaded = small(kind)
+    assert bool(loaded.profile.lora_targets) == (loaded.family.text_parts(loaded) is not None)
