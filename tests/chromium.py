@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Error, Playwright, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The background services of Chromium would only knock at closed doors.
@@ -44,3 +44,13 @@ def open_browser() -> Iterator[Browser | None]:
         finally:
             if browser is not None:
                 browser.close()
+
+
+def visit(page: Page, url: str) -> None:
+    """Open the page. Once more when it was just being opened: a page reloads by itself when its app is back."""
+    try:
+        page.goto(url)
+    except Error as error:
+        if "ERR_ABORTED" not in str(error):
+            raise
+        page.goto(url)

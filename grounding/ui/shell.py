@@ -44,6 +44,25 @@ try {
     document.body.classList.toggle('dark', kept === 'dark');
   }
 } catch (error) { /* private window */ }
+
+// The page reloads by itself when its app is back: it then opens on the tab it was on.
+const TAB = 'boxwright-tab';
+const tabs = () => [...document.querySelectorAll('#tabs button[role=tab]')];
+const keepTab = () => {
+  const open = tabs().find((tab) => tab.ariaSelected === 'true');
+  try { if (open) sessionStorage.setItem(TAB, open.textContent.trim()); } catch (error) { /* private window */ }
+};
+const openKeptTab = () => {
+  if (!tabs().length) { requestAnimationFrame(openKeptTab); return; }
+  let kept = null;
+  try { kept = sessionStorage.getItem(TAB); } catch (error) { /* private window */ }
+  const wanted = tabs().find((tab) => tab.textContent.trim() === kept);
+  if (wanted && wanted.ariaSelected !== 'true') wanted.click();
+  new MutationObserver(keepTab).observe(document.querySelector('#tabs'), {
+    attributes: true, attributeFilter: ['aria-selected'], subtree: true,
+  });
+};
+openKeptTab();
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from chromium import NONE_FOUND, open_browser
+from chromium import NONE_FOUND, open_browser, visit
 from grounding.demo.dataset import DemoSize
 from served import ServedApp, free_port, small_workspace
 
@@ -69,8 +69,13 @@ def page(context: BrowserContext, app: ServedApp) -> Page:
 
 
 def open_annotate(page: Page, app: ServedApp) -> Page:
-    page.goto(app.url)
+    visit(page, app.url)
     page.get_by_role("tab", name="Annotate").click()
+    return at_rest(page)
+
+
+def at_rest(page: Page) -> Page:
+    """The page once the tab shows a sample and waits for words."""
     expect(page.locator(".an")).to_have_attribute("data-state", "sample")
     expect(box(page)).to_be_focused()
     return page
@@ -88,7 +93,8 @@ def shown(page: Page) -> str:
 
 
 def status(page: Page, text: str) -> None:
-    expect(page.locator("#annotate-status")).to_contain_text(text)
+    # Longer than the usual 5 s: right after a start the app is busy importing what the model needs.
+    expect(page.locator("#annotate-status")).to_contain_text(text, timeout=30_000)
 
 
 def test_five_quick_phrases_land_on_five_samples(page: Page, rows: Rows) -> None:
@@ -168,6 +174,12 @@ def test_a_refresh_and_a_restart_lose_nothing(page: Page, app: ServedApp, rows: 
         assert rows("SELECT revision FROM samples WHERE id = ?", sample) == [(revision,)]
     finally:
         app.start()
+    # A page that noticed reloads by itself, sooner or later; here it does so now, and on the same tab.
+    visit(page, app.url)
+    expect(page.get_by_role("tab", name="Annotate")).to_have_attribute("aria-selected", "true")
+    at_rest(page)
+    assert shown(page) == sample
+    expect(box(page)).to_have_value("typed before the refresh")
     page.keyboard.press("Enter")
     status(page, "typed before the refresh")
     assert rows("SELECT phrase, revision FROM samples WHERE id = ?", sample) == [

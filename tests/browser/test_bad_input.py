@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from chromium import visit
 from grounding.demo.dataset import DemoSize
 from grounding.workspace import Workspace
 from served import ServedApp, free_port, small_workspace
@@ -31,7 +32,7 @@ def huge_png(path: Path, side_px: int) -> Path:
 
 
 def test_bad_pictures_and_phrases_are_sentences(page: Page, served_app: ServedApp, tmp_path: Path) -> None:
-    page.goto(served_app.url)
+    visit(page, served_app.url)
     answers = page.locator("#compare-results .bw-answers")
     expect(answers).to_have_attribute("aria-busy", "false", timeout=90_000)
     shown = answers.locator("img").first.get_attribute("src")
@@ -62,7 +63,7 @@ def broken_app(tmp_path: Path) -> Iterator[ServedApp]:
 def test_without_its_model_the_page_says_so_and_annotating_goes_on(browser: Browser, broken_app: ServedApp) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     page = context.new_page()
-    page.goto(broken_app.url)
+    visit(page, broken_app.url)
     expect(page.locator("#model-status")).to_have_attribute("data-phase", "failed", timeout=60_000)
     expect(page.locator("#model-status")).to_contain_text("There is no model folder /nowhere/at/all")
     page.get_by_role("tab", name="Annotate").click()
@@ -85,7 +86,7 @@ def empty_app(tmp_path: Path) -> Iterator[ServedApp]:
 def test_an_empty_workspace_says_what_to_do(browser: Browser, empty_app: ServedApp) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     page = context.new_page()
-    page.goto(empty_app.url)
+    visit(page, empty_app.url)
     expect(page.locator("#compare-results")).to_contain_text("No samples in this workspace yet")
     page.get_by_role("tab", name="Train").click()
     expect(page.locator("#train-name").get_by_role("textbox")).not_to_have_value("")

@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 from playwright.sync_api import Page, expect
 
+from chromium import visit
 from served import ServedApp
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -49,7 +50,7 @@ def annotation_rows(app: ServedApp, sql: str) -> list[tuple[object, ...]]:
 
 def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
     # Compare: the page stands before the model does, and the base's answer comes by itself.
-    page.goto(served_app.url)
+    visit(page, served_app.url)
     expect(page.locator("#compare-phrase").get_by_role("textbox")).not_to_have_value("")
     wait_for_answers(page)
     expect(page.locator("#compare-results")).to_contain_text("Base model")
@@ -89,7 +90,7 @@ def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
     expect(page.locator("#train-stop")).to_be_visible()
     served_app.stop()
     served_app.start()
-    page.goto(served_app.url)
+    visit(page, served_app.url)
     open_tab(page, "Train")
     expect(page.locator("#train-run")).to_contain_text(name)
     expect(page.locator("#train-compare")).to_be_visible(timeout=180_000)
@@ -112,7 +113,7 @@ def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
 
 
 def test_a_run_is_stopped_and_keeps_what_it_learned(page: Page, served_app: ServedApp) -> None:
-    page.goto(served_app.url)
+    visit(page, served_app.url)
     open_tab(page, "Train")
     name = train_name(page)
     set_values(page, steps=5000, score_samples=2, score_every_steps=5000)
@@ -133,7 +134,7 @@ def test_a_run_is_stopped_and_keeps_what_it_learned(page: Page, served_app: Serv
 def test_a_setting_out_of_range_is_a_sentence(
     page: Page, served_app: ServedApp, values: dict[str, int], sentence: str
 ) -> None:
-    page.goto(served_app.url)
+    visit(page, served_app.url)
     open_tab(page, "Train")
     train_name(page)
     set_values(page, **values)

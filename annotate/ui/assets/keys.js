@@ -167,6 +167,10 @@ const look = () => {
 };
 new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) look(); }).observe(bench);
 document.addEventListener('visibilitychange', look);
+// A click on this tab's own name while it is open already: the caret belongs into the phrase.
+document.addEventListener('click', (event) => {
+  if (event.target.closest && event.target.closest('[role=tab]')) setTimeout(look);
+});
 
 if (kept.repaired) showRepaired();
 press({ do: kept.queue ? 'open' : 'start', send: { id: kept.trail[kept.cursor] || '' } });
