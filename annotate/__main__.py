@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from annotate import exporters, importers
+from annotate.exporters import export, exporters
+from annotate.importers import find_importer, importers
 from annotate.items import ImportReport
 from annotate.lint import lint
 from annotate.snapshot import freeze, read_snapshot
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("import", _import, "Take a data set into the workspace.")
     command.add_argument("source", metavar="SOURCE", type=Path, help="a file or folder")
-    command.add_argument("--format", choices=("auto", *importers.FORMATS), default="auto")
+    command.add_argument("--format", choices=("auto", *importers()), default="auto")
     command.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     command = add("repair", _repair, "Fill placeholders from the phrases that the source itself gave.")
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--approved-only", action="store_true", help="take approved samples alone")
     command = add("export", _export, "Write a snapshot for other programs.")
     command.add_argument("name", metavar="NAME", help="of a snapshot")
-    command.add_argument("--format", choices=exporters.FORMATS, required=True)
+    command.add_argument("--format", choices=tuple(exporters()), required=True)
     command.add_argument("--out", metavar="PATH", type=Path, required=True, help="a folder that is new or empty")
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     return parser
@@ -85,24 +86,27 @@ def _open(workspace: Workspace) -> Store:
 
 
 def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
-    importer = importers.find_importer(options.source, options.format)
+    importer = find_importer(options.source, options.format)
 
-    def take_into(chosen: Workspace) -> ImportReport:
+    def take_into(chosen: Workspace, scratch: Path) -> ImportReport:
         return Store(chosen.annotations_db, chosen.pictures).import_samples(
-            importer.read(options.source),
+            importer.read(options.source, scratch),
             source=options.source.resolve().name,
             who=options.who,
             link=options.link,
             dry_run=options.dry_run,
+            scratch=scratch,
             progress=lambda done: print(f"\r{done} rows", end="", file=sys.stderr, flush=True),
         )
 
     if not options.dry_run:
         workspace.check_writable()
-    with tempfile.TemporaryDirectory() as nowhere:
-        made_up = options.dry_run and not workspace.exists
+    made_up = options.dry_run and not workspace.exists
+    # Beside the pictures where something is written: there a picture out of an archive is moved, not copied.
+    beside = None if options.dry_run else workspace.root
+    with tempfile.TemporaryDirectory() as nowhere, tempfile.TemporaryDirectory(prefix=".import-", dir=beside) as inside:
         try:
-            report = take_into(Workspace(Path(nowhere)) if made_up else workspace)
+            report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:
             print(file=sys.stderr)
     return _told(report, importer.name)
@@ -164,7 +168,7 @@ def _snapshot(workspace: Workspace, options: argparse.Namespace) -> tuple[Docume
 
 def _export(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
     snapshot = read_snapshot(workspace.snapshots, options.name)
-    count = exporters.export(snapshot, options.format, options.out, link=options.link)
+    count = export(snapshot, options.format, options.out, link=options.link)
     document = {"snapshot": snapshot.name, "format": options.format, "out": str(options.out), "samples": count}
     return document, f"{count} samples of {snapshot.name} written to {options.out} as {options.format}."
 

@@ -40,16 +40,32 @@ class _Ready:
     boxes_xyxy_px: tuple[Box, ...]
 
 
-class Intake:
-    """One import: feed it samples with `run`. `dry_run` checks everything and writes nothing, pictures included."""
+@dataclass(frozen=True)
+class Taking:
+    """How an import takes samples in. `dry_run` checks everything and writes nothing, pictures included. `link`
+    hard-links pictures; those inside `scratch` are linked anyway, and removed there once they are kept."""
 
-    def __init__(self, path: Path, pictures: PictureStore, *, source: str, who: str, link: bool, dry_run: bool) -> None:
+    source: str
+    who: str
+    link: bool = False
+    dry_run: bool = False
+    scratch: Path | None = None
+
+    def passing(self, path: Path) -> bool:
+        """Whether the picture is one that an importer has taken out of its source."""
+        return self.scratch is not None and path.is_relative_to(self.scratch)
+
+
+class Intake:
+    """One import: feed it samples with `run`."""
+
+    def __init__(self, path: Path, pictures: PictureStore, taking: Taking) -> None:
         self._path = path
         self._pictures = pictures
-        self._source = clean_text(source)
-        self._who = clean_who(who)
-        self._link = link
-        self._dry_run = dry_run
+        self._taking = taking
+        self._source = clean_text(taking.source)
+        self._who = clean_who(taking.who)
+        self._dry_run = taking.dry_run
         self._kept: dict[Path, _Picture | PictureError] = {}
         self._seen_ids: set[str] = set()
         self._errors: list[str] = []
@@ -127,7 +143,10 @@ class Intake:
     def _place_picture(self, path: Path) -> _Picture:
         if self._dry_run:
             return _Picture("", "", picture_size_wh(path))
-        sha256, size_wh = self._pictures.add(path, link=self._link)
+        passing = self._taking.passing(path)
+        sha256, size_wh = self._pictures.add(path, link=self._taking.link or passing)
+        if passing:
+            path.unlink(missing_ok=True)
         file = self._pictures.path(sha256).relative_to(self._pictures.folder).as_posix()
         return _Picture(sha256, file, size_wh)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from annotate import repairs
 from annotate.edits import Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
-from annotate.intake import Intake, Progress
+from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
 from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split, seek
@@ -48,14 +48,17 @@ class Store:
         who: str,
         link: bool = False,
         dry_run: bool = False,
+        scratch: Path | None = None,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Take samples in, in batches that each commit; an id that stands already is not touched.
 
         A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
-        errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them.
+        errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them;
+        those in the folder `scratch` are always linked, and removed there once they are kept.
         """
-        intake = Intake(self.path, self.pictures, source=source, who=who, link=link, dry_run=dry_run)
+        taking = Taking(source, who, link=link, dry_run=dry_run, scratch=scratch)
+        intake = Intake(self.path, self.pictures, taking)
         return intake.run(samples, progress)
 
     # Read

@@ -1,13 +1,15 @@
-"""Write a snapshot for other programs: one module a format. A format is an object with `name` and `write`."""
+"""Write a snapshot for other programs: one module a format, found by itself. A format is a class `Exporter`."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import secrets
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from annotate.exporters import jsonl
 from annotate.snapshot import SnapshotInfo, check_unchanged
 from grounding.errors import SnapshotError
 
@@ -21,8 +23,12 @@ class Exporter(Protocol):
         """Write the snapshot's samples to the new folder `out`; returns how many. Raises `SnapshotError`."""
 
 
-EXPORTERS: tuple[Exporter, ...] = (jsonl.Exporter(),)
-FORMATS = tuple(exporter.name for exporter in EXPORTERS)
+@cache
+def exporters() -> dict[str, Exporter]:
+    """Every format by its name."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    formats: list[Exporter] = [module.Exporter() for module in modules if hasattr(module, "Exporter")]
+    return {one.name: one for one in sorted(formats, key=lambda one: one.name)}
 
 
 def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = False) -> int:
@@ -32,9 +38,9 @@ def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = 
     `SnapshotError` when the snapshot was tampered with or `out` can't be written.
     """
     out = out.resolve()
-    exporter = next((exporter for exporter in EXPORTERS if exporter.name == format_name), None)
+    exporter = exporters().get(format_name)
     if exporter is None:
-        raise SnapshotError(f"There is no export format {format_name!r}. Expected one of {', '.join(FORMATS)}.")
+        raise SnapshotError(f"There is no export format {format_name!r}. Expected one of {', '.join(exporters())}.")
     check_unchanged(snapshot)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -20,10 +20,12 @@ class Importer:
     name = "jsonl"
     expects = 'a .jsonl file whose lines have "id", "image", "phrase" and "boxes_xyxy_px", or a folder of such files'
 
+    recognise_order = 10
+
     def recognises(self, source: Path) -> bool:
         return any(_looks_like_samples(file) for file in _files(source))
 
-    def read(self, source: Path) -> Iterator[Sample | BadRow]:
+    def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
         files = _files(source)
         if not files:
             raise RecordError(f"{source} holds no .jsonl file. Expected {self.expects}.")

@@ -36,7 +36,7 @@ def test_an_export_imports_as_what_was_frozen(link: bool, frozen: SnapshotInfo, 
     assert sorted(path.name for path in out.iterdir()) == ["images", "train.jsonl", "val.jsonl"]
     there = Workspace(tmp_path / "other")
     other = Store(there.annotations_db, there.pictures)
-    report = other.import_samples(find_importer(out).read(out), source="out", who="ann")
+    report = other.import_samples(find_importer(out).read(out, tmp_path), source="out", who="ann")
     assert (report.imported, report.errors) == (3, ())
     for sample in store.iterate():
         again = other.get_sample(sample.id)
@@ -49,7 +49,7 @@ def test_an_export_does_not_lean_on_the_workspace(frozen: SnapshotInfo, tmp_path
     out = tmp_path / "out"
     export(frozen, "jsonl", out)
     out.rename(tmp_path / "moved")
-    rows = list(find_importer(tmp_path / "moved").read(tmp_path / "moved"))
+    rows = list(find_importer(tmp_path / "moved").read(tmp_path / "moved", tmp_path))
     assert all(isinstance(row, Sample) and row.image.parent == tmp_path / "moved" / "images" for row in rows)
     assert all(isinstance(row, Sample) and row.image.is_file() for row in rows)
 

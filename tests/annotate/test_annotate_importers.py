@@ -16,7 +16,7 @@ GOOD = {"id": "a", "image": "a.png", "phrase": "mug", "boxes_xyxy_px": [[1, 2, 3
 
 
 def rows_of(source: Path) -> list[Sample | BadRow]:
-    return list(find_importer(source).read(source))
+    return list(find_importer(source).read(source, source.parent))
 
 
 def test_a_folder_is_read_train_first_then_by_name(source_folder: Path) -> None:
@@ -71,4 +71,4 @@ def test_what_cannot_be_recognised_says_what_is_expected(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="no format 'voc'"):
         find_importer(tmp_path, "voc")
     with pytest.raises(RecordError, match=r"holds no \.jsonl file"):
-        list(find_importer(tmp_path, "jsonl").read(tmp_path))
+        list(find_importer(tmp_path, "jsonl").read(tmp_path, tmp_path))
