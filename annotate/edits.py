@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from annotate.phrases import clean_text
-from annotate.placeholders import is_placeholder
+from annotate.placeholders import is_placeholder, normalise
 from annotate.rows import one_item
 from grounding.errors import StaleSaveError, StoreError
 
-_EDITABLE = ("phrase", "state", "flagged", "flag_note", "skipped_at", "skip_order")
+EDITABLE = (
+    *("phrase", "state", "flagged", "flag_note", "skipped_at", "skip_order"),
+    *("split", "category", "reject_reason"),
+)
+BOXES = "boxes_xyxy_px"
 _MAX_WHO_CHARACTERS = 100
 
 
@@ -62,14 +66,26 @@ def row_for_edit(
 
 
 def apply(connection: sqlite3.Connection, row: sqlite3.Row, values: Mapping[str, object], edit: Edit) -> None:
-    """Set the `values` of the sample in `row` (columns of `_EDITABLE`), one revision on, and record the change."""
-    after = {name: row[name] for name in _EDITABLE} | dict(values)
+    """Set the `values` of the sample in `row`, one revision on, and record the change.
+
+    They are columns of `EDITABLE`, and under `BOXES` a list of [x1, y1, x2, y2] that the caller has checked. A new
+    phrase, or new boxes, make what a model heard before worthless.
+    """
+    after = {name: row[name] for name in EDITABLE} | {name: values[name] for name in values if name != BOXES}
+    before = {name: row[name] for name in EDITABLE if name != "phrase"}
+    if BOXES in values:
+        before[BOXES] = replace_boxes(connection, row["id"], values[BOXES])
+    reworded = after["phrase"] != row["phrase"]
+    anew: dict[str, object] = {} if edit.batch else {"edited_by": clean_who(edit.who)}
+    if reworded:
+        anew["placeholder"] = stands_for_nothing(connection, str(after["phrase"]))
+    if reworded or BOXES in values:
+        anew |= {"listener_iou": None, "listener_gap": None}
+    columns = {name: after[name] for name in EDITABLE if after[name] != row[name]} | anew
+    settings = "".join(f"{name} = ?, " for name in columns)
     connection.execute(
-        "UPDATE samples SET phrase = ?, state = ?, flagged = ?, flag_note = ?, skipped_at = ?, skip_order = ?, "
-        "placeholder = ?, revision = revision + 1 WHERE id = ?",
-        (*(after[name] for name in _EDITABLE), is_placeholder(str(after["phrase"])), row["id"]),
+        f"UPDATE samples SET {settings}revision = revision + 1 WHERE id = ?", (*columns.values(), row["id"])
     )
-    before = {name: row[name] for name in _EDITABLE if name != "phrase"}
     connection.execute(
         "INSERT INTO changes (sample_id, revision, at, who, action, origin, phrase_before, phrase_after, before, "
         "note, batch, undoes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -90,6 +106,36 @@ def apply(connection: sqlite3.Connection, row: sqlite3.Row, values: Mapping[str,
     )
 
 
+def replace_boxes(connection: sqlite3.Connection, sample_id: str, boxes: object) -> list[list[float]]:
+    """Put these boxes in the place of the sample's; returns those that stood, each as [x1, y1, x2, y2]."""
+    assert isinstance(boxes, list)
+    stood = [
+        list(numbers)
+        for numbers in connection.execute(
+            "SELECT x1_px, y1_px, x2_px, y2_px FROM boxes WHERE sample_id = ? ORDER BY ordinal", (sample_id,)
+        )
+    ]
+    connection.execute("DELETE FROM boxes WHERE sample_id = ?", (sample_id,))
+    insert_boxes(connection, sample_id, boxes)
+    return stood
+
+
+def insert_boxes(connection: sqlite3.Connection, sample_id: str, boxes: Iterable[Iterable[float]]) -> None:
+    """The boxes [x1, y1, x2, y2] of a sample that has none."""
+    connection.executemany(
+        "INSERT INTO boxes (sample_id, ordinal, x1_px, y1_px, x2_px, y2_px) VALUES (?, ?, ?, ?, ?, ?)",
+        [(sample_id, ordinal, *box) for ordinal, box in enumerate(boxes)],
+    )
+
+
+def stands_for_nothing(connection: sqlite3.Connection, phrase: str) -> bool:
+    """Whether the phrase is a placeholder: by its wording, or as a template that stands on many unrelated boxes."""
+    if is_placeholder(phrase):
+        return True
+    found = connection.execute("SELECT 1 FROM templates WHERE phrase = ?", (normalise(phrase),)).fetchone()
+    return found is not None
+
+
 def next_skip_order(connection: sqlite3.Connection) -> int:
     """A number greater than that of every earlier skip: the id that the change to come will get, or less."""
     return int(connection.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM changes").fetchone()[0])
@@ -102,8 +148,8 @@ def undo_last(connection: sqlite3.Connection, row: sqlite3.Row, who: str) -> Non
         "AND NOT EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) ORDER BY revision DESC LIMIT 1",
         (row["id"],),
     ).fetchone()
-    if last["origin"] == "import":
-        raise StoreError(f"There is nothing to undo for {row['id']}: it stands as it was imported.")
+    if last["phrase_before"] is None:  # the import, or the moment when a person added it
+        raise StoreError(f"There is nothing to undo for {row['id']}: it stands as it came.")
     take_back(connection, row, last, who)
 
 

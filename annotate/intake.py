@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from annotate.edits import clean_who, now
+from annotate.edits import clean_who, insert_boxes, now
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
 from annotate.placeholders import is_placeholder
@@ -21,6 +22,7 @@ from grounding.records import Sample
 
 Progress = Callable[[int], None]
 _BATCH_SAMPLES = 500
+SHUFFLE_PLACES = 1_000_000_007
 # Sources round and pad, so an edge may stand out this far: the larger of the two. More means another picture or format.
 _OVERHANG_PX = 2.0
 _OVERHANG_SHARE = 0.02
@@ -201,7 +203,8 @@ def _insert_sample(connection: sqlite3.Connection, one: _Ready, position: int, s
     )
     cursor = connection.execute(
         "INSERT INTO samples (id, position, picture_sha256, image_id, phrase, category, split, source, alternatives, "
-        "extra, placeholder, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported') ON CONFLICT (id) DO NOTHING",
+        "extra, placeholder, shuffle, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported') "
+        "ON CONFLICT (id) DO NOTHING",
         (
             sample.id,
             position,
@@ -214,16 +217,14 @@ def _insert_sample(connection: sqlite3.Connection, one: _Ready, position: int, s
             json.dumps(list(sample.alternatives)),
             json.dumps(dict(sample.extra)),
             is_placeholder(sample.phrase),
+            random.randrange(SHUFFLE_PLACES),
         ),
     )
     return cursor.rowcount == 1
 
 
 def _insert_parts(connection: sqlite3.Connection, one: _Ready, who: str, source: str, at: str) -> None:
-    connection.executemany(
-        "INSERT INTO boxes (sample_id, ordinal, x1_px, y1_px, x2_px, y2_px) VALUES (?, ?, ?, ?, ?, ?)",
-        [(one.sample.id, ordinal, *box) for ordinal, box in enumerate(one.boxes_xyxy_px)],
-    )
+    insert_boxes(connection, one.sample.id, one.boxes_xyxy_px)
     connection.execute(
         "INSERT INTO changes (sample_id, revision, at, who, action, origin, phrase_after, before, note) "
         "VALUES (?, 1, ?, ?, 'import', 'import', ?, '{}', ?)",

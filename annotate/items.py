@@ -9,8 +9,10 @@ from typing import Literal
 from grounding.records import Sample
 
 State = Literal["imported", "repaired", "written", "approved", "rejected"]
-Queue = Literal["placeholders", "flagged", "skipped", "all"]
-Place = tuple[int, int]
+Queue = Literal[
+    "placeholders", "problems", "low_iou", "disagree", "review", "unseen", "flagged", "skipped", "rejected", "all"
+]
+Place = tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,11 @@ class Item:
     """A sample as it stands in the store.
 
     `revision` grows by one with every change: an edit names the revision that its page showed.
-    `image_size_wh` is (width, height) in pixels. `place` is where it stands in the queues (skip order, position):
-    hand the place that the page showed to `Store.next_item` to go on from there, even after a skip moved it.
+    `image_size_wh` is (width, height) in pixels. `place` is where it stands in most queues (skip order, position):
+    hand the place that the page showed to `Store.next_item` to go on from there, even after a skip moved it; `place_in`
+    is that of a queue with an order of its own. `problems` are codes of failed phrase checks. `listener_iou` (0.0 to
+    1.0) is the lowest IoU at which a model found the box, `listener_gap` how far base and adapter were apart; None
+    while nobody asked. `edited_by` is the last person who changed it, `seen_at` when a person first had it open.
     """
 
     sample: Sample
@@ -32,6 +37,19 @@ class Item:
     image_size_wh: tuple[int, int]
     picture_sha256: str
     place: Place
+    problems: tuple[str, ...] = ()
+    reject_reason: str = ""
+    edited_by: str = ""
+    seen_at: str | None = None
+    shuffle: int = 0
+    listener_iou: float | None = None
+    listener_gap: float | None = None
+
+    def place_in(self, queue: Queue) -> Place:
+        """Where it stands in this queue: (what the queue runs by, position)."""
+        order = {"low_iou": self.listener_iou, "disagree": self.listener_gap, "review": self.shuffle}
+        own = order.get(queue)
+        return self.place if own is None else (own, self.place[1])
 
     @property
     def id(self) -> str:
@@ -62,12 +80,14 @@ class Change:
     note: str
     batch: str | None
     undone: bool
+    boxes_changed: bool = False
 
 
 @dataclass(frozen=True)
 class Counts:
     """How many samples there are. `placeholders` are those still to fill (not rejected ones); `written` includes
-    approved ones. `per_split` is the total of each split, empty ones included."""
+    approved ones. `per_split` is the total of each split, empty ones included. The last five are the lengths of the
+    queues of the same name."""
 
     total: int
     placeholders: int
@@ -78,6 +98,11 @@ class Counts:
     approved: int
     rejected: int
     per_split: Mapping[str, int]
+    problems: int = 0
+    unseen: int = 0
+    low_iou: int = 0
+    disagree: int = 0
+    review: int = 0
 
 
 @dataclass(frozen=True)

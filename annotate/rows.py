@@ -75,6 +75,13 @@ def _to_item(row: sqlite3.Row, boxes_xyxy_px: tuple[Box, ...], pictures_folder: 
         image_size_wh=(row["width_px"], row["height_px"]),
         picture_sha256=row["picture_sha256"],
         place=(row["skip_order"], row["position"]),
+        problems=tuple(row["problems"].split()),
+        reject_reason=row["reject_reason"],
+        edited_by=row["edited_by"],
+        seen_at=row["seen_at"],
+        shuffle=row["shuffle"],
+        listener_iou=row["listener_iou"],
+        listener_gap=row["listener_gap"],
     )
 
 
@@ -82,8 +89,12 @@ def read_history(connection: sqlite3.Connection, sample_id: str) -> tuple[Change
     """The changes of a sample, oldest first."""
     rows = connection.execute(
         "SELECT id, sample_id, revision, at, who, action, origin, phrase_before, phrase_after, note, batch, "
-        "EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) AS undone "
+        "EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) AS undone, "
+        "json_extract(before, '$.boxes_xyxy_px') IS NOT NULL AS boxes_changed "
         "FROM changes WHERE sample_id = ? ORDER BY revision",
         (sample_id,),
     )
-    return tuple(Change(**{**dict(row), "undone": bool(row["undone"])}) for row in rows)
+    return tuple(
+        Change(**{**dict(row), "undone": bool(row["undone"]), "boxes_changed": bool(row["boxes_changed"])})
+        for row in rows
+    )

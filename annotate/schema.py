@@ -127,3 +127,164 @@ def m004_tallies_and_meta(db: Database) -> None:
         BEGIN {step("-", "OLD")} {step("+", "NEW")} END
     """)
     db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
+
+
+@migrations()
+def m005_checks_listener_people(db: Database) -> None:
+    """What the newer queues run by. `problems` holds the codes of failed phrase checks with blanks between them,
+    `edited_by` the last person who changed the sample ('' for none), `seen_at` when a person first had it open.
+    `shuffle` is a random place. `listener_iou` (0 to 1) is the lowest IoU at which a model found the box from the
+    phrase that stands, `listener_gap` how far the base and an adapter were apart; both NULL while nobody asked."""
+    for column in (
+        "problems TEXT NOT NULL DEFAULT ''",
+        "reject_reason TEXT NOT NULL DEFAULT ''",
+        "edited_by TEXT NOT NULL DEFAULT ''",
+        "seen_at TEXT",
+        "shuffle INTEGER NOT NULL DEFAULT 0",
+        "listener_iou REAL CHECK (listener_iou BETWEEN 0 AND 1)",
+        "listener_gap REAL CHECK (listener_gap BETWEEN 0 AND 1)",
+    ):
+        db.execute(f"ALTER TABLE samples ADD COLUMN {column}")
+    db.execute("UPDATE samples SET shuffle = abs(random()) % 1000000007")
+    db.execute("""
+        UPDATE samples SET edited_by = coalesce((
+            SELECT who FROM changes WHERE sample_id = samples.id AND origin = 'human' ORDER BY revision DESC LIMIT 1
+        ), '')
+    """)
+    db.execute("UPDATE samples SET seen_at = (SELECT max(at) FROM changes WHERE sample_id = id) WHERE edited_by <> ''")
+
+
+@migrations()
+def m006_newer_queues(db: Database) -> None:
+    """One index a queue, as in m002, and one for each way of narrowing a queue down."""
+    standing = "state <> 'rejected'"
+    db.execute(
+        f"CREATE INDEX samples_problems ON samples (split, skip_order, position) WHERE problems <> '' AND {standing}"
+    )
+    db.execute("CREATE INDEX samples_unseen ON samples (split, skip_order, position) WHERE seen_at IS NULL")
+    db.execute(f"""
+        CREATE INDEX samples_low_iou ON samples (split, listener_iou, position)
+        WHERE listener_iou IS NOT NULL AND {standing}
+    """)
+    db.execute(f"""
+        CREATE INDEX samples_disagree ON samples (split, listener_gap, position)
+        WHERE listener_gap IS NOT NULL AND {standing}
+    """)
+    db.execute(
+        "CREATE INDEX samples_review ON samples (split, shuffle, position) WHERE state IN ('repaired', 'written')"
+    )
+    db.execute("CREATE INDEX samples_rejected ON samples (split, skip_order, position) WHERE state = 'rejected'")
+    db.execute("CREATE INDEX samples_of_category ON samples (category, position)")
+    db.execute("CREATE INDEX samples_of_person ON samples (edited_by, position) WHERE edited_by <> ''")
+    db.execute("CREATE INDEX changes_of_people ON changes (who, at) WHERE origin = 'human'")
+
+
+@migrations()
+def m007_more_tallies(db: Database) -> None:
+    """The counts of the newer queues, kept by the same triggers."""
+    newer = {
+        "problems": "({row}.problems <> '' AND {row}.state <> 'rejected')",
+        "unseen": "({row}.seen_at IS NULL)",
+        "low_iou": "({row}.listener_iou IS NOT NULL AND {row}.state <> 'rejected')",
+        "disagree": "({row}.listener_gap IS NOT NULL AND {row}.state <> 'rejected')",
+        "review": "({row}.state IN ('repaired', 'written'))",
+    }
+    conditions = {
+        "total": "1",
+        "placeholders": "({row}.placeholder = 1 AND {row}.state <> 'rejected')",
+        "flagged": "{row}.flagged",
+        "skipped": "({row}.skip_order > 0)",
+        "repaired": "({row}.state = 'repaired')",
+        "written": "({row}.state IN ('written', 'approved'))",
+        "approved": "({row}.state = 'approved')",
+        "rejected": "({row}.state = 'rejected')",
+        **newer,
+    }
+    for name, sql in newer.items():
+        db.execute(f"ALTER TABLE tallies ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+        db.execute(
+            f"UPDATE tallies SET {name} = (SELECT coalesce(sum({sql.format(row='samples')}), 0) FROM samples "
+            "WHERE samples.split = tallies.split)"
+        )
+
+    def step(sign: str, row: str) -> str:
+        sums = ", ".join(f"{name} = {name} {sign} {sql.format(row=row)}" for name, sql in conditions.items())
+        return f"UPDATE tallies SET {sums} WHERE split = {row}.split;"
+
+    for name in ("tally_insert", "tally_delete", "tally_update"):
+        db.execute(f"DROP TRIGGER {name}")
+    db.execute(f"CREATE TRIGGER tally_insert AFTER INSERT ON samples BEGIN {step('+', 'NEW')} END")
+    db.execute(f"CREATE TRIGGER tally_delete AFTER DELETE ON samples BEGIN {step('-', 'OLD')} END")
+    db.execute(f"""
+        CREATE TRIGGER tally_update AFTER UPDATE OF
+            split, placeholder, state, flagged, skip_order, problems, seen_at, listener_iou, listener_gap ON samples
+        BEGIN {step("-", "OLD")} {step("+", "NEW")} END
+    """)
+
+
+@migrations()
+def m008_people_and_listeners(db: Database) -> None:
+    """Who has a sample open (`until` in seconds since 1970); what a model (`listener`: "base" or "adapter NAME") heard
+    in a phrase; what further people said about a sample; what stands in for phrases without being one."""
+    db.execute("""
+        CREATE TABLE leases (
+            sample_id TEXT PRIMARY KEY REFERENCES samples (id),
+            who TEXT NOT NULL,
+            token TEXT NOT NULL,
+            until REAL NOT NULL
+        ) STRICT, WITHOUT ROWID
+    """)
+    db.execute("CREATE INDEX leases_by_end ON leases (until)")
+    db.execute("""
+        CREATE TABLE heard (
+            sample_id TEXT NOT NULL REFERENCES samples (id),
+            listener TEXT NOT NULL,
+            phrase TEXT NOT NULL,
+            boxes_xyxy_px TEXT NOT NULL,
+            status TEXT NOT NULL,
+            iou REAL NOT NULL CHECK (iou BETWEEN 0 AND 1),
+            confidence REAL,
+            at TEXT NOT NULL,
+            PRIMARY KEY (sample_id, listener)
+        ) STRICT, WITHOUT ROWID
+    """)
+    db.execute("""
+        CREATE TABLE opinions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            sample_id TEXT NOT NULL REFERENCES samples (id),
+            revision INTEGER NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('blind', 'phrase')),
+            who TEXT NOT NULL,
+            at TEXT NOT NULL,
+            phrase TEXT NOT NULL,
+            boxes_xyxy_px TEXT NOT NULL,
+            iou REAL CHECK (iou BETWEEN 0 AND 1),
+            seconds REAL NOT NULL CHECK (seconds >= 0)
+        ) STRICT
+    """)
+    db.execute("CREATE INDEX opinions_of_sample ON opinions (sample_id, id)")
+    db.execute("CREATE INDEX opinions_of_person ON opinions (who, kind, sample_id)")
+    db.execute("""
+        CREATE TABLE templates (
+            phrase TEXT PRIMARY KEY,
+            samples INTEGER NOT NULL,
+            at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+    """)
+
+
+@migrations()
+def m009_phrase_search(db: Database) -> None:
+    """The words of every phrase, for looking one up among a million. Keyed by `position`, which never changes."""
+    db.execute("""
+        CREATE VIRTUAL TABLE phrase_words USING fts5 (
+            phrase, content = 'samples', content_rowid = 'position', tokenize = 'unicode61 remove_diacritics 2',
+            detail = 'none', columnsize = 0
+        )
+    """)
+    db.execute("INSERT INTO phrase_words (phrase_words) VALUES ('rebuild')")
+    gone = "INSERT INTO phrase_words (phrase_words, rowid, phrase) VALUES ('delete', OLD.position, OLD.phrase);"
+    come = "INSERT INTO phrase_words (rowid, phrase) VALUES (NEW.position, NEW.phrase);"
+    db.execute(f"CREATE TRIGGER words_insert AFTER INSERT ON samples BEGIN {come} END")
+    db.execute(f"CREATE TRIGGER words_delete AFTER DELETE ON samples BEGIN {gone} END")
+    db.execute(f"CREATE TRIGGER words_update AFTER UPDATE OF phrase ON samples BEGIN {gone} {come} END")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from annotate import repairs
-from annotate.edits import Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
+from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
 from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split, seek
 from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
 from annotate.schema import migrations
+from annotate.versions import add_sample, check_boxes, version_after
+from grounding.boxes import Box
 from grounding.database import prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
@@ -157,20 +159,66 @@ class Store:
 
     # Edit
 
-    def save(self, sample_id: str, phrase: str, *, who: str, expected_revision: int, action: str = "write") -> Item:
-        """Save a person's phrase, cleaned; a skip is taken back by it.
+    def save(
+        self,
+        sample_id: str,
+        phrase: str,
+        *,
+        who: str,
+        expected_revision: int,
+        action: str = "write",
+        origin: str = "human",
+        boxes_xyxy_px: Sequence[Box] | None = None,
+    ) -> Item:
+        """Save a person's phrase, cleaned, and the boxes unless they are None; a skip is taken back by it.
 
-        Raises `StoreError` for an empty phrase, a placeholder or more than 500 characters. The same save sent
-        twice, as a page does after a broken connection, is answered with what stands and recorded once.
+        `origin` is "model" where a person took a suggestion as it was. Raises `StoreError` for an empty phrase, a
+        placeholder, more than 500 characters or a box outside the picture. The same save sent twice, as a page does
+        after a broken connection, is answered with what stands and recorded once.
         """
         cleaned = check_phrase(phrase)
-        values = {"phrase": cleaned, "state": "written", "skipped_at": None, "skip_order": 0}
+        edit = Edit(who, action, origin)
+
+        def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
+            boxes = {} if boxes_xyxy_px is None else {BOXES: check_boxes(connection, row, boxes_xyxy_px)}
+            return {"phrase": cleaned, "state": "written", "skipped_at": None, "skip_order": 0, **boxes}
+
         try:
-            return self._edit(sample_id, expected_revision, Edit(who, action), lambda connection, row: values)
+            return self._edit(sample_id, expected_revision, edit, values)
         except StaleSaveError as error:
             if self._was_saved_already(error.current, cleaned, who, expected_revision, action):
                 return error.current
             raise
+
+    def add(self, beside: str, phrase: str, boxes_xyxy_px: Sequence[Box], *, who: str) -> Item:
+        """A new sample on the picture of the sample `beside`, in its split. No box: the phrase refers to nothing."""
+        cleaned = check_phrase(phrase)
+        with writing(self.path) as connection:
+            return add_sample(connection, beside, cleaned, boxes_xyxy_px, who, self.pictures.folder)
+
+    def revert(self, sample_id: str, change_id: int, *, who: str, expected_revision: int) -> Item:
+        """Put the sample back as it stood right after this change of its history, as a new change.
+
+        Raises `StoreError` when the change is none of this sample's.
+        """
+
+        def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
+            return version_after(connection, row, change_id)
+
+        return self._edit(sample_id, expected_revision, Edit(who, "revert", note=f"to change {change_id}"), values)
+
+    def reopen(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
+        """Take an approval or a rejection back: the sample waits for a review again."""
+        values = {"state": "written", "reject_reason": ""}
+        return self._edit(sample_id, expected_revision, Edit(who, "reopen"), lambda c, row: values)
+
+    def mark_seen(self, sample_id: str) -> None:
+        """Note that a person had the sample open. No change of the sample: its revision stays."""
+        with reading(self.path) as connection:
+            row = connection.execute("SELECT seen_at FROM samples WHERE id = ?", (sample_id,)).fetchone()
+        if row is not None and row["seen_at"] is None:
+            with writing(self.path) as connection:
+                connection.execute("UPDATE samples SET seen_at = ? WHERE id = ?", (now(), sample_id))
 
     def _was_saved_already(self, current: Item, phrase: str, who: str, expected_revision: int, action: str) -> bool:
         if current.revision != expected_revision + 1 or current.phrase != phrase:
@@ -209,7 +257,9 @@ class Store:
     def reject(self, sample_id: str, reason: str, *, who: str, expected_revision: int) -> Item:
         """Keep the sample out of the placeholders queue, of repairs and of snapshots, with the reason."""
         edit = Edit(who, "reject", note=check_note(reason))
-        return self._edit(sample_id, expected_revision, edit, lambda c, row: {"state": "rejected"})
+        return self._edit(
+            sample_id, expected_revision, edit, lambda c, row: {"state": "rejected", "reject_reason": edit.note}
+        )
 
     def undo(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
         """Put back what stood before the last change, as a new change; again for the one before.
