@@ -7,10 +7,12 @@ from typing import cast
 
 from annotate.items import Place, Queue
 from annotate.queues import check_queue, check_split
-from grounding.errors import StoreError
+from grounding.boxes import Box
+from grounding.errors import BoxError, StoreError
 
 _MAX_TEXT_CHARACTERS = 20_000
 _MAX_INTEGER = 2**62
+_MOST_BOXES = 1000
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Ask:
     """One request of the page. It names the sample and the revision that the page showed, so that it means the same
     after a restart and in every browser tab.
 
-    `place` is the `Item.place` shown. `then_id` is the sample to show after an edit; empty: the next of the queue.
+    `place` is where the page stood in its queue. `then_id` is the sample to show after an edit; empty: the next of the
+    queue. `boxes_xyxy_px` is None where the page changed no box. `change` is the id of a change in the history.
     """
 
     do: str
@@ -31,6 +34,8 @@ class Ask:
     then_id: str
     batch: str
     who: str
+    boxes_xyxy_px: tuple[Box, ...] | None = None
+    change: int = 0
 
     @classmethod
     def from_page(cls, sent: object) -> Ask:
@@ -51,6 +56,8 @@ class Ask:
             then_id=_text(sent, "then"),
             batch=_text(sent, "batch"),
             who=_text(sent, "who"),
+            boxes_xyxy_px=_boxes(sent.get("boxes")),
+            change=_integer("change", sent.get("change", 0)),
         )
 
 
@@ -74,7 +81,21 @@ def _place(value: object) -> Place | None:
         return None
     if not isinstance(value, list) or len(value) != 2:
         raise _unexpected("place", value)
-    return _integer("place", value[0]), _integer("place", value[1])
+    order, position = value
+    if isinstance(order, bool) or not isinstance(order, int | float) or not -1 <= order <= _MAX_INTEGER:
+        raise _unexpected("place", value)
+    return order, _integer("place", position)
+
+
+def _boxes(value: object) -> tuple[Box, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > _MOST_BOXES or not all(isinstance(one, list) for one in value):
+        raise _unexpected("boxes", value)
+    try:
+        return tuple(Box.from_numbers(numbers) for numbers in value)
+    except (BoxError, TypeError) as error:
+        raise _unexpected("boxes", value) from error
 
 
 def _unexpected(key: str, value: object) -> StoreError:

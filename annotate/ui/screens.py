@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from annotate.items import Change, Item, Place
+from annotate.items import Change, Item, Place, Queue
 from annotate.phrases import clean_text, usable_phrase
 from grounding.overlay import Layer, figure_html
 
@@ -22,6 +22,7 @@ _STATE_WORDS = {
     "approved": "Approved",
     "rejected": "Rejected",
 }
+_PUT_BACK = ' <button type="button" class="an-link" data-revert="{}" title="As it stood then">put back</button>'
 _ACTION_WORDS = {
     "import": "imported",
     "write": "wrote",
@@ -31,6 +32,11 @@ _ACTION_WORDS = {
     "unflag": "removed the flag",
     "approve": "approved",
     "reject": "rejected",
+    "reopen": "opened again",
+    "revert": "put back an earlier version",
+    "add": "added",
+    "decide": "decided",
+    "bulk": "changed with others",
     "undo": "took back",
 }
 
@@ -39,7 +45,8 @@ _ACTION_WORDS = {
 class Screen:
     """What the page needs to show a sample and to send an edit of it back; the `_html` parts are safe as they are.
 
-    `phrase` is what the phrase box starts with: empty when a placeholder stands. `undoable` says in a few words what
+    `phrase` is what the phrase box starts with: empty when a placeholder stands. `boxes` are x1, y1, x2, y2 in pixels
+    of the original picture, whose (width, height) is `size_wh`. `undoable` says in a few words what
     undo would take back; empty when there is nothing.
     """
 
@@ -49,6 +56,9 @@ class Screen:
     phrase: str
     placeholder: bool
     flagged: bool
+    state: str
+    boxes: list[list[float]]
+    size_wh: tuple[int, int]
     undoable: str
     figure_html: str
     stands_html: str
@@ -59,16 +69,23 @@ class Screen:
 
 
 def build_screen(
-    item: Item, siblings: Sequence[Item], history: Sequence[Change], picture_url: Callable[[str], str]
+    item: Item,
+    siblings: Sequence[Item],
+    history: Sequence[Change],
+    picture_url: Callable[[str], str],
+    queue: Queue = "all",
 ) -> Screen:
-    """`history` is oldest first, as `Store.history` gives it."""
+    """`history` is oldest first, as `Store.history` gives it; `queue` is the one that the page walks."""
     return Screen(
         id=item.id,
         revision=item.revision,
-        place=item.place,
+        place=item.place_in(queue),
         phrase="" if item.placeholder else item.phrase,
         placeholder=item.placeholder,
         flagged=item.flagged,
+        state=item.state,
+        boxes=[list(box) for box in item.sample.boxes_xyxy_px],
+        size_wh=item.image_size_wh,
         undoable=_undoable(history),
         figure_html=target_figure_html(item, picture_url(item.picture_sha256)),
         stands_html=_stands_html(item),
@@ -119,7 +136,8 @@ def _stands_html(item: Item) -> str:
         badges.append('<b class="an-badge" data-kind="skip">Skipped</b>')
     said = "What the source says" if item.placeholder else "What stands now"
     wording = quoted(item.phrase) if clean_text(item.phrase) else '<i class="an-none">nothing at all</i>'
-    note = f'<p class="an-note">Flag: {escape(item.flag_note)}</p>' if item.flagged and item.flag_note else ""
+    notes = [("Flag", item.flag_note if item.flagged else ""), ("Rejected", item.reject_reason)]
+    note = "".join(f'<p class="an-note">{name}: {escape(text)}</p>' for name, text in notes if text)
     return (
         f'<div class="an-badges">{"".join(badges)}<span>{said}</span></div>'
         f'<p class="an-wording" title="{escape(item.phrase)}">{wording}</p>{note}'
@@ -169,13 +187,14 @@ def _sibling_html(sibling: Item, image_size_wh: tuple[int, int]) -> str:
 
 
 def _history_html(history: Sequence[Change]) -> str:
-    rows = [_change_html(change) for change in reversed(history[-_MOST_CHANGES:])]
+    standing = history[-1].id if history else 0
+    rows = [_change_html(change, standing) for change in reversed(history[-_MOST_CHANGES:])]
     if len(history) > _MOST_CHANGES:
         rows.append(f'<li class="an-more">and {len(history) - _MOST_CHANGES} before</li>')
     return "".join(rows)
 
 
-def _change_html(change: Change) -> str:
+def _change_html(change: Change, standing: int) -> str:
     words = _ACTION_WORDS.get(change.action, change.action)
     if change.phrase_before is not None and change.phrase_before != change.phrase_after:
         what = f"{quoted(change.phrase_before, 48)} → {quoted(change.phrase_after, 120)}"
@@ -183,11 +202,13 @@ def _change_html(change: Change) -> str:
         what = quoted(change.phrase_after, 48)
     else:
         what = ""
-    note = "" if change.action == "undo" else change.note
+    note = "" if change.action in ("undo", "revert") else change.note
     told = f" <em>{escape(note)}</em>" if note else ""
+    boxes = " <i>boxes changed</i>" if change.boxes_changed else ""
+    back = "" if change.id == standing else _PUT_BACK.format(change.id)
     return (
         f'<li data-undone="{str(change.undone).lower()}"><span>{time_html(change.at)} <b>{escape(change.who)}</b> '
-        f"{escape(words)}</span>{told} {what}</li>"
+        f"{escape(words)}</span>{told}{boxes} {what}{back}</li>"
     )
 
 

@@ -55,6 +55,10 @@ class Workbench:
             "unflag": self._unflag,
             "note": self._note,
             "undo": self._undo,
+            "add": self._add,
+            "reject": self._reject,
+            "reopen": self._reopen,
+            "revert": self._revert,
             "repair_preview": self._repair_preview,
             "repair": self._repair,
             "undo_repair": self._undo_repair,
@@ -125,11 +129,11 @@ class Workbench:
     def _save_or_approve(self, ask: Ask) -> tuple[Item, str]:
         """A phrase sent back as it stands is approved rather than written again."""
         item = self.store.get(ask.sample_id)
-        unchanged = not item.placeholder and item.phrase == clean_text(ask.text)
+        unchanged = not item.placeholder and item.phrase == clean_text(ask.text) and ask.boxes_xyxy_px is None
         names: dict[str, Any] = {"who": ask.who, "expected_revision": ask.revision}
         if item.revision == ask.revision and unchanged:
             return self.store.approve(ask.sample_id, **names), "Approved"
-        return self.store.save(ask.sample_id, ask.text, **names), "Saved"
+        return self.store.save(ask.sample_id, ask.text, **names, boxes_xyxy_px=ask.boxes_xyxy_px), "Saved"
 
     def _conflict(self, ask: Ask, current: Item) -> Reply:
         last = self.store.history(current.id)[-1]
@@ -142,6 +146,30 @@ class Workbench:
         except StaleSaveError as error:
             return self._stale(ask, error)
         return self._go_on(ask, item, "Skipped: it comes again after all others")
+
+    def _reject(self, ask: Ask) -> Reply:
+        try:
+            item = self.store.reject(ask.sample_id, ask.text, who=ask.who, expected_revision=ask.revision)
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        return self._go_on(ask, item, "Rejected")
+
+    def _reopen(self, ask: Ask) -> Reply:
+        return self._mark(
+            ask, "Open again", lambda: self.store.reopen(ask.sample_id, who=ask.who, expected_revision=ask.revision)
+        )
+
+    def _revert(self, ask: Ask) -> Reply:
+        def put_back() -> Item:
+            return self.store.revert(ask.sample_id, ask.change, who=ask.who, expected_revision=ask.revision)
+
+        return self._mark(ask, "Put back", put_back)
+
+    def _add(self, ask: Ask) -> Reply:
+        """A new sample on the picture shown; the page stays where it was."""
+        added = self.store.add(ask.sample_id, ask.text, ask.boxes_xyxy_px or (), who=ask.who)
+        words = f"Added {quoted(added.phrase)} to this picture"
+        return self._screen(ask, self.store.get(ask.sample_id)) | {"notice_html": self._signed(added, words)}
 
     def _flag(self, ask: Ask) -> Reply:
         return self._mark(ask, "Flagged", lambda: self._flagged(ask))
@@ -239,8 +267,10 @@ class Workbench:
         if item is None:
             here, everywhere = self.store.counts(ask.split), self.store.counts()
             return {"screen": {"id": "", "done_html": done_html(ask.queue, ask.split, here, everywhere)}}
-        screen = build_screen(item, self.store.siblings(item.id), self.store.history(item.id), self.picture_url)
-        upcoming = self.store.next_item(ask.queue, item.place, ask.split)
+        self.store.mark_seen(item.id)
+        siblings, history = self.store.siblings(item.id), self.store.history(item.id)
+        screen = build_screen(item, siblings, history, self.picture_url, ask.queue)
+        upcoming = self.store.next_item(ask.queue, screen.place, ask.split)
         return {
             "screen": asdict(screen),
             "preload_url": "" if upcoming is None else self.picture_url(upcoming.picture_sha256),

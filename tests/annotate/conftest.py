@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from annotate.store import Store
+from annotate_page import app, browser, context, page, rows  # noqa: F401  # fixtures of the browser tests
 from grounding import database
 from grounding.boxes import Box
 from grounding.records import Sample, write_samples

@@ -1,4 +1,4 @@
-// The Annotate tab in the browser. tab.py joins bench.js, line.js and keys.js, in this order, into one script that runs
+// The Annotate tab in the browser. tab.py joins its parts in the order in which it names them, into one script that runs
 // inside gr.HTML's js_on_load, which gives `element` (the tab's HTML) and `server` (the app). Every text that the app
 // sends as HTML was escaped there.
 
@@ -129,6 +129,8 @@ const show = (screen, redo) => {
   visit(screen.id);
   remember();
   if (!again) fill(part('figure'), screen.figure_html);
+  delete bench.dataset.adding;
+  takeBoxes(screen);
   fill(find('.an-stands'), screen.stands_html);
   for (const name of ['chips', 'facts', 'siblings', 'history']) showSection(name, screen[`${name}_html`]);
   showHeld();
@@ -138,6 +140,7 @@ const show = (screen, redo) => {
   filled = ahead ? '' : box.value;
   box.placeholder = screen.placeholder ? 'Write the phrase for this box' : 'The phrase for this box';
   part('flag').querySelector('span').textContent = screen.flagged ? 'Unflag' : 'Flag';
+  part('reject').querySelector('span').textContent = screen.state === 'rejected' ? 'Reopen' : 'Reject';
   if (draft && !ahead && draft !== screen.phrase && !part('status').textContent) say('Your unsaved draft is back.');
   warnTwin();
 };
@@ -171,30 +174,6 @@ const warnTwin = () => {
   }
   bench.dataset.twin = twins > 0;
 };
-
-// Zoom to the target box
-
-function zoom(on) {
-  const stage = part('figure');
-  const figure = stage.querySelector('figure');
-  const target = figure && figure.querySelector('[data-kind=target] rect');
-  stage.dataset.zoom = String(Boolean(on && target));
-  if (!figure) return;
-  figure.style.cssText = figure.style.cssText.replace(/(width|transform):[^;]*;/g, '');
-  if (!on || !target) return;
-  // By its size, not by scaling: so the line around the box stays thin and the picture sharp.
-  const size = figure.querySelector('svg').viewBox.baseVal;
-  const boxes = [...figure.querySelectorAll('g[data-kind=target] rect:first-of-type')].map((rect) => rect.getBBox());
-  const left = Math.min(...boxes.map((b) => b.x)), right = Math.max(...boxes.map((b) => b.x + b.width));
-  const top = Math.min(...boxes.map((b) => b.y)), bottom = Math.max(...boxes.map((b) => b.y + b.height));
-  const before = figure.clientWidth / size.width; // page pixels to a pixel of the picture
-  const fit = Math.min((0.6 * stage.clientWidth) / (right - left), (0.6 * stage.clientHeight) / (bottom - top));
-  const after = before * Math.min(12, Math.max(1.4, fit / before));
-  figure.style.width = `${size.width * after}px`;
-  const [x, y] = [size.width / 2 - (left + right) / 2, size.height / 2 - (top + bottom) / 2];
-  figure.style.transform = `translate(${x * after}px, ${y * after}px)`;
-}
-const turnZoom = () => zoom(part('figure').dataset.zoom !== 'true');
 
 // Boxes of the other phrases, while the pointer is on them
 

@@ -21,13 +21,19 @@ const put = (text) => {
   focusBox();
 };
 const typed = () => {
-  if (shown && !running) keepDraft(shown, box.value);
+  if (shown && !running && !drawn.adding) keepDraft(shown, box.value);
   if (part('status').dataset.kind === 'problem') say('');
   warnTwin();
 };
 
-function openNote() {
-  note.closest('label').hidden = false;
+let noteIsFor = 'note';
+function openNote(what = 'note') {
+  noteIsFor = what;
+  const field = note.closest('label');
+  field.hidden = false;
+  field.querySelector('span').textContent = what === 'reject' ? 'Reason' : 'Note';
+  note.placeholder = what === 'reject' ? 'Why is it of no use? Enter rejects'
+    : 'What is wrong? Enter goes on, Esc stays here';
   note.value = '';
   note.focus();
 }
@@ -37,7 +43,12 @@ const endNote = (goOn) => {
   closeNote();
   box.focus();
   if (!goOn) return;
-  press(text ? { do: 'note', send: { text } } : { do: 'next' });
+  if (noteIsFor === 'reject') press({ do: 'reject', send: { text } });
+  else press(text ? { do: 'note', send: { text } } : { do: 'next' });
+};
+const reject = () => {
+  if (!shown) return;
+  if (shown.state === 'rejected') press({ do: 'reopen' }); else openNote('reject');
 };
 
 const openConflict = (found, mine) => {
@@ -84,6 +95,9 @@ const CLICKS = {
   'annotate-save': save,
   'annotate-skip': skip,
   'annotate-flag': flag,
+  'annotate-reject': reject,
+  'annotate-add': startAdding,
+  'annotate-boxes-reset': () => { if (drawn.adding) stopAdding(); else resetBoxes(); focusBox(); },
   'annotate-back': back,
   'annotate-undo': undo,
   'annotate-help': () => part('help-page').showModal(),
@@ -98,26 +112,27 @@ const CLICKS = {
 };
 bench.addEventListener('click', (event) => {
   const button = event.target.closest('button');
-  if (!button) { if (event.target.closest('#annotate-figure')) turnZoom(); return; }
-  const { text, go, queue, split, tab, choose: whose } = button.dataset;
+  if (!button) return;
+  const { text, go, queue, split, tab, choose: whose, revert } = button.dataset;
   if (CLICKS[button.id]) CLICKS[button.id]();
   else if (text !== undefined) { kept.held = kept.held.filter((one) => one !== text); put(text); }
   else if (go !== undefined) goTo(go);
   else if (queue !== undefined) openQueue(queue, split);
   else if (tab !== undefined) tabNamed(tab)?.click();
+  else if (revert !== undefined) press({ do: 'revert', send: { change: Number(revert) } });
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.dismiss !== undefined) { forgetRepaired(); focusBox(); }
 });
 // A click on a button must not take the caret out of the phrase.
 bench.addEventListener('mousedown', (event) => {
-  if (event.target.closest('button, #annotate-figure')) event.preventDefault();
+  if (event.target.closest('button, #annotate-figure')) event.preventDefault(); // the pointer has its own events
 });
 bench.addEventListener('change', (event) => {
   if (event.target === queueSelect || event.target === splitSelect) openQueue(queueSelect.value, splitSelect.value);
 });
 box.addEventListener('input', typed);
 
-const ALT_KEYS = { s: skip, f: flag, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, b: toBoxes, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
 const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
 const altJob = (event) => {
   if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
@@ -135,24 +150,29 @@ const altJob = (event) => {
 const jobOf = (event) => {
   const elsewhere = event.target !== box && event.target.matches('input, textarea, select');
   if (event.altKey) return altJob(event);
+  if (event.target === stage) {
+    const job = boxJob(event);
+    if (job) return job;
+  } else if (event.ctrlKey || event.metaKey) return null;
+  if (event.key === 'Escape' && drawn.adding) return stopAdding;
   if (event.target === note) return { Enter: () => endNote(true), Escape: () => endNote(false) }[event.key];
   if (elsewhere) return null;
   if (event.key === 'Enter' && !event.target.closest('button')) return save;
   if (event.key === 'Escape') return skip;
   if (event.key === '?' && !(event.target === box && box.value)) return CLICKS['annotate-help'];
   // Typing after a click somewhere else: the letter goes into the phrase.
-  if (event.key.length === 1 && event.target !== box && !event.target.closest('button, a')) box.focus();
+  if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && event.target !== box && !event.target.closest('button, a')) box.focus();
   return null;
 };
 const onKey = (event) => {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey, true); return; }
-  if (event.isComposing || event.ctrlKey || event.metaKey || event.getModifierState('AltGraph')) return;
+  if (event.isComposing || event.getModifierState('AltGraph')) return;
   if (!visible() || document.querySelector('dialog[open]')) return;
   const job = jobOf(event);
   if (!job) return;
   event.preventDefault();
   event.stopPropagation();
-  if (!event.repeat) job();
+  if (!event.repeat || event.target === stage) job();
 };
 document.addEventListener('keydown', onKey, true);
 for (const page of [repairPage, part('help-page')]) page.addEventListener('close', () => focusBox());

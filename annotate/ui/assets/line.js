@@ -13,6 +13,9 @@ const ask = async (sent) => {
 
 const press = async (job) => {
   job.early = running;
+  if (job.do === 'save' && drawn.adding) job.do = 'add';
+  // Boxes changed while a press is on its way would be those of a sample that leaves.
+  if (SENDS_BOXES.includes(job.do) && !running && (drawn.adding || boxesChanged())) job.boxes = clone(drawn.boxes);
   if (!STAYS.includes(job.do)) job.text = take();
   waiting.push(job);
   if (running) return;
@@ -31,7 +34,7 @@ const press = async (job) => {
     clearTimeout(slow);
     delete bench.dataset.busy;
     bench.removeAttribute('aria-busy');
-    if (shown && typedAhead()) keepDraft(shown, box.value);
+    if (shown && !drawn.adding && typedAhead()) keepDraft(shown, box.value);
     showUndo();
     focusBox(redo);
   }
@@ -60,15 +63,16 @@ const giveBack = (failed, dropped) => {
   hold(dropped.map((job) => job.text));
   if (failed.text || (failed.text === '' && !failed.early)) {
     putBack(failed.text);
-    if (shown) keepDraft(shown, failed.text);
+    if (shown && !drawn.adding) keepDraft(shown, failed.text);
   }
   showHeld();
   warnTwin();
 };
 
-const STAYS = ['flag', 'look', 'repair_preview']; // these leave the box alone
-const GO_ON = ['save', 'skip', 'note', 'next']; // after these comes the sample from which one went back, or the next
-const ON_SAMPLE = ['skip', 'flag', 'note'];
+const STAYS = ['flag', 'reopen', 'look', 'repair_preview']; // these leave the box alone
+const SENDS_BOXES = ['save', 'add'];
+const GO_ON = ['save', 'skip', 'note', 'reject', 'next']; // after these comes the sample from which one went back, or the next
+const ON_SAMPLE = ['skip', 'flag', 'note', 'reject', 'reopen', 'revert', 'add'];
 
 // What a press means now: it may have waited for others that changed the sample shown.
 const request = (job) => {
@@ -76,24 +80,38 @@ const request = (job) => {
   const target = job.do === 'undo' && did ? did : shown;
   if (target) Object.assign(sent, { id: target.id, revision: job.revision || target.revision, ...job.send });
   if (GO_ON.includes(job.do)) sent.then = kept.trail[kept.cursor + 1] || '';
-  if (job.do === 'save') sent.text = job.text;
+  if (SENDS_BOXES.includes(job.do)) sent.text = job.text;
+  if (job.boxes) sent.boxes = job.boxes;
   if (job.do === 'flag' && shown.flagged) sent.do = 'unflag';
   if (job.do === 'back' && kept.atEnd && kept.cursor >= 0) return { do: 'show', id: kept.trail[kept.cursor] };
   if (job.do === 'back' && kept.cursor > 0) return { do: 'show', id: kept.trail[kept.cursor - 1] };
   return sent;
 };
 
+// A phrase that refers to nothing is saved when it is asked for twice: it may be a box forgotten.
+let fromNothing = '';
+const leavesNoBox = (job, from) => {
+  if (!SENDS_BOXES.includes(job.do) || fromNothing === from.id) return false;
+  const boxes = job.boxes || from.boxes;
+  return !boxes.length && (job.do === 'add' || from.placeholder || from.boxes.length > 0);
+};
+
 const perform = async (job) => {
   const from = shown;
   if (!from && (job.do === 'save' || ON_SAMPLE.includes(job.do))) { hold([job.text]); return {}; }
   if (job.do === 'undo' && !from && !did) return {};
-  if (job.do === 'save' && !job.text.trim()) {
+  if (SENDS_BOXES.includes(job.do) && !job.text.trim()) {
     if (job.early) return {}; // Enter twice on one sample
     say('Write a phrase first, or skip with Esc.', 'problem');
     return { failed: true };
   }
+  if (leavesNoBox(job, from)) {
+    say('No box: this phrase would refer to nothing in the picture. Enter again saves it so; or draw a box.', 'problem');
+    fromNothing = from.id;
+    return { failed: true };
+  }
   // A press that waited says nothing about the box of the sample that came meanwhile, unless something was typed.
-  if (from && (job.text || (job.text === '' && !job.early))) keepDraft(from, job.text);
+  if (from && job.do !== 'add' && (job.text || (job.text === '' && !job.early))) keepDraft(from, job.text);
   const sent = request(job);
   const reply = await ask(sent);
   if (reply.counts) showCounts(reply.counts);
@@ -107,7 +125,8 @@ const perform = async (job) => {
     return { failed: true };
   }
   if (reply.conflict) { openConflict(reply.conflict, job.text); return { failed: true }; }
-  if (job.do === 'save') dropDraft(from.id);
+  if (job.do === 'save') { dropDraft(from.id); dropBoxes(from.id); }
+  fromNothing = '';
   if (job.do !== 'look' && job.do !== 'repair_preview') did = reply.did || null;
   settle(job, sent, reply);
   return reply;
