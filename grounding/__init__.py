@@ -67,7 +67,7 @@ def load(
 
     place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
     loaded = load_model(model, quantize=quantize, profile=profile)
-    own = kept_calibration(place.calibrations, loaded.model_id, loaded.profile.name)
+    own = kept_calibration(place.calibrations, loaded.model_id, loaded.profile.name, loaded.quantize)
     if own is not None:
         loaded = replace(loaded, calibration=own)
     features = FeatureStore(place.features) if place.root.is_dir() else None

@@ -145,7 +145,8 @@ def _calibrate(options: argparse.Namespace, workspace: Workspace) -> int:
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace, profile=options.profile)
     calibration = predictor.calibrate(samples, progress=_show_progress)
     print(file=sys.stderr)
-    keep_calibration(workspace.calibrations, predictor.model_id, predictor.profile.name, calibration)
+    quantize = predictor.loaded.quantize
+    keep_calibration(workspace.calibrations, predictor.model_id, predictor.profile.name, calibration, quantize)
     if options.json:
         print(json.dumps(calibration.to_json()))
     else:
@@ -230,7 +231,8 @@ def _kept_evaluation(
     from grounding.journal import JOURNAL, Journal, settings_of
     from grounding.reports import ReportStore, finished_report
 
-    conditions = {"quantize": options.quantize} | ({"rerank": options.rerank} if options.rerank else {})
+    named = {"rerank": options.rerank, "profile": options.profile}
+    conditions = {"quantize": options.quantize} | {name: value for name, value in named.items() if value}
     settings = settings_of(samples, predictor, options.adapter, conditions)
     store = ReportStore(workspace.evaluations)
     folder = options.out or store.unfinished(settings) or store.new_folder()
@@ -239,13 +241,14 @@ def _kept_evaluation(
         print(f"{len(samples)} answers were kept: the report in {folder} is complete.", file=sys.stderr)
         return finished
     log = folder / JOURNAL
-    answers = len(Journal(log, settings).read())
-    if answers:
-        print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
-    report = evaluate(samples, predictor, options.adapter, progress=_show_progress, log=log, conditions=conditions)
-    print(file=sys.stderr)
-    # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
-    return store.keep(report, split=options.samples.name, folder=folder)
+    with Journal(log, settings).held():
+        answers = len(Journal(log, settings).read())
+        if answers:
+            print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
+        report = evaluate(samples, predictor, options.adapter, progress=_show_progress, log=log, conditions=conditions)
+        print(file=sys.stderr)
+        # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
+        return store.keep(report, split=options.samples.name, folder=folder)
 
 
 def _count(text: str) -> int:

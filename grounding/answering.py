@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grounding import engine
 from grounding.adapters import AdapterInfo
@@ -92,7 +93,9 @@ class Answerer:
             written = engine.answer(self.loaded, features, phrases)
             return [self._read_written(*pair) for pair in zip(asks, written, strict=True)]
         live = live_lora(parts[0])
-        forced = self._fast.answer(features, phrases, [live] * len(asks), Sampling())
+        # In training the factors stay in float32 beside a base in bfloat16.
+        cast = None if live is None else live.to(self._fast.text.device, self._fast.text.dtype)
+        forced = self._fast.answer(features, phrases, [cast] * len(asks), Sampling())
         return [self._read_forced(*pair) for pair in zip(asks, forced, strict=True)]
 
     def sample(self, asks: Sequence[Ask], how: Decoding, should_stop: ShouldStop | None = None) -> list[list[Answer]]:
@@ -126,14 +129,18 @@ class Answerer:
         for adapter in {id(asks[i].adapter): asks[i].adapter for i in slow}.values():
             places = [i for i in slow if asks[i].adapter is adapter]
             for some in self._within_memory(asks, places):
+                # Rows of the same question in two batches must not be drawn with the same random numbers.
+                own = replace(
+                    sampling, seed=sampling.seed ^ zlib.crc32(str(some[0]).encode()) if some[0] else sampling.seed
+                )
                 with self.adapters.using(adapter):
-                    written = self._generate([asks[i] for i in some], how, sampling, should_stop)
+                    written = self._generate([asks[i] for i in some], how, own, should_stop)
                 answers |= {i: self._read_written(asks[i], answer) for i, answer in zip(some, written, strict=True)}
         return [answers[i] for i in range(len(asks))]
 
     def _within_memory(self, asks: Sequence[Ask], places: Sequence[int]) -> Iterator[Sequence[int]]:
         """The places in batches that `generate` has memory for: large pictures make small ones."""
-        budget = tokens_at_once(self.loaded.device)
+        budget = tokens_at_once(self.loaded)
         longest = max((asks[i].features.visual_tokens for i in places), default=1) + _TOKENS_OF_WORDS
         size = max(1, budget // longest)
         for start in range(0, len(places), size):

@@ -17,6 +17,7 @@ from grounding.engine import text_family
 from grounding.errors import AdapterError
 from grounding.models import LoadedModel, first_sentence
 
+_MOST_KEPT = 16  # adapters; each takes memory beside the base
 # Of the whole program: two Predictors may share one model.
 _NUMBERS = itertools.count()
 _Identity = tuple[Path, int]
@@ -41,6 +42,8 @@ class AttachedAdapters:
             parameter = next(self.loaded.model.parameters())
             dtype = parameter.dtype if parameter.is_floating_point() else self.loaded.model.dtype
             self._factors[identity] = weights and weights.to(self.loaded.device, dtype)
+            for oldest in list(self._factors)[:-_MOST_KEPT]:
+                del self._factors[oldest]
         return self._factors[identity]
 
     def changes_pictures(self, info: AdapterInfo) -> bool:
@@ -83,6 +86,8 @@ class AttachedAdapters:
             for replaced in [key for key in self._attached if key[0] == info.path]:
                 self._drop(self._attached.pop(replaced))
             self._attached[identity] = self._load(info)
+            for oldest in list(self._attached)[:-_MOST_KEPT]:
+                self._drop(self._attached.pop(oldest))
         return self._attached[identity]
 
     def _load(self, info: AdapterInfo) -> str:
@@ -97,6 +102,8 @@ class AttachedAdapters:
             try:
                 config = PeftConfig.from_pretrained(str(info.path))
                 check_base_is_unchanged(info.name, config)
+                if getattr(config, "use_dora", False) and self.loaded.quantize == "8bit":
+                    raise ValueError("peft can't use DoRA on 8-bit weights; load the base in 4 bits or in full")
                 config.inference_mode = True
                 weights = load_peft_weights(str(info.path), device="cpu")
                 # Not `load_adapter` of transformers 5.23: it doesn't know the names under which DoRA is saved.

@@ -200,18 +200,18 @@ def _newton(features: np.ndarray, targets: np.ndarray, free: np.ndarray) -> np.n
     return coefficients
 
 
-def kept_calibration(path: Path, model_id: str, profile: str) -> Calibration | None:
-    """The calibration that a workspace keeps for a model asked in this way; None: it keeps none.
+def kept_calibration(path: Path, model_id: str, profile: str, quantize: str = "none") -> Calibration | None:
+    """The calibration that a workspace keeps for a model, loaded and asked in this way; None: it keeps none.
 
     Raises `ModelError` when the file is damaged.
     """
-    kept = _read_kept(path).get(f"{model_id} {profile}")
+    kept = _read_kept(path).get(_kept_as(model_id, profile, quantize))
     return None if kept is None else Calibration.from_json(kept)
 
 
-def keep_calibration(path: Path, model_id: str, profile: str, calibration: Calibration) -> None:
+def keep_calibration(path: Path, model_id: str, profile: str, calibration: Calibration, quantize: str = "none") -> None:
     """Put the calibration beside those of other models. Raises `WorkspaceError` when it can't be written."""
-    kept = _read_kept(path) | {f"{model_id} {profile}": calibration.to_json()}
+    kept = _read_kept(path) | {_kept_as(model_id, profile, quantize): calibration.to_json()}
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,6 +221,10 @@ def keep_calibration(path: Path, model_id: str, profile: str, calibration: Calib
         raise WorkspaceError(
             f"The calibration can't be kept in {path}: {error}. Free space or rights there."
         ) from error
+
+
+def _kept_as(model_id: str, profile: str, quantize: str) -> str:
+    return f"{model_id} {profile}" + ("" if quantize == "none" else f" {quantize}")
 
 
 def _read_kept(path: Path) -> dict[str, Any]:

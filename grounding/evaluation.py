@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grounding.errors import Cancelled, PictureError, RecordError
 from grounding.journal import EvaluationSettings, Journal, settings_of
 from grounding.metrics import ScoredSample, Scores, score, summarise
-from grounding.pictures import picture_size_wh
+from grounding.pictures import open_picture
 from grounding.records import Prediction, Sample, check_phrase
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def evaluate(
     `Predictor.predict_many`.
     """
     listed = list(samples)
-    _check_all(listed, pictures=hasattr(predictor, "loaded"))
+    _check_all(listed, predictor)
     if log is None:
         settings = None
         predictions = predictor.predict_many(_pairs(listed), adapter, progress=progress, cancelled=cancelled)
@@ -68,17 +68,18 @@ def evaluate(
     return Report(predictor.model_id, adapter, summarise(rows), rows, settings)
 
 
-def _check_all(samples: Sequence[Sample], *, pictures: bool) -> None:
+def _check_all(samples: Sequence[Sample], predictor: Predictor) -> None:
     """Raises `RecordError` or `PictureError` for what can't be asked: before the first answer, not an hour in.
 
-    `pictures`: whether the predictor is one that opens them.
+    Pictures are decoded: one cut short shows that nowhere else. That takes a small part of what answering takes.
     """
+    loaded = getattr(predictor, "loaded", None)  # not every predictor opens pictures
     seen: set[Path] = set()
     for sample in samples:
         try:
             check_phrase(sample.phrase)
-            if pictures and sample.image not in seen:
-                picture_size_wh(sample.image)
+            if loaded is not None and sample.image not in seen:
+                loaded.family.check_picture(open_picture(sample.image))
                 seen.add(sample.image)
         except (RecordError, PictureError) as error:
             raise type(error)(f"The sample {sample.id} can't be scored. {error}") from error

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import re
 import secrets
 import tempfile
@@ -13,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_SHARE = 0.9  # of the bound, after the oldest are removed
+KEPT_SHARE = 0.9  # of the bound, after some are removed
+_MOST_WAITING = 64  # features that are to be written; those of a large picture take some megabytes
 _RESCAN_SHARE = 1 / 32  # of the bound: after so many bytes written here, what other processes wrote is counted too
 _PARTIAL_SECONDS = 3600  # a temporary file as old as this was left behind by a process that was killed
 _CHECKSUM = "boxwright.crc32"
@@ -39,7 +42,7 @@ _WEIGHT_SUFFIXES = (_SUFFIX, ".bin", ".pt", ".pth", ".index.json")
 
 
 class FeatureStore:
-    """What the vision tower made of pictures, kept as safetensors files by key; the least recently used go first.
+    """What the vision tower made of pictures, kept as safetensors files by key; what was not used for long goes first.
 
     Files stand at `folder/ab/abcdef....safetensors`, written to a temporary name first, so that several threads and
     several processes may share the folder. `max_bytes` bounds the sum of their sizes; a process sees what others
@@ -54,6 +57,8 @@ class FeatureStore:
         self._total_bytes: int | None = None  # None: to be counted
         self._written_bytes = 0  # since the last count
         self._warned = False
+        self._writer: ThreadPoolExecutor | None = None
+        self._waiting: list[Future[None]] = []
 
     def path(self, key: str) -> Path:
         """Where the features of this key stand or would stand. Raises `ValueError` for a malformed key."""
@@ -118,6 +123,25 @@ class FeatureStore:
             )
             self._warned = True
 
+    def put_soon(self, key: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+        """`put` behind the caller's back: writing takes longer than a GPU takes to look again. `flush` waits for it.
+
+        With too many waiting, what comes is not kept: nobody should wait for a cache.
+        """
+        with self._lock:
+            if self._writer is None:
+                self._writer = ThreadPoolExecutor(1, thread_name_prefix="features")
+            self._waiting = [one for one in self._waiting if not one.done()]
+            if len(self._waiting) < _MOST_WAITING:
+                self._waiting.append(self._writer.submit(self.put, key, dict(tensors), dict(metadata)))
+
+    def flush(self) -> None:
+        """Return once everything handed to `put_soon` so far is written. Raises what a `put` raised."""
+        with self._lock:
+            waiting = list(self._waiting)
+        for one in waiting:
+            one.result()
+
     def _discard(self, path: Path, why: str) -> None:
         log.warning("The kept features %s are damaged (%s): deleted, they are computed anew.", path, why)
         with suppress(OSError):  # deleted by somebody else, or it can't be: the next `put` replaces it
@@ -143,12 +167,17 @@ class FeatureStore:
                 self._written_bytes = 0
 
     def _evict(self) -> int:
-        """Count all files; beyond the bound, remove the oldest down to 90% of it. Returns the bytes that remain."""
+        """Count all files; beyond the bound, remove some down to 90% of it. Returns the bytes that remain.
+
+        Those that go are drawn among the half used longest ago, and then among the rest. Were they simply the oldest,
+        passes over a set that is larger than the bound would find nothing: each file would go just before its turn.
+        """
         files = sorted(_files(self.folder))
         total_bytes = sum(size for _, _, size in files)
         if total_bytes <= self.max_bytes:
             return total_bytes
-        for _, name, size in files:
+        older, newer = files[: (len(files) + 1) // 2], files[(len(files) + 1) // 2 :]
+        for _, name, size in (*random.sample(older, len(older)), *newer):
             if total_bytes <= self.max_bytes * KEPT_SHARE:
                 break
             with suppress(FileNotFoundError):  # another process removed it: its bytes are gone as well

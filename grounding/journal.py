@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,13 @@ from grounding.records import Prediction, Sample, Status
 if TYPE_CHECKING:
     from grounding.predict import Predictor
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 JOURNAL = "answers.jsonl"
+_LOCK = ".evaluating"
 _FORMAT = "boxwright-answers/1"
 _ADAPTER_FILES = ("adapter.json", "adapter_config.json", "adapter_model.safetensors")
 _IN_WORDS = {
@@ -96,18 +103,22 @@ def _model_conditions(predictor: Predictor) -> dict[str, str]:
     loaded = getattr(predictor, "loaded", None)
     if loaded is None:
         return {}
-    conditions = {"weights": str(loaded.quantize)}
+    conditions = {"weights": str(loaded.quantize), "device": str(loaded.device), "numbers": str(loaded.model.dtype)}
+    if loaded.fingerprint:  # other files under the same name are another model
+        conditions["model_files"] = loaded.fingerprint[:16]
     if loaded.calibration is not None:
         conditions["calibration"] = hashlib.sha256(json.dumps(loaded.calibration.to_json()).encode()).hexdigest()[:16]
     return conditions
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:
-    """SHA-256 over id, picture, phrase and boxes of every sample in order: equal when the same questions were asked."""
+    """SHA-256 over id, picture, phrase, boxes, category and split of every sample in order: equal when the same
+    questions were asked, and fall into the same buckets."""
     digest = hashlib.sha256()
     for sample in samples:
         boxes = [list(box.rounded()) for box in sample.boxes_xyxy_px]
-        digest.update(json.dumps([sample.id, sample.image.name, sample.phrase, boxes]).encode())
+        asked = [sample.id, sample.image.name, sample.phrase, boxes, sample.category, sample.split]
+        digest.update(json.dumps(asked).encode())
     return digest.hexdigest()
 
 
@@ -151,6 +162,37 @@ class Journal:
         self.path = path
         self.settings = settings
         self._has_header = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from writing here for as long as the block runs. Raises `WorkspaceError` when somebody does.
+
+        The lock goes with the process, however it ends; systems without such locks go without.
+        """
+        if fcntl is None:
+            yield
+            return
+        self._make_folder()
+        with (self.path.parent / _LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise WorkspaceError(
+                    f"Another program is evaluating into {self.path.parent} right now. Wait for it, or choose another "
+                    "folder (--out)."
+                ) from error
+            try:
+                yield
+            finally:
+                (self.path.parent / _LOCK).unlink(missing_ok=True)
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(
+                f"The folder {self.path.parent} can't be made ({error}). Choose another one (--out)."
+            ) from error
 
     def read(self) -> dict[int, Prediction]:
         """The answers so far, by the number of their sample from 0; none where there is no file yet.

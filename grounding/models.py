@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grounding.calibration import Calibration
 from grounding.errors import ModelError
-from grounding.families import Family, family_named
+from grounding.families import Family, family_named, family_of_type
+from grounding.feature_store import model_fingerprint
 from grounding.profiles import ModelProfile, calibration_for, profile_for
 from grounding.training.settings import TrainSettings
 
@@ -30,7 +33,8 @@ class LoadedModel:
     `model_id` is the id asked for, a folder as its absolute path (see `full_model_id`). `model` is a stock
     transformers class, `processor` its AutoProcessor, set up by the family. `notes` says which device, number type and
     quantisation were chosen and why, one sentence each. `quantize` is what the weights are, "none" where what was
-    asked for does not work.
+    asked for does not work. `fingerprint` changes with the files that were loaded ("" for a model made by hand).
+    Whoever runs the model, or changes which adapter is active in it, holds `lock`.
     """
 
     model_id: str
@@ -41,6 +45,8 @@ class LoadedModel:
     notes: tuple[str, ...]
     quantize: str = "none"
     calibration: Calibration | None = None
+    fingerprint: str = ""
+    lock: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
 
     @property
     def family(self) -> Family:
@@ -89,6 +95,9 @@ def load_model(
         notes[-1] = "float32: this detector's boxes are numbers that bfloat16 would round to 1/256 of the picture."
     processor = _load_processor(model_id, source, family, chosen)
     where = _Placement(family, chosen_device, dtype)
+    # Before the weights are read: files that are replaced meanwhile must not pass for those that were loaded.
+    commit = getattr(config, "_commit_hash", None)
+    fingerprint = model_fingerprint(model_id, folder, commit, str(dtype), quantize)
     model, quantized, note = _load_quantized(model_id, source, where, quantize, trainable)
     if note:
         notes.append(note)
@@ -104,6 +113,7 @@ def load_model(
         notes=tuple(notes),
         quantize=quantized,
         calibration=calibration_for(chosen, folder),
+        fingerprint=fingerprint,
     )
 
 
@@ -185,6 +195,10 @@ def _resolve(model_id: str) -> tuple[str, Path | None]:
     return model_id, None
 
 
+# What transformers says of a type that it has no class for.
+_UNKNOWN_TYPE = re.compile(r"model type [`']([^`']{1,80})[`'] but Transformers does not recognize")
+
+
 class _loading:
     """Turns what a loader raises into a ModelError that names the model and the way out."""
 
@@ -197,6 +211,9 @@ class _loading:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, ModelError) or not isinstance(error, Exception):
             return
+        unknown = _UNKNOWN_TYPE.search(str(error))
+        if unknown:
+            family_of_type(unknown[1])  # raises, and names the types that would do
         raise ModelError(
             f"The model {self.model_id!r} can't be loaded: {first_sentence(error)}. "
             "Check that its folder is complete, or that the Hub can be reached and the id is right."

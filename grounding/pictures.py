@@ -41,6 +41,11 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
 def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)
+        if upright.mode in (
+            "La",
+            "RGBa",
+        ):  # colours multiplied by their opacity: Pillow converts these to one mode only
+            upright = upright.convert(upright.mode.upper())
         extrema: Any = upright.getextrema() if upright.mode in ("F", "I") else None
         if upright.mode == "F":
             least, most = extrema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,13 +20,13 @@ from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
 from grounding.decoding.settings import Decoding
 from grounding.errors import Cancelled, ModelError, SettingsError
 from grounding.families import DetectorFamily
-from grounding.feature_store import FeatureStore, feature_key, model_fingerprint, picture_sha256
+from grounding.feature_store import FeatureStore, feature_key, picture_sha256
 from grounding.features import ImageFeatures
 from grounding.formats import Decoded
-from grounding.models import DEMO_MODEL_FOLDER, LoadedModel, local_folder
+from grounding.models import LoadedModel, first_sentence
 from grounding.pictures import open_picture
 from grounding.profiles import ModelProfile
-from grounding.records import Prediction, Sample, check_phrase
+from grounding.records import Prediction, Sample, Status, check_phrase
 
 Picture = str | Path | Image.Image
 _IMAGES_PER_PASS = 20  # as many as fit into memory whatever their size
@@ -56,7 +55,7 @@ class Predictor:
         self.scorer = scorer
         self._features = features
         self._answerer = Answerer(loaded)
-        self._lock = threading.RLock()
+        self._lock = loaded.lock  # of the model: two predictors may share one
 
     @property
     def model_id(self) -> str:
@@ -160,13 +159,37 @@ class Predictor:
     ) -> list[list[Prediction]]:
         with self._lock:
             start = time.perf_counter()
-            answers = self._answers(pairs, infos, how, should_stop)
+            answers = self._answers_that_fit(pairs, infos, how, should_stop)
             seconds = (time.perf_counter() - start) / max(1, len(answers))
         predictions = [
             to_prediction(answer, seconds, name)
             for answer, name in zip(answers, [name for _ in pairs for name in names], strict=True)
         ]
         return [predictions[i : i + len(names)] for i in range(0, len(predictions), len(names))]
+
+    def _answers_that_fit(
+        self,
+        pairs: Sequence[tuple[Picture, str]],
+        infos: Sequence[AdapterInfo | None],
+        how: Decoding,
+        should_stop: Callable[[], None],
+    ) -> list[Answer]:
+        """As `_answers`; where the device's memory is too small for all of them, in halves."""
+        import torch
+
+        try:
+            return self._answers(pairs, infos, how, should_stop)
+        except torch.OutOfMemoryError as error:
+            if len(pairs) == 1:
+                raise ModelError(
+                    f"The memory of {self.device} is too small for a phrase on this picture ({first_sentence(error)}). "
+                    "Close other programs, take a smaller picture, or load the model with 4-bit weights."
+                ) from error
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        half = len(pairs) // 2
+        both = (pairs[:half], pairs[half:])
+        return [answer for some in both for answer in self._answers_that_fit(some, infos, how, should_stop)]
 
     def _answers(
         self,
@@ -177,8 +200,8 @@ class Predictor:
     ) -> list[Answer]:
         """The answers of every pair, one for each adapter. The caller holds the lock."""
         pictures = {_key(image): image for image, _ in pairs}
-        shared = self._look_at(pictures)
-        features = [self._look_at_with(info, pictures) or shared for info in infos]
+        shared = self._look_at(pictures, should_stop)
+        features = [self._look_at_with(info, pictures, should_stop) or shared for info in infos]
         asks = [
             Ask(seen[_key(image)], phrase, info)
             for image, phrase in pairs
@@ -221,46 +244,47 @@ class Predictor:
             self._answerer.loaded = self.loaded
         return calibration
 
-    def _look_at(self, pictures: dict[object, Picture]) -> dict[object, ImageFeatures]:
+    def _look_at(self, pictures: dict[object, Picture], should_stop: Callable[[], None]) -> dict[object, ImageFeatures]:
         """The features of every picture, from the store where they are kept."""
         found: dict[object, ImageFeatures] = {}
         names: dict[object, str] = {}
         store = self._features
-        if store is not None and self.loaded.family.keeps_features:
+        if store is not None and self.loaded.fingerprint and self.loaded.family.keeps_features:
             for key, image in pictures.items():
-                names[key] = feature_key(picture_sha256(image), self._fingerprint, self._feature_settings)
+                names[key] = feature_key(picture_sha256(image), self.loaded.fingerprint, self._feature_settings)
                 kept = store.get(names[key])
                 if kept is not None:
                     found[key] = ImageFeatures.from_tensors(*kept, self.device)
-        missing = [key for key in pictures if key not in found]
-        if missing:
-            for start in range(0, len(missing), _IMAGES_PER_PASS):
-                some = missing[start : start + _IMAGES_PER_PASS]
-                encoded = engine.encode_images(self.loaded, [open_picture(pictures[key]) for key in some])
-                found |= dict(zip(some, encoded, strict=True))
-            if store is not None:
-                for key in missing:
-                    if key in names:
-                        store.put(names[key], *found[key].to_tensors())
+        missing = {key: image for key, image in pictures.items() if key not in found}
+        found |= self._encoded(missing, should_stop)
+        if store is not None:
+            for key in missing:
+                if key in names:
+                    # A GPU looks again in less time than the disk takes to write.
+                    put = store.put if self.device == "cpu" else store.put_soon
+                    put(names[key], *found[key].to_tensors())
+        return found
+
+    def _encoded(self, pictures: dict[object, Picture], should_stop: Callable[[], None]) -> dict[object, ImageFeatures]:
+        """What the vision tower makes of the pictures now, a few at a time: decoded, they are large."""
+        found: dict[object, ImageFeatures] = {}
+        keys = list(pictures)
+        for start in range(0, len(keys), _IMAGES_PER_PASS):
+            should_stop()
+            some = keys[start : start + _IMAGES_PER_PASS]
+            encoded = engine.encode_images(self.loaded, [open_picture(pictures[key]) for key in some])
+            found |= dict(zip(some, encoded, strict=True))
         return found
 
     def _look_at_with(
-        self, info: AdapterInfo | None, pictures: dict[object, Picture]
+        self, info: AdapterInfo | None, pictures: dict[object, Picture], should_stop: Callable[[], None]
     ) -> dict[object, ImageFeatures] | None:
         """The features of every picture under an adapter that changes the vision tower; None: those of the base."""
         adapters = self._answerer.adapters
         if info is None or isinstance(self.loaded.family, DetectorFamily) or not adapters.changes_pictures(info):
             return None
         with adapters.using(info):
-            encoded = engine.encode_images(self.loaded, [open_picture(image) for image in pictures.values()])
-        return dict(zip(pictures, encoded, strict=True))
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        config = self.loaded.model.config
-        folder = local_folder(self.model_id) if self.model_id != "demo" else DEMO_MODEL_FOLDER
-        commit = getattr(config, "_commit_hash", None)
-        return model_fingerprint(self.model_id, folder, commit, str(self.loaded.model.dtype), self.loaded.quantize)
+            return self._encoded(pictures, should_stop)
 
     @cached_property
     def _feature_settings(self) -> str:
@@ -279,7 +303,8 @@ class Predictor:
         return replace(
             chosen,
             decoded=Decoded(choice.boxes_xyxy_px, choice.status),
-            confidence=choice.agreement,
+            # Answers that can't be read do not agree on anything.
+            confidence=choice.agreement if choice.status in (Status.OK, Status.NO_BOX) else 0.0,
             box_confidences=(choice.agreement,) * len(choice.boxes_xyxy_px),
             evidence=(),
         )

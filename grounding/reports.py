@@ -14,6 +14,7 @@ from typing import Any
 
 from grounding.boxes import Box
 from grounding.buckets import Buckets, bucket_scores
+from grounding.decoding.settings import Decoding
 from grounding.errors import PictureError, WorkspaceError
 from grounding.evaluation import Report
 from grounding.journal import JOURNAL, EvaluationSettings, Journal, picture_sha256, samples_digest
@@ -117,23 +118,28 @@ class ReportStore:
         """The newest folder of the store in which an evaluation under these settings was interrupted."""
         for path in sorted(self.folder.glob(f"*/{JOURNAL}"), reverse=True):
             try:
-                if not (path.parent / REPORT).exists() and Journal(path, settings).read():
-                    return path.parent
+                journal = Journal(path, settings)
+                if not (path.parent / REPORT).exists() and journal.read():
+                    with journal.held():  # another program may be at it
+                        return path.parent
             except WorkspaceError:
-                continue  # of other settings, or damaged
+                continue  # of other settings, damaged, or in use
         return None
 
     def latest(self, model_id: str, adapter: str | None, *, split: str | None = None) -> KeptReport | None:
-        """The newest kept evaluation of this model and adapter, on this split if one is named."""
+        """The newest kept evaluation of this model and adapter asked in the default way, on this split if named."""
         for kept in self.list():
-            if (kept.model_id, kept.adapter) == (model_id, adapter) and split in (None, kept.split):
+            asked = (kept.model_id, kept.adapter) == (model_id, adapter) and asked_plainly(kept)
+            if asked and split in (None, kept.split):
                 return kept
         return None
 
     def find(self, model_id: str, adapter: str | None, samples_sha256: str) -> KeptReport | None:
-        """The newest evaluation of this model and adapter on exactly these samples (see `samples_digest`)."""
+        """The newest evaluation of this model and adapter, asked in the default way, on exactly these samples (see
+        `samples_digest`)."""
         for kept in self.list():
-            if (kept.model_id, kept.adapter, kept.samples_sha256) == (model_id, adapter, samples_sha256):
+            same = (kept.model_id, kept.adapter, kept.samples_sha256) == (model_id, adapter, samples_sha256)
+            if same and asked_plainly(kept):
                 return kept
         return None
 
@@ -146,6 +152,20 @@ class ReportStore:
             except _DAMAGE:
                 continue
         return sorted(found, key=lambda kept: (kept.created_at, kept.path.stat().st_mtime_ns), reverse=True)
+
+
+def asked_plainly(kept: KeptReport) -> bool:
+    """Whether the model was asked as the page asks it: its own profile, plain decoding, nothing else about it.
+
+    Reports without settings were made by the page.
+    """
+    settings = kept.settings
+    if not settings:
+        return True
+    conditions = settings.get("conditions", {})
+    decoding = settings.get("decoding", {}) in ({}, Decoding().to_json())
+    whole = conditions.get("quantize", "none") == "none"
+    return decoding and whole and not conditions.keys() & {"rerank", "profile"}
 
 
 def report_json(kept: KeptReport) -> dict[str, Any]:

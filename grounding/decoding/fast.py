@@ -21,18 +21,37 @@ if TYPE_CHECKING:
     from grounding.models import LoadedModel
 
 
-_TOKENS_AT_ONCE = 20_000  # of all rows together; a 2B model keeps about 0.1 MB for each
-_TOKENS_AT_ONCE_OF_A_GPU = 80_000
+_MEMORY_SHARE = 0.2  # of what is free: a batch is held twice while its rows are picked, and layers need room to work
+_LEAST_BYTES, _MOST_BYTES = 2**28, 16 * 2**30
 
 
-def tokens_at_once(device: str) -> int:
-    """How many tokens of all rows together a device has memory for, with a 2B model on it."""
-    return _TOKENS_AT_ONCE_OF_A_GPU if device.startswith("cuda") else _TOKENS_AT_ONCE
+def tokens_at_once(loaded: LoadedModel) -> int:
+    """For how many tokens of all rows together the device has memory left: their keys and values in all layers."""
+    import psutil
+    import torch
+
+    if loaded.device.startswith("cuda"):
+        free_bytes = torch.cuda.mem_get_info()[0]
+        free_bytes += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # held by PyTorch itself, unused
+    else:
+        free_bytes = psutil.virtual_memory().available
+    budget_bytes = min(_MOST_BYTES, max(_LEAST_BYTES, int(free_bytes * _MEMORY_SHARE)))
+    return max(1, budget_bytes // _bytes_per_token(loaded))
 
 
-def _within_budget(prompts: Sequence[Prompt], device: str) -> Iterator[list[Prompt]]:
-    """The prompts in order, in batches whose keys and values fit into memory: large pictures make small batches."""
-    budget = tokens_at_once(device)
+def _bytes_per_token(loaded: LoadedModel) -> int:
+    """Of keys and values in all layers of the text model; a generous guess where its config says otherwise."""
+    config = loaded.model.config.get_text_config()
+    layers = getattr(config, "num_hidden_layers", None) or 32
+    heads = getattr(config, "num_attention_heads", None) or 32
+    hidden = getattr(config, "hidden_size", None) or 4096
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_size = getattr(config, "head_dim", None) or max(1, hidden // heads)
+    return int(2 * layers * kv_heads * head_size * loaded.model.dtype.itemsize)
+
+
+def _within_budget(prompts: Sequence[Prompt], budget: int) -> Iterator[list[Prompt]]:
+    """The prompts in order, in batches of at most `budget` tokens, padding included: large pictures make small ones."""
     batch: list[Prompt] = []
     longest = 0
     for prompt in prompts:
@@ -110,7 +129,7 @@ class FastDecoder:
             drawn[id(feature), phrase, id(adapter)] += 1
             prompts.append(Prompt(prefix, suffix, skeleton, -1 if adapter is None else index[id(adapter)], draw))
         answers: list[ForcedAnswer] = []
-        for some in _within_budget(prompts, self.loaded.device):
+        for some in _within_budget(prompts, tokens_at_once(self.loaded)):
             answers += decode(self.text, some, used, how, should_stop)
         return answers
 

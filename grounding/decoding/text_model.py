@@ -88,6 +88,9 @@ class TextModel:
             raise ValueError(f"layers of the types {sorted(set(config.layer_types))}")
         if getattr(config, "hidden_act", "silu") != "silu":
             raise ValueError(f"the activation {config.hidden_act}")
+        head = getattr(lm_head, "weight", None)
+        if head is None or head.ndim != 2 or not head.is_floating_point():
+            raise ValueError("an output layer whose weights are packed")
         self.stock = language_model
         self.head = lm_head
         self.embed = language_model.get_input_embeddings()
@@ -222,9 +225,7 @@ class TextModel:
 
     def head_of(self, tokens: Sequence[int]) -> torch.Tensor:
         """The rows of the output layer for these tokens: nothing else has to be computed."""
-        weight = getattr(self.head, "weight", None)
-        if weight is None or weight.ndim != 2 or weight.shape[0] <= max(tokens) or not weight.is_floating_point():
-            weight = self.embed.weight
+        weight = self.head.weight
         return weight[torch.tensor(tokens, device=weight.device)]
 
     @torch.inference_mode()

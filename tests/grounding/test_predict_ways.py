@@ -135,7 +135,7 @@ def test_rerank_takes_what_the_scorer_likes(predictor: Predictor, questions: lis
     how = drawn(3, 2.0, 6, choose="rerank", max_boxes=1)
     ranked = Predictor(predictor.loaded, predictor.registry.folder, scorer=smallest_x)
     (answer,) = ranked.predict_many(questions[:1], decoding=how)
-    features = ranked._look_at({0: questions[0][0]})[0]
+    features = ranked._look_at({0: questions[0][0]}, lambda: None)[0]
     from grounding.answering import Ask
 
     (candidates,) = ranked._answerer.sample([Ask(features, questions[0][1])], how)
@@ -205,7 +205,7 @@ def test_what_changes_the_features_changes_their_key(
     if changed == "budget":
         loaded = replace(loaded, profile=replace(loaded.profile, pixel_budget=(4096, 32768)))
     elif changed == "model":
-        loaded = replace(loaded, quantize="8bit")
+        loaded = replace(loaded, fingerprint="of other files")
     Predictor(loaded, tmp_path, features=store).predict(*questions[0])
     assert looks == ([1] if changed == "nothing" else [1, 1])
 

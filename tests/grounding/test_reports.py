@@ -208,7 +208,8 @@ def test_the_same_questions_are_found_by_their_digest(store: ReportStore) -> Non
     [
         ("the same", [sample(0), sample(1)], True),
         ("another folder of the picture", [sample(0, image=Path("/elsewhere/0.png")), sample(1)], True),
-        ("another category", [sample(0, category="cup"), sample(1)], True),
+        ("another category", [sample(0, category="cup"), sample(1)], False),
+        ("another split", [sample(0, split="train"), sample(1)], False),
         ("another order", [sample(1), sample(0)], False),
         ("one left out", [sample(0)], False),
         ("another phrase", [sample(0, phrase="cup"), sample(1)], False),
