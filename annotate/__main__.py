@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from annotate.checks import PROFILES
 from annotate.exporters import export, exporters
 from annotate.importers import find_importer, importers
 from annotate.items import ImportReport
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add("repair", _repair, "Fill placeholders from the phrases that the source itself gave.")
     command.add_argument("--dry-run", action="store_true", help="show what would change")
     command.add_argument("--undo", metavar="BATCH", help="take this repair back")
-    add("lint", _lint, "Look for empty, placeholder and ambiguous phrases.")
+    command = add("lint", _lint, "Look for empty, placeholder, ambiguous and ill-written phrases.")
+    command.add_argument("--profile", choices=tuple(PROFILES), default="free", help="what is usual in the data set")
     add("stats", _stats, "Count samples.")
     command = add("snapshot", _snapshot, "Freeze the samples with a usable phrase for training.")
     command.add_argument("name", metavar="NAME")
@@ -143,11 +145,12 @@ def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
 
 
 def _lint(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
-    report = lint(_open(workspace))
+    report = lint(_open(workspace), PROFILES[options.profile])
     lines = [f"empty: {sample_id}" for sample_id in report.empty]
     lines += [f"placeholder: {sample_id}" for sample_id in report.placeholders]
     lines += [f"same phrase for different boxes: {', '.join(group)}" for group in report.duplicates]
-    lines.append(f"{report.checked} samples checked: {_listed(report.counts)}.")
+    lines += [f"on {each.rows} boxes, a template by its structure: {each.phrase!r}" for each in report.repeated]
+    lines.append(f"{report.checked} samples checked ({report.profile}): {_listed(report.counts)}.")
     return asdict(report) | {"counts": report.counts}, "\n".join(lines)
 
 

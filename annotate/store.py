@@ -316,6 +316,14 @@ class View:
         """Every sample, those of one picture together, streamed."""
         return select_items(self._connection, self._pictures_folder, "ORDER BY s.picture_sha256, s.position")
 
+    def wordings(self) -> Iterator[tuple[str, str, str, str]]:
+        """(id, phrase, category, picture) of each sample that is neither rejected nor a placeholder, streamed."""
+        rows = self._connection.execute(
+            "SELECT id, phrase, category, picture_sha256 FROM samples "
+            "WHERE state <> 'rejected' AND placeholder = 0 ORDER BY position"
+        )
+        return map(tuple, rows)
+
     def replaced_phrases(self) -> dict[str, frozenset[str]]:
         """For each sample that a person has edited, the phrases that a person took away."""
         rows = self._connection.execute(

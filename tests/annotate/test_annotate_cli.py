@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PLACEHOLDER
+from conftest import PLACEHOLDER, MakeSample
 
 import annotate
 from annotate.__main__ import main
 from annotate.store import Store
+from grounding.records import write_samples
 from grounding.workspace import Workspace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,6 +69,23 @@ def test_the_whole_way_from_import_to_export(source_folder: Path, workspace: Wor
     assert json.loads((out / "train.jsonl").read_text().splitlines()[1])["my_key"] == [1, "x"]
     assert document(capsys, "repair", "--undo", repaired["batch"])["count"] == 1
     assert document(capsys, "stats")["placeholders"] == 2
+
+
+def test_lint_tells_ids_by_code_for_a_profile(
+    source_folder: Path, workspace: Workspace, capsys: Capture, make_sample: MakeSample
+) -> None:
+    write_samples(source_folder / "test.jsonl", [make_sample("s1", 4, phrase="the brwon dog on the left")])
+    document(capsys, "import", str(source_folder))
+    report = document(capsys, "lint", "--profile", "refcoco+")
+    assert (report["profile"], report["findings"]["location"], report["findings"]["typo"]) == (
+        "refcoco+",
+        ["s1"],
+        ["s1"],
+    )
+    assert report["counts"]["placeholders"] == 2
+    assert "location" not in document(capsys, "lint")["counts"]
+    assert main(["lint", "--profile", "refcoco+"]) == 0
+    assert "(refcoco+): empty 0, placeholders 2, duplicates 0, location 1, typo 1." in capsys.readouterr().out
 
 
 COMMANDS = [["stats"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
@@ -129,7 +147,16 @@ def test_a_failure_is_one_sentence_and_status_1(
     assert message in failure(capsys, *command, "--json")
 
 
-USAGE = [[], ["fly"], ["import"], ["import", "x", "--format", "voc"], ["export", "one"], ["snapshot"], ["stats", "x"]]
+USAGE = [
+    [],
+    ["fly"],
+    ["import"],
+    ["import", "x", "--format", "voc"],
+    ["export", "one"],
+    ["snapshot"],
+    ["stats", "x"],
+    ["lint", "--profile", "coco"],
+]
 
 
 @pytest.mark.parametrize("command", USAGE, ids=lambda words: " ".join(words) or "nothing")

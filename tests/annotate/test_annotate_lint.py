@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from conftest import PLACEHOLDER
 
+from annotate.checks import PROFILES
 from annotate.lint import lint
 from annotate.store import Store
 from grounding.boxes import Box
@@ -39,3 +40,35 @@ def test_rejected_samples_are_not_looked_at(fill: Fill) -> None:
     store = fill("a", phrase=PLACEHOLDER)
     store.reject("a", "", who="ann", expected_revision=1)
     assert (lint(store).checked, lint(store).placeholders) == (0, ())
+
+
+def test_findings_are_ids_by_code_as_the_profile_says(fill: Fill) -> None:
+    fill("place", picture=1, phrase="the dog on the left")
+    fill("slip", "slip-2", picture=1, phrase="a brwon dog in bbox")
+    fill("generic", picture=2, phrase=PLACEHOLDER)
+    store = fill("fine", picture=2, phrase="brown dog")
+    report = lint(store)
+    assert report.profile == "free"
+    assert report.findings == {"placeholder": ("generic",), "marker": ("slip", "slip-2"), "typo": ("slip", "slip-2")}
+    assert report.counts == {"empty": 0, "placeholders": 1, "duplicates": 0, "marker": 2, "typo": 2}
+    assert lint(store, PROFILES["refcoco+"]).findings["location"] == ("place",)
+
+
+def test_phrases_that_differ_in_articles_alone_are_duplicates(fill: Fill) -> None:
+    fill("a", phrase="the dog")
+    report = lint(fill("b", phrase="A dog.", boxes_xyxy_px=ELSEWHERE))
+    assert report.duplicates == (("a", "b"),)
+    assert report.findings == {"duplicate": ("a", "b")}
+
+
+def test_a_wording_on_many_pictures_is_a_template(fill: Fill) -> None:
+    wording = "the thing which the person in charge has pointed out"
+    for number in range(21):
+        store = fill(f"s{number}", picture=number, phrase=wording, category="dog" if number % 2 else "cup")
+    store.reject("s20", "", who="ann", expected_revision=1)
+    assert lint(store).repeated == ()
+    fill("s21", picture=21, phrase=f"{wording}!")
+    report = lint(store)
+    assert [(each.phrase, each.rows) for each in report.repeated] == [(wording, 21)]
+    assert set(report.findings["repeated"]) == {f"s{number}" for number in range(22) if number != 20}
+    assert report.counts["repeated"] == 21
