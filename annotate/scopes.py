@@ -11,7 +11,7 @@ from annotate.phrases import clean_text
 from annotate.queues import check_queue, check_split
 from grounding.errors import StoreError
 
-_MAX_CHARACTERS = 200
+MAX_FILTER_CHARACTERS = 200
 _TEXTS = ("category", "phrase", "annotator")
 
 
@@ -37,8 +37,10 @@ class Scope:
         check_split(self.split)
         for name in (*_TEXTS, "token"):
             text = getattr(self, name)
-            if len(text) > _MAX_CHARACTERS:
-                raise StoreError(f"The filter {name!r} has {len(text)} characters; the limit is {_MAX_CHARACTERS}.")
+            if len(text) > MAX_FILTER_CHARACTERS:
+                raise StoreError(
+                    f"The filter {name!r} has {len(text)} characters; the limit is {MAX_FILTER_CHARACTERS}."
+                )
             if name != "category" and not text.isprintable():
                 raise StoreError(f"The filter {name!r} has characters that can't be printed: {text[:40]!a}.")
 

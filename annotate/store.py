@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from annotate import filters, repairs
+from annotate import bulk, filters, repairs
+from annotate.batches import undo_batch
+from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
@@ -310,7 +312,7 @@ class Store:
             apply(connection, row, values_of(connection, row), edit)
             return one_item(connection, sample_id, self.pictures.folder)
 
-    # Repair
+    # Many at once
 
     def repair_preview(self, limit: int = 50) -> RepairPreview:
         """What `repair` would do now."""
@@ -322,10 +324,27 @@ class Store:
         with writing(self.path) as connection:
             return repairs.repair(connection, who)
 
-    def undo_repair(self, batch: str, who: str) -> RepairReport:
-        """Take a repair back where nobody has changed the sample since. Raises `StoreError` for an unknown batch."""
+    def bulk_preview(self, scope: Scope, edit: BulkEdit, limit: int = 50) -> BulkPreview:
+        """What `bulk` would do now."""
+        with reading(self.path) as connection:
+            return bulk.preview(connection, scope, edit, limit)
+
+    def bulk(self, scope: Scope, edit: BulkEdit, *, who: str) -> RepairReport:
+        """Edit every sample of the scope, all or none; the report names the batch for undoing."""
         with writing(self.path) as connection:
-            return repairs.undo_repair(connection, batch, who)
+            return bulk.apply_bulk(connection, scope, edit, who)
+
+    def undo_batch(self, batch: str, who: str) -> RepairReport:
+        """Take a repair or bulk edit back where nobody has changed the sample since.
+
+        Raises `StoreError` for an unknown batch.
+        """
+        with writing(self.path) as connection:
+            return undo_batch(connection, batch, who)
+
+    def undo_repair(self, batch: str, who: str) -> RepairReport:
+        """`undo_batch` under its older name."""
+        return self.undo_batch(batch, who)
 
 
 class View:
