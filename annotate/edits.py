@@ -153,8 +153,11 @@ def undo_last(connection: sqlite3.Connection, row: sqlite3.Row, who: str) -> Non
     take_back(connection, row, last, who)
 
 
-def take_back(connection: sqlite3.Connection, row: sqlite3.Row, change: sqlite3.Row, who: str) -> None:
+def take_back(
+    connection: sqlite3.Connection, row: sqlite3.Row, change: sqlite3.Row, who: str, *, batch: str | None = None
+) -> None:
     """Put back what stood before `change`, as a new change that names it."""
     values = json.loads(change["before"]) | {"phrase": change["phrase_before"]}
-    edit = Edit(who, "undo", origin=change["origin"], note=f"undo of {change['action']}", undoes=change["id"])
+    note = f"undo of {change['action']}"
+    edit = Edit(who, "undo", origin=change["origin"], note=note, batch=batch, undoes=change["id"])
     apply(connection, row, values, edit)

@@ -65,7 +65,7 @@ class Change:
     """One line of a sample's history. `phrase_before` is None for the import; `at` is UTC in ISO 8601.
 
     `origin` says where the words came from: human, source (its own alternatives), model or import.
-    `batch` names the repair it was part of; `undone` is true when a later change took it back.
+    `batch` names the repair or bulk edit it was part of; `undone` is true when a later change took it back.
     """
 
     id: int
@@ -141,8 +141,8 @@ class RepairPreview:
 
 @dataclass(frozen=True)
 class RepairReport:
-    """`count` samples were changed under the name `batch`; `left` ones were not (no usable alternative, or, when
-    undoing, changed by somebody since)."""
+    """`count` samples were changed under the name `batch`; `left` ones were not (no usable alternative, a phrase that
+    can't stand, or, when undoing, changed by somebody since)."""
 
     count: int
     batch: str

@@ -1,18 +1,16 @@
-"""Fill placeholders from the phrases that the source itself gave for the same box, and take that back."""
+"""Fill placeholders from the phrases that the source itself gave for the same box."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
-from annotate.edits import Edit, apply, take_back
+from annotate.batches import batch_name
+from annotate.edits import Edit, apply
 from annotate.items import RepairPreview, RepairReport
 from annotate.phrases import usable_phrase
 from annotate.rows import BATCH_ROWS
-from grounding.errors import StoreError
 
 
 def preview(connection: sqlite3.Connection, limit: int) -> RepairPreview:
@@ -31,7 +29,7 @@ def preview(connection: sqlite3.Connection, limit: int) -> RepairPreview:
 
 def repair(connection: sqlite3.Connection, who: str) -> RepairReport:
     """Give every placeholder its first usable alternative. Rejected samples stay as they are."""
-    batch = f"repair-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    batch = batch_name("repair")
     edit = Edit(who, "repair", origin="source", batch=batch)
     count = left = 0
     for row, phrase in _placeholders(connection):
@@ -41,20 +39,6 @@ def repair(connection: sqlite3.Connection, who: str) -> RepairReport:
         apply(connection, row, {"phrase": phrase, "state": "repaired", "skipped_at": None, "skip_order": 0}, edit)
         count += 1
     return RepairReport(count, batch, left)
-
-
-def undo_repair(connection: sqlite3.Connection, batch: str, who: str) -> RepairReport:
-    """Take a repair back wherever it is still the last word; samples changed since keep what people wrote."""
-    changes = connection.execute("SELECT * FROM changes WHERE batch = ? ORDER BY id", (batch,)).fetchall()
-    if not changes:
-        raise StoreError(f"There is no repair named {batch[:80]!r}. Its name stands in the history of each sample.")
-    count = 0
-    for change in changes:
-        row = connection.execute("SELECT * FROM samples WHERE id = ?", (change["sample_id"],)).fetchone()
-        if row["revision"] == change["revision"]:
-            take_back(connection, row, change, who)
-            count += 1
-    return RepairReport(count, batch, len(changes) - count)
 
 
 def _placeholders(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Row, str | None]]:

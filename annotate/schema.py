@@ -156,27 +156,39 @@ def m005_checks_listener_people(db: Database) -> None:
 
 @migrations()
 def m006_newer_queues(db: Database) -> None:
-    """One index a queue, as in m002, and one for each way of narrowing a queue down."""
+    """One index a queue, as in m002; each queue once more led by the category; and one of what a person changed, with
+    all that a queue asks for: those are looked through rather than sought in."""
     standing = "state <> 'rejected'"
-    db.execute(
-        f"CREATE INDEX samples_problems ON samples (split, skip_order, position) WHERE problems <> '' AND {standing}"
-    )
-    db.execute("CREATE INDEX samples_unseen ON samples (split, skip_order, position) WHERE seen_at IS NULL")
-    db.execute(f"""
-        CREATE INDEX samples_low_iou ON samples (split, listener_iou, position)
-        WHERE listener_iou IS NOT NULL AND {standing}
+    older = {
+        "samples_placeholders": ("skip_order, position", f"placeholder = 1 AND {standing}"),
+        "samples_flagged": ("skip_order, position", "flagged = 1"),
+        "samples_skipped": ("skip_order, position", "skipped_at IS NOT NULL"),
+        "samples_of_split": ("position", "1"),
+    }
+    newer = {
+        "samples_problems": ("skip_order, position", f"problems <> '' AND {standing}"),
+        "samples_unseen": ("skip_order, position", "seen_at IS NULL"),
+        "samples_low_iou": ("listener_iou, position", f"typeof(listener_iou) = 'real' AND {standing}"),
+        "samples_disagree": ("listener_gap, position", f"typeof(listener_gap) = 'real' AND {standing}"),
+        "samples_review": ("shuffle, position", "state IN ('repaired', 'written')"),
+        "samples_rejected": ("skip_order, position", "state = 'rejected'"),
+    }
+    # Not "IS NOT NULL": SQLite would seek by that condition instead of by the place.
+    for name, (place, condition) in newer.items():
+        db.execute(f"CREATE INDEX {name} ON samples (split, {place}) WHERE {condition}")
+    for name, (place, condition) in (older | newer).items():
+        where = "" if condition == "1" else f" WHERE {condition}"
+        db.execute(f"CREATE INDEX {name}_by_category ON samples (category, split, {place}){where}")
+    db.execute("""
+        CREATE INDEX samples_of_person ON samples (
+            edited_by, position, split, category, state, placeholder, problems, flagged, skipped_at, skip_order,
+            seen_at, shuffle, listener_iou, listener_gap
+        ) WHERE edited_by <> ''
     """)
-    db.execute(f"""
-        CREATE INDEX samples_disagree ON samples (split, listener_gap, position)
-        WHERE listener_gap IS NOT NULL AND {standing}
+    db.execute("""
+        CREATE INDEX changes_of_people ON changes (at, who, action)
+        WHERE batch IS NULL AND origin IN ('human', 'model')
     """)
-    db.execute(
-        "CREATE INDEX samples_review ON samples (split, shuffle, position) WHERE state IN ('repaired', 'written')"
-    )
-    db.execute("CREATE INDEX samples_rejected ON samples (split, skip_order, position) WHERE state = 'rejected'")
-    db.execute("CREATE INDEX samples_of_category ON samples (category, position)")
-    db.execute("CREATE INDEX samples_of_person ON samples (edited_by, position) WHERE edited_by <> ''")
-    db.execute("CREATE INDEX changes_of_people ON changes (who, at) WHERE origin = 'human'")
 
 
 @migrations()
@@ -279,7 +291,7 @@ def m009_phrase_search(db: Database) -> None:
     db.execute("""
         CREATE VIRTUAL TABLE phrase_words USING fts5 (
             phrase, content = 'samples', content_rowid = 'position', tokenize = 'unicode61 remove_diacritics 2',
-            detail = 'none', columnsize = 0
+            prefix = '1 2 3', columnsize = 0
         )
     """)
     db.execute("INSERT INTO phrase_words (phrase_words) VALUES ('rebuild')")

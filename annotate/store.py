@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from annotate import repairs
+from annotate import bulk, filters, repairs
+from annotate.batches import undo_batch
+from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
 from annotate.phrases import check_note, check_phrase
-from annotate.queues import check_split, seek
+from annotate.queues import check_split
 from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
 from annotate.schema import migrations
+from annotate.scopes import Scope
 from annotate.versions import add_sample, check_boxes, version_after
 from grounding.boxes import Box
 from grounding.database import prepare, reading, writing
@@ -70,27 +73,53 @@ class Store:
         with reading(self.path) as connection:
             return one_item(connection, sample_id, self.pictures.folder)
 
-    def next_item(self, queue: Queue, after: str | Place | None = None, split: str | None = None) -> Item | None:
-        """The item behind `after` in the queue, or None at its end; the first when `after` is None.
+    def next_item(
+        self, scope: Queue | Scope, after: str | Place | None = None, split: str | None = None
+    ) -> Item | None:
+        """The item behind `after` in the scope, or None at its end; the first when `after` is None.
 
-        `after` is an id, or the `Item.place` that the page showed: after a skip only the place still says where
-        the page was, as the sample itself now stands behind all others.
+        `scope` is a queue, perhaps of one `split`, or a whole `Scope`. `after` is an id, or the `Item.place_in` of the
+        queue that the page showed: after an edit only that place still says where the page was, as the sample itself
+        may stand elsewhere now.
         """
-        return self._neighbour(queue, after, split, forward=True)
+        return self._neighbour(scope, after, split, forward=True)
 
-    def previous_item(self, queue: Queue, before: str | Place | None = None, split: str | None = None) -> Item | None:
-        """The item ahead of `before` in the queue, or None at its front; the last when `before` is None."""
-        return self._neighbour(queue, before, split, forward=False)
+    def previous_item(
+        self, scope: Queue | Scope, before: str | Place | None = None, split: str | None = None
+    ) -> Item | None:
+        """The item ahead of `before` in the scope, or None at its front; the last when `before` is None."""
+        return self._neighbour(scope, before, split, forward=False)
 
-    def _neighbour(self, queue: Queue, start: str | Place | None, split: str | None, *, forward: bool) -> Item | None:
-        check_split(split)
+    def _neighbour(
+        self, scope: Queue | Scope, start: str | Place | None, split: str | None, *, forward: bool
+    ) -> Item | None:
+        if not isinstance(scope, Scope):
+            scope = Scope(scope, split)
         with reading(self.path) as connection:
             if isinstance(start, str):
-                place: Place | None = one_item(connection, start, self.pictures.folder).place
+                place: Place | None = one_item(connection, start, self.pictures.folder).place_in(scope.queue)
             else:
                 place = start
-            found = seek(connection, queue, place, split, forward=forward)
+            found = filters.neighbour(connection, scope, place, forward=forward)
             return None if found is None else one_item(connection, found, self.pictures.folder)
+
+    def count_in(self, scope: Scope, most: int = 10_000) -> tuple[int, bool]:
+        """How many samples the scope has; (`most`, True) when filters let more than that through."""
+        if not scope.is_narrowed:
+            counts = self.counts(scope.split)
+            return counts.total if scope.queue == "all" else int(getattr(counts, scope.queue)), False
+        with reading(self.path) as connection:
+            return filters.count(connection, scope, most)
+
+    def categories(self, limit: int = 500) -> list[str]:
+        """The first `limit` categories by name, however many samples there are."""
+        with reading(self.path) as connection:
+            return filters.categories(connection, limit)
+
+    def annotators(self, limit: int = 500) -> list[str]:
+        """The people whose word is the last on some sample, by name."""
+        with reading(self.path) as connection:
+            return filters.annotators(connection, limit)
 
     def siblings(self, sample_id: str) -> tuple[Item, ...]:
         """The other samples of the same picture, in import order."""
@@ -283,7 +312,7 @@ class Store:
             apply(connection, row, values_of(connection, row), edit)
             return one_item(connection, sample_id, self.pictures.folder)
 
-    # Repair
+    # Many at once
 
     def repair_preview(self, limit: int = 50) -> RepairPreview:
         """What `repair` would do now."""
@@ -295,10 +324,27 @@ class Store:
         with writing(self.path) as connection:
             return repairs.repair(connection, who)
 
-    def undo_repair(self, batch: str, who: str) -> RepairReport:
-        """Take a repair back where nobody has changed the sample since. Raises `StoreError` for an unknown batch."""
+    def bulk_preview(self, scope: Scope, edit: BulkEdit, limit: int = 50) -> BulkPreview:
+        """What `bulk` would do now."""
+        with reading(self.path) as connection:
+            return bulk.preview(connection, scope, edit, limit)
+
+    def bulk(self, scope: Scope, edit: BulkEdit, *, who: str) -> RepairReport:
+        """Edit every sample of the scope, all or none; the report names the batch for undoing."""
         with writing(self.path) as connection:
-            return repairs.undo_repair(connection, batch, who)
+            return bulk.apply_bulk(connection, scope, edit, who)
+
+    def undo_batch(self, batch: str, who: str) -> RepairReport:
+        """Take a repair or bulk edit back where nobody has changed the sample since.
+
+        Raises `StoreError` for an unknown batch.
+        """
+        with writing(self.path) as connection:
+            return undo_batch(connection, batch, who)
+
+    def undo_repair(self, batch: str, who: str) -> RepairReport:
+        """`undo_batch` under its older name."""
+        return self.undo_batch(batch, who)
 
 
 class View:

@@ -135,7 +135,7 @@ FAILURES = {
     "no such snapshot": (["export", "two", "--format", "jsonl", "--out", "o"], "no snapshot 'two'"),
     "bad snapshot name": (["snapshot", "../up"], "can't name a snapshot"),
     "nothing approved": (["snapshot", "one", "--approved-only"], "no train sample"),
-    "no such repair": (["repair", "--undo", "repair-x"], "no repair named"),
+    "no such repair": (["repair", "--undo", "repair-x"], "no repair or bulk edit named"),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import PLACEHOLDER
 
 from annotate.items import Queue
-from annotate.queues import QUEUES, seek_sql
+from annotate.queues import ORDERS, QUEUES, walk_sql
 from annotate.store import Store
 from grounding.database import connect
 from grounding.errors import StoreError
@@ -107,16 +107,60 @@ def test_an_unknown_queue_split_or_start_is_named(mixed: Store) -> None:
         mixed.next_item("all", "zz")
 
 
+@pytest.fixture
+def heard(mixed: Store) -> Store:
+    """What the newer queues run by: problems of a and e, IoU 0.5, 0.1, 0.5 and gap 0.5, 0.9, 0.5 of a, b, c."""
+    for sample_id, iou, shuffle in zip("abc", (0.5, 0.1, 0.5), (3, 1, 2), strict=True):
+        mixed.save(sample_id, f"the {sample_id} mug", who="ann", expected_revision=1)
+        put(mixed, sample_id, listener_iou=iou, listener_gap=1 - iou, shuffle=shuffle)
+    put(mixed, "a", problems="too_short")
+    put(mixed, "e", problems="no_noun coordinates")
+    return mixed
+
+
+def put(store: Store, sample_id: str, **values: object) -> None:
+    settings = ", ".join(f"{name} = ?" for name in values)
+    with connect(store.path) as connection:
+        connection.execute(f"UPDATE samples SET {settings} WHERE id = ?", (*values.values(), sample_id))
+
+
+def test_the_newer_queues_run_by_what_they_are_about(heard: Store) -> None:
+    assert walk(heard, "problems") == list("ae")
+    assert walk(heard, "low_iou") == list("bac")
+    assert walk(heard, "disagree") == list("bca")
+    assert walk(heard, "review") == list("bca")
+    heard.mark_seen("d")
+    assert walk(heard, "unseen") == list("abcef")
+
+
+def test_rejected_samples_stand_in_their_own_queue_alone(heard: Store) -> None:
+    for sample_id in "ab":
+        heard.reject(sample_id, "blurred", who="ann", expected_revision=2)
+    assert walk(heard, "rejected") == list("ab")
+    assert (walk(heard, "problems"), walk(heard, "low_iou"), walk(heard, "disagree")) == (["e"], ["c"], ["c"])
+    assert walk(heard, "review") == ["c"]
+
+
+@pytest.mark.parametrize(("queue", "onward"), [("low_iou", "c"), ("disagree", None), ("review", None)])
+def test_the_place_leads_on_after_a_save_took_the_sample_out(queue: Queue, onward: str | None, heard: Store) -> None:
+    place = heard.get("a").place_in(queue)
+    heard.approve("a", who="ann", expected_revision=2)
+    heard.save("a", "another mug", who="ann", expected_revision=3)
+    following = heard.next_item(queue, place)
+    assert (following and following.id) == onward
+
+
+@pytest.mark.parametrize("of_category", [False, True], ids=["all", "of a category"])
 @pytest.mark.parametrize("forward", [True, False], ids=["next", "previous"])
 @pytest.mark.parametrize("queue", QUEUES)
-def test_next_and_previous_are_one_index_seek(queue: Queue, forward: bool, mixed: Store) -> None:
-    parameters = ("train", 1) if queue == "all" else ("train", 1, 1)
+def test_next_and_previous_are_one_index_seek(queue: Queue, forward: bool, of_category: bool, mixed: Store) -> None:
+    parameters = {"split": "train", "category": "mug", "order": 1, "position": 1, "limit": 1}
     with connect(mixed.path) as connection:
-        plan = [
-            row["detail"]
-            for row in connection.execute(f"EXPLAIN QUERY PLAN {seek_sql(queue, forward=forward)}", parameters)
-        ]
+        sql = f"EXPLAIN QUERY PLAN {walk_sql(queue, forward=forward, of_category=of_category)}"
+        plan = [row["detail"] for row in connection.execute(sql, parameters)]
     assert len(plan) == 1, plan
-    sign = ">" if forward else "<"
-    bound = f"position{sign}?" if queue == "all" else f"(skip_order,position){sign}(?,?)"
-    assert plan[0].startswith("SEARCH samples USING INDEX samples_") and f"(split=? AND {bound})" in plan[0], plan
+    sign = ">" if forward != (queue == "disagree") else "<"
+    bound = f"position{sign}?" if queue == "all" else f"({ORDERS[queue].column},position){sign}(?,?)"
+    bound = f"(category=? AND split=? AND {bound})" if of_category else f"(split=? AND {bound})"
+    assert plan[0].startswith("SEARCH samples USING ") and plan[0].endswith(bound), plan
+    assert (" INDEX samples_" in plan[0]) and ("_by_category " in plan[0]) == of_category, plan

@@ -71,7 +71,7 @@ def test_undo_leaves_what_people_wrote_since(broken: Store) -> None:
 
 
 def test_an_unknown_repair_is_named(broken: Store) -> None:
-    with pytest.raises(StoreError, match="no repair named 'repair-x'"):
+    with pytest.raises(StoreError, match="no repair or bulk edit named 'repair-x'"):
         broken.undo_repair("repair-x", "ann")
 
 
