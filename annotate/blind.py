@@ -17,7 +17,8 @@ SEEK_BLIND = (
     "SELECT id FROM samples INDEXED BY samples_blind "
     "WHERE split = ? AND placeholder = 0 AND state <> 'rejected' AND (shuffle, position) > (?, ?) "
     "AND edited_by <> ? AND NOT EXISTS (SELECT 1 FROM opinions o INDEXED BY opinions_of_sample "
-    "WHERE o.sample_id = samples.id AND o.who = ? AND o.kind = 'blind' AND o.phrase = samples.phrase) ORDER BY shuffle, position LIMIT 1"
+    "WHERE o.sample_id = samples.id AND o.who = ? AND o.kind = 'blind' AND o.phrase = samples.phrase) "
+    "ORDER BY shuffle, position LIMIT 1"
 )
 
 

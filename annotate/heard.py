@@ -104,7 +104,7 @@ class Heard:
     def record_many(self, answered: Sequence[tuple[str, str, Sequence[Prediction]]]) -> int:
         """`record` for several (sample id, phrase, answers) in one transaction; how many samples still read so."""
         kept = 0
-        with writing(self.path) as connection:
+        with writing(self.path, to_disk=False) as connection:
             for sample_id, phrase, predictions in answered:
                 row = connection.execute("SELECT phrase FROM samples WHERE id = ?", (sample_id,)).fetchone()
                 if row is not None and row["phrase"] == phrase:

@@ -52,7 +52,7 @@ class Leases:
         with reading(self.path) as connection:
             held = connection.execute("SELECT 1 FROM leases WHERE token = ?", (token,)).fetchone()
         if held is not None:
-            with writing(self.path) as connection:
+            with writing(self.path, to_disk=False) as connection:
                 connection.execute("DELETE FROM leases WHERE token = ? OR until <= ?", (token, self._clock()))
 
     def of_others(self, token: str) -> dict[str, Held]:
@@ -75,7 +75,7 @@ class Leases:
         if lingers is None and (is_fresh or not takes):
             assert held is not None
             return held
-        with writing(self.path) as connection:
+        with writing(self.path, to_disk=False) as connection:
             connection.execute(
                 "DELETE FROM leases WHERE until <= ? OR (token = ? AND sample_id <> ?)", (now, token, sample_id)
             )
