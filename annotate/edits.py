@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from annotate import undecided
 from annotate.phrases import clean_text
 from annotate.placeholders import is_placeholder, normalise
 from annotate.rows import one_item
@@ -104,6 +105,7 @@ def apply(connection: sqlite3.Connection, row: sqlite3.Row, values: Mapping[str,
             edit.undoes,
         ),
     )
+    undecided.refresh(connection, row["id"])
 
 
 def replace_boxes(connection: sqlite3.Connection, sample_id: str, boxes: object) -> list[list[float]]:

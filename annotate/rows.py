@@ -36,11 +36,12 @@ def select_items(
 
 def to_items(connection: sqlite3.Connection, rows: list[sqlite3.Row], pictures_folder: Path) -> list[Item]:
     """The items of rows that `select_items` read, in their order, with their boxes."""
-    boxes = _boxes_of(connection, [row["id"] for row in rows])
+    boxes = boxes_of(connection, [row["id"] for row in rows])
     return [_to_item(row, tuple(boxes.get(row["id"], ())), pictures_folder) for row in rows]
 
 
-def _boxes_of(connection: sqlite3.Connection, ids: list[str]) -> dict[str, list[Box]]:
+def boxes_of(connection: sqlite3.Connection, ids: list[str]) -> dict[str, list[Box]]:
+    """The boxes of these samples, by id; samples without a box are left out."""
     marks = ", ".join("?" * len(ids))
     found: dict[str, list[Box]] = {}
     for sample_id, *coordinates_px in connection.execute(

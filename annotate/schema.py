@@ -237,7 +237,9 @@ def m007_more_tallies(db: Database) -> None:
 @migrations()
 def m008_people_and_listeners(db: Database) -> None:
     """Who has a sample open (`until` in seconds since 1970); what a model (`listener`: "base" or "adapter NAME") heard
-    in a phrase; what further people said about a sample; what stands in for phrases without being one."""
+    in a phrase; what further people said about a sample (kind 'blind': they pointed from the phrase alone, with boxes
+    or one point; 'phrase': they would write this), rows only ever added; the samples where that asks for a decision;
+    what stands in for phrases without being one."""
     db.execute("""
         CREATE TABLE leases (
             sample_id TEXT PRIMARY KEY REFERENCES samples (id),
@@ -270,12 +272,34 @@ def m008_people_and_listeners(db: Database) -> None:
             at TEXT NOT NULL,
             phrase TEXT NOT NULL,
             boxes_xyxy_px TEXT NOT NULL,
+            point_x_px REAL,
+            point_y_px REAL,
             iou REAL CHECK (iou BETWEEN 0 AND 1),
-            seconds REAL NOT NULL CHECK (seconds >= 0)
+            seconds REAL NOT NULL CHECK (seconds >= 0),
+            CHECK ((kind = 'blind') = (iou IS NOT NULL)),
+            CHECK ((point_x_px IS NULL) = (point_y_px IS NULL))
         ) STRICT
     """)
     db.execute("CREATE INDEX opinions_of_sample ON opinions (sample_id, id)")
-    db.execute("CREATE INDEX opinions_of_person ON opinions (who, kind, sample_id)")
+    db.execute("CREATE INDEX opinions_of_person ON opinions (who, kind, id)")
+    for event in ("UPDATE", "DELETE"):
+        db.execute(f"""
+            CREATE TRIGGER opinions_no_{event.lower()} BEFORE {event} ON opinions
+            BEGIN SELECT RAISE(ABORT, 'opinions are only ever added to'); END
+        """)
+    db.execute("CREATE UNIQUE INDEX opinions_blind_once ON opinions (sample_id, revision, who) WHERE kind = 'blind'")
+    db.execute("""
+        CREATE INDEX samples_blind ON samples (split, shuffle, position, edited_by)
+        WHERE placeholder = 0 AND state <> 'rejected'
+    """)
+    db.execute("""
+        CREATE TABLE undecided (
+            sample_id TEXT PRIMARY KEY REFERENCES samples (id),
+            split TEXT NOT NULL,
+            position INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+    """)
+    db.execute("CREATE INDEX undecided_of_split ON undecided (split, position)")
     db.execute("""
         CREATE TABLE templates (
             phrase TEXT PRIMARY KEY,

@@ -75,12 +75,15 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
+def writing(path: Path, *, to_disk: bool = True) -> Iterator[sqlite3.Connection]:
     """One transaction that holds the write lock from its start, so that what it reads stays true until it commits.
 
-    Committed to the disk when the block ends; rolled back when it raises.
+    Committed to the disk when the block ends; rolled back when it raises. Not `to_disk`: it doesn't wait for the disk,
+    so a power cut may take it away, as if it had never been; only for what comes back by itself.
     """
     with connect(path) as connection:
+        if not to_disk:
+            connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         yield connection
         connection.execute("COMMIT")

@@ -9,6 +9,7 @@
     │   └── StaleSaveError    somebody saved the sample since this page showed it
     ├── SnapshotError         a snapshot that is missing, incomplete or teaches nothing
     ├── ModelError            a model that is unknown, missing or broken
+    │   └── BusyError         a model that loads, is lent out or answers somebody else: ask again later
     ├── AdapterError          an adapter that is unknown, incomplete or made for another base
     ├── SettingsError         a training setting out of its range
     ├── JobError              a run that can't be started, found or stopped
@@ -64,6 +65,10 @@ class SnapshotError(BoxwrightError):
 
 class ModelError(BoxwrightError):
     """A model that is unknown, missing or broken."""
+
+
+class BusyError(ModelError):
+    """A model that loads, is lent out or answers somebody else: asked again later, it answers."""
 
 
 class AdapterError(BoxwrightError):

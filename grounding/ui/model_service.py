@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from grounding.errors import BoxwrightError, ModelError
+from grounding.errors import BoxwrightError, BusyError, ModelError
 from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -109,6 +109,23 @@ class ModelService:
         with self._lock:
             # Asked again under the lock: it may have been unloaded while this caller waited its turn.
             yield self.predictor(timeout_seconds)
+
+    @contextmanager
+    def use_if_free(self, wait_seconds: float = 1.0) -> Iterator[Predictor]:
+        """As `use`, for who would rather come back than wait. Raises `BusyError` while the model loads, is lent out,
+        or has been busy for `wait_seconds`; `ModelError` when it can't come."""
+        if not self._lock.acquire(timeout=wait_seconds):
+            raise BusyError("The model is answering somebody else. Ask again in a moment.")
+        try:
+            with self._changed:
+                predictor, state = self._predictor, self._state
+            if predictor is None:
+                if state.phase is Phase.FAILED:
+                    raise ModelError(state.sentence)
+                raise BusyError(f"{state.sentence.rstrip('.')}. Ask again later.")
+            yield predictor
+        finally:
+            self._lock.release()
 
     @property
     def _name(self) -> str:

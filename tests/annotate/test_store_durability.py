@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 from conftest import PLACEHOLDER, MakeSample
 
+from annotate.leases import Leases
+from annotate.opinions import Opinions
 from annotate.store import Store
 from grounding import database
 from grounding.database import connect
 from grounding.errors import StaleSaveError, StoreError
-from grounding.pictures import PictureStore
+from grounding.pictures import PictureStore, file_sha256
+from grounding.records import read_samples, write_samples
 from grounding.workspace import Workspace
 
 Fill = Callable[..., Store]
@@ -129,6 +132,123 @@ def test_every_acknowledged_save_survives_kill_9(fill: Fill, workspace: Workspac
     kept = {(c.sample_id, c.revision): c.phrase_after for n in range(5) for c in store.history(f"s{n}")}
     for sample_id, revision, phrase in complete:
         assert kept[sample_id, int(revision)] == phrase
+    with connect(store.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+KILLED_IMPORT = """
+import sys
+from pathlib import Path
+from annotate.store import Store
+from grounding.records import read_samples
+from grounding.workspace import Workspace
+
+workspace = Workspace(Path(sys.argv[1]))
+store = Store(workspace.annotations_db, workspace.pictures)
+samples = read_samples(sys.argv[2])
+store.import_samples(samples, source="s", who="w", progress=lambda done: print(done, flush=True))
+"""
+
+
+def test_an_import_killed_in_the_middle_keeps_its_batches_and_is_finished_by_another(
+    make_sample: MakeSample, tmp_path: Path, workspace: Workspace, real_disk: None
+) -> None:
+    total = 20_000
+    source = tmp_path / "all.jsonl"
+    samples = [make_sample(f"i{number}", number % 7) for number in range(total)]
+    write_samples(source, samples)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_IMPORT, str(workspace.root), str(source)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as importer:
+        assert importer.stdout is not None
+        told = [importer.stdout.readline() for _ in range(3)]
+        os.kill(importer.pid, signal.SIGKILL)
+        told += importer.stdout.readlines()
+    acknowledged = max(int(line) for line in told if line.endswith("\n"))
+    store = Store(workspace.annotations_db, workspace.pictures)
+    kept = list(store.iterate())
+    assert acknowledged <= len(kept) < total, "it had ended before it was killed: the test shows nothing"
+    assert [sample.id for sample in kept] == [sample.id for sample in samples[: len(kept)]]
+    assert all(sample.boxes_xyxy_px == samples[0].boxes_xyxy_px for sample in kept)
+    for sample in kept[:7]:
+        assert file_sha256(sample.image) == sample.image.stem
+    assert len(store.history(kept[-1].id)) == 1
+    report = store.import_samples(read_samples(source), source="s", who="w")
+    assert (report.imported, report.already_there, report.errors) == (total - len(kept), len(kept), ())
+    assert store.counts().total == total
+    with connect(store.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+KILLED_CROWD = """
+import sys, threading
+from pathlib import Path
+from annotate.heard import Heard
+from annotate.leases import Leases
+from annotate.opinions import Opinions
+from annotate.store import Store
+from grounding.boxes import Box
+from grounding.records import Prediction, Status
+from grounding.workspace import Workspace
+
+workspace = Workspace(Path(sys.argv[1]))
+store = Store(workspace.annotations_db, workspace.pictures)
+said = threading.Lock()
+
+
+def tell(*words):
+    with said:
+        print(*words, sep="|", flush=True)
+
+
+def work(name):
+    for number in range(100000):
+        Leases(store.path).hold("s0", name, name, seconds=0.001)
+        mine = Opinions(store).propose("s0", 1, name, f"{name} says {number}")
+        tell("opinion", mine.id, mine.phrase)
+        item = store.get(f"s{name}")
+        saved = store.save(item.id, f"{name} words {number}", who=name, expected_revision=item.revision)
+        tell("save", saved.id, saved.revision, saved.phrase)
+        Heard(store.path).record(saved.id, saved.phrase, [Prediction((Box(1, 1, 9, 9),), Status.OK, "", 0.5, 0.1)])
+
+
+for name in "1234":
+    threading.Thread(target=work, args=(name,)).start()
+"""
+
+
+def test_four_writers_killed_at_once_lose_nothing_acknowledged(
+    fill: Fill, workspace: Workspace, real_disk: None
+) -> None:
+    fill(*(f"s{number}" for number in range(5)))
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_CROWD, str(workspace.root)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as writers:
+        assert writers.stdout is not None
+        told = [writers.stdout.readline() for _ in range(40)]
+        os.kill(writers.pid, signal.SIGKILL)
+        told += writers.stdout.readlines()
+    assert writers.returncode == -signal.SIGKILL
+    store = Store(workspace.annotations_db, workspace.pictures)
+    acknowledged = [line.rstrip("\n").split("|") for line in told if line.endswith("\n")]
+    saves = {(c.sample_id, c.revision): c.phrase_after for n in range(5) for c in store.history(f"s{n}")}
+    opinions = {one.id: one.phrase for one in Opinions(store).of("s0")}
+    assert {words[0] for words in acknowledged} == {"save", "opinion"}
+    for words in acknowledged:
+        if words[0] == "save":
+            assert saves[words[1], int(words[2])] == words[3]
+        else:
+            assert opinions[int(words[1])] == words[2]
+    assert Opinions(store).undecided_count() == 1
+    assert Leases(store.path).hold("s0", "ann", "t").yours, "what the dead held has ended by itself"
     with connect(store.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 

@@ -56,6 +56,15 @@ def test_a_database_is_made_with_its_folder_and_made_ready_once(tmp_path: Path) 
     assert words(path) == ["cup", "mug"]
 
 
+def test_what_need_not_reach_the_disk_at_once_is_kept_all_the_same(path: Path) -> None:
+    with writing(path, to_disk=False) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
+        add(connection, "cup")
+    with writing(path) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert words(path) == ["cup", "mug"]
+
+
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
     earlier = Migrations("boxwright-test")
     earlier()(m001_words)
