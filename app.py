@@ -22,6 +22,7 @@ from grounding.models import full_model_id
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
+from grounding.ui.listener import AppListener
 from grounding.ui.model_service import ModelService
 from grounding.ui.pictures import figure_url, thumbnail_url
 from grounding.ui.scoreboard import Scoreboard
@@ -38,6 +39,7 @@ _OWN_NAMES = ("images", "uploads", "snapshots", "runs", "adapters", "evaluations
 def build_app(parts: Parts, store: Store) -> gr.Blocks:
     """The page: a header and one tab for each step of the loop. Imports nothing of torch."""
     who = default_who()
+    annotating = AnnotateParts(store, tell, figure_url, thumbnail_url, who, AppListener(parts.models))
     training = TrainParts(parts.workspace, parts.models, CuratedSet(store, parts.workspace.snapshots, who))
     with gr.Blocks(title="Boxwright", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         build_header(parts.models)
@@ -45,7 +47,7 @@ def build_app(parts: Parts, store: Store) -> gr.Blocks:
             with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
                 compare = build_compare(demo, tab, parts, Scoreboard(parts))
             with gr.Tab("Annotate", id="annotate", elem_id="tab-annotate") as tab:
-                build_annotate(demo, tab, AnnotateParts(store, tell, figure_url, thumbnail_url, who))
+                build_annotate(demo, tab, annotating)
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
                 build_train(demo, tab, training, tabs, compare.adapter)
     return demo

@@ -12,6 +12,7 @@ from pathlib import Path
 from annotate import undecided
 from annotate.phrases import clean_text
 from annotate.placeholders import is_placeholder, normalise
+from annotate.problems import refresh_reworded
 from annotate.rows import one_item
 from grounding.errors import StaleSaveError, StoreError
 
@@ -105,6 +106,8 @@ def apply(connection: sqlite3.Connection, row: sqlite3.Row, values: Mapping[str,
             edit.undoes,
         ),
     )
+    if reworded or BOXES in values or "state" in columns:
+        refresh_reworded(connection, row["id"], row["wording"])
     undecided.refresh(connection, row["id"])
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from annotate.heard import Heard
-from annotate.items import Item, Place, Queue
+from annotate.items import Item, Place
 from annotate.phrases import usable_phrase
+from annotate.scopes import Scope
 from annotate.store import Store
 from grounding.errors import BoxwrightError, BusyError, PictureError, RecordError, StoreError
 from grounding.records import Prediction
@@ -66,12 +67,12 @@ class ListeningState:
     sentence: str = ""
 
 
-def walk(store: Store, queue: Queue, split: str | None = None) -> Iterator[Item]:
-    """The samples of a queue in its order, each read when it is asked for."""
+def walk(store: Store, scope: Scope) -> Iterator[Item]:
+    """The samples of a scope in its order, each read when it is asked for."""
     place: Place | None = None
-    while (item := store.next_item(queue, place, split)) is not None:
+    while (item := store.next_item(scope, place)) is not None:
         yield item
-        place = item.place_in(queue)
+        place = item.place_in(scope.queue)
 
 
 def can_be_heard(item: Item) -> bool:

@@ -324,3 +324,18 @@ def m009_phrase_search(db: Database) -> None:
     db.execute(f"CREATE TRIGGER words_insert AFTER INSERT ON samples BEGIN {come} END")
     db.execute(f"CREATE TRIGGER words_delete AFTER DELETE ON samples BEGIN {gone} END")
     db.execute(f"CREATE TRIGGER words_update AFTER UPDATE OF phrase ON samples BEGIN {gone} {come} END")
+
+
+@migrations()
+def m011_wordings(db: Database) -> None:
+    """The phrase without what makes no difference (case, articles, punctuation), to find the same words on a picture;
+    and what the phrase checks say of every sample that stands."""
+    from annotate.checks import profile_named, same_wording
+    from annotate.problems import refresh
+
+    db.execute("ALTER TABLE samples ADD COLUMN wording TEXT NOT NULL DEFAULT ''")
+    for sample_id, phrase in db.execute("SELECT id, phrase FROM samples").fetchall():
+        db.execute("UPDATE samples SET wording = ? WHERE id = ?", [same_wording(phrase), sample_id])
+    db.execute("CREATE INDEX samples_of_wording ON samples (picture_sha256, wording)")
+    for row in db.conn.execute("SELECT * FROM samples").fetchall():
+        refresh(db.conn, row, profile_named("free"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from annotate.edits import BOXES, EDITABLE, clean_who, insert_boxes, now
 from annotate.intake import SHUFFLE_PLACES, clip_overhang
 from annotate.items import Item
+from annotate.problems import refresh_reworded
 from annotate.rows import one_item
 from grounding.boxes import Box
 from grounding.errors import RecordError, StoreError
@@ -92,4 +93,5 @@ def add_sample(
         "VALUES (?, 1, ?, ?, 'add', 'human', ?, '{}')",
         (sample_id, at, clean_who(who), phrase),
     )
+    refresh_reworded(connection, sample_id, "")
     return one_item(connection, sample_id, pictures_folder)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from annotate.items import Place, Queue
-from annotate.queues import check_queue, check_split
+from annotate.scopes import Scope
 from grounding.boxes import Box
 from grounding.errors import BoxError, StoreError
 
 _MAX_TEXT_CHARACTERS = 20_000
 _MAX_INTEGER = 2**62
 _MOST_BOXES = 1000
+_MOST_FIELDS = 20
+_SCOPE_FIELDS = {"queue": "queue", "split": "split", "category": "category", "words": "phrase", "by": "annotator"}
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,13 @@ class Ask:
     after a restart and in every browser tab.
 
     `place` is where the page stood in its queue. `then_id` is the sample to show after an edit; empty: the next of the
-    queue. `boxes_xyxy_px` is None where the page changed no box. `change` is the id of a change in the history.
+    queue. `boxes_xyxy_px` is None where the page changed no box. `change` and `opinion` are ids. `taken` is the
+    suggestion that the person took (None: they wrote themselves), `seconds` how long they took, `edit` the fields of a
+    form.
     """
 
     do: str
-    queue: Queue
-    split: str | None
+    scope: Scope
     sample_id: str
     revision: int
     place: Place | None
@@ -36,19 +41,29 @@ class Ask:
     who: str
     boxes_xyxy_px: tuple[Box, ...] | None = None
     change: int = 0
+    opinion: int = 0
+    taken: str | None = None
+    seconds: float = 0.0
+    edit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def queue(self) -> Queue:
+        return self.scope.queue
+
+    @property
+    def split(self) -> str | None:
+        return self.scope.split
 
     @classmethod
     def from_page(cls, sent: object) -> Ask:
         """Raises `StoreError` for anything that the page would not send."""
         if not isinstance(sent, dict):
             raise _unexpected("request", sent)
-        queue, split = _text(sent, "queue") or "placeholders", _text(sent, "split") or None
-        check_queue(queue)
-        check_split(split)
+        address = {name: _text(sent, key) for key, name in _SCOPE_FIELDS.items()}
+        address["queue"] = address["queue"] or "placeholders"
         return cls(
             do=_text(sent, "do"),
-            queue=cast(Queue, queue),
-            split=split,
+            scope=Scope.from_address(address, token=_text(sent, "token")),
             sample_id=_text(sent, "id"),
             revision=_integer("revision", sent.get("revision", 0)),
             place=_place(sent.get("place")),
@@ -58,10 +73,14 @@ class Ask:
             who=_text(sent, "who"),
             boxes_xyxy_px=_boxes(sent.get("boxes")),
             change=_integer("change", sent.get("change", 0)),
+            opinion=_integer("opinion", sent.get("opinion", 0)),
+            taken=None if sent.get("taken") is None else _text(sent, "taken"),
+            seconds=_seconds(sent.get("seconds", 0)),
+            edit=MappingProxyType(_fields(sent.get("edit"))),
         )
 
 
-def _text(sent: dict[object, object], key: str) -> str:
+def _text(sent: Mapping[object, object], key: str) -> str:
     value = sent.get(key, "")
     if not isinstance(value, str):
         raise _unexpected(key, value)
@@ -85,6 +104,20 @@ def _place(value: object) -> Place | None:
     if isinstance(order, bool) or not isinstance(order, int | float) or not -1 <= order <= _MAX_INTEGER:
         raise _unexpected("place", value)
     return order, _integer("place", position)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise _unexpected("seconds", value)
+    return float(value)
+
+
+def _fields(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > _MOST_FIELDS:
+        raise _unexpected("form", value)
+    return {str(key): _text(value, key) for key in value}
 
 
 def _boxes(value: object) -> tuple[Box, ...] | None:

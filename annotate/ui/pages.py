@@ -14,16 +14,26 @@ from annotate.ui.screens import quoted, target_figure_html, time_html
 _FRAME = Path(__file__).resolve().parent / "assets" / "frame.html"
 QUEUE_LABELS: dict[Queue, str] = {
     "placeholders": "Placeholders",
+    "problems": "Failed checks",
+    "low_iou": "Lowest IoU first",
+    "disagree": "Base and adapter differ",
+    "review": "To review, at random",
+    "unseen": "Never seen",
     "skipped": "Skipped",
     "flagged": "Flagged",
+    "rejected": "Rejected",
     "all": "Everything",
 }
 
 
-def frame_html(workspace_key: str) -> str:
+def frame_html(workspace_key: str, *, has_listener: bool = False) -> str:
     """The tab before its first sample. `workspace_key` keeps the drafts of two workspaces apart in one browser."""
     frame = Template(_FRAME.read_text(encoding="utf-8"))
-    return frame.substitute(workspace_key=escape(workspace_key), most_note_characters=MAX_NOTE_CHARACTERS)
+    return frame.substitute(
+        workspace_key=escape(workspace_key),
+        most_note_characters=MAX_NOTE_CHARACTERS,
+        has_listener=str(has_listener).lower(),
+    )
 
 
 def repair_html(preview: RepairPreview, examples: Sequence[tuple[Item, str, str]], picture_urls: Sequence[str]) -> str:
@@ -88,7 +98,7 @@ def done_html(queue: Queue, split: str | None, here: Counts, everywhere: Counts)
         )
     if not here.total:
         return _done(f"No samples in {split}", "The other splits have some.", _all_splits_button(queue))
-    return _DONE[queue](queue, split, here, everywhere)
+    return _DONE.get(queue, _others_done)(queue, split, here, everywhere)
 
 
 def _placeholders_done(queue: Queue, split: str | None, here: Counts, everywhere: Counts) -> str:
@@ -120,6 +130,25 @@ def _all_done(queue: Queue, split: str | None, here: Counts, everywhere: Counts)
     return _done(f"The end {where}", f"{count_of(here.total, 'sample')} in all.", again, *_on_buttons(split, here))
 
 
+def _others_done(queue: Queue, split: str | None, here: Counts, everywhere: Counts) -> str:
+    title, sentence = _WORDS_AT_END[queue]
+    buttons = _on_buttons(split, here)
+    if getattr(here, queue):
+        buttons.insert(0, _open_button(queue, split or "", "From the first again"))
+    return _done(title, sentence, *buttons)
+
+
+_WORDS_AT_END: dict[Queue, tuple[str, str]] = {
+    "problems": ("No more failed checks", "A check only warns: what you approve stays as it is."),
+    "low_iou": (
+        "The end of what the model was asked",
+        "Ask the model about more phrases: ⋯, “Ask the model about all of these”.",
+    ),
+    "disagree": ("No more differences", "Ask the model about more phrases: ⋯, “Ask the model about all of these”."),
+    "review": ("Nothing left to review", "Every phrase written or filled here has been approved."),
+    "unseen": ("All seen", "Somebody has had every sample here open."),
+    "rejected": ("The end of the rejected ones", "Alt+R opens one again."),
+}
 _DONE = {"placeholders": _placeholders_done, "flagged": _flags_done, "skipped": _skips_done, "all": _all_done}
 
 
@@ -150,6 +179,14 @@ def options_html(options: Iterable[tuple[str, str]], chosen: str) -> str:
         f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(label)}</option>'
         for value, label in options
     )
+
+
+def chosen_html(nobody: str, names: Iterable[str], chosen: str) -> str:
+    """Options of a filter, the first one for no filter; what is chosen is among them even where it is none by now."""
+    listed = [name for name in names if name]
+    if chosen and chosen not in listed:
+        listed.insert(0, chosen)
+    return options_html([("", nobody), *((name, name) for name in listed)], chosen)
 
 
 def count_of(count: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from annotate.items import Change, Item, Place, Queue
+from annotate.opinions import Agreement, Opinion
 from annotate.phrases import clean_text, usable_phrase
 from grounding.overlay import Layer, figure_html
 
@@ -210,6 +211,32 @@ def _change_html(change: Change, standing: int) -> str:
         f'<li data-undone="{str(change.undone).lower()}"><span>{time_html(change.at)} <b>{escape(change.who)}</b> '
         f"{escape(words)}</span>{told}{boxes} {what}{back}</li>"
     )
+
+
+def opinions_html(opinions: Sequence[Opinion], agreement: Agreement, item: Item) -> str:
+    """What others said about the sample, the newest first, and what to do about it."""
+    if not opinions:
+        return ""
+    rows = [_opinion_html(opinion, item) for opinion in reversed(opinions)][:_MOST_CHANGES]
+    if agreement.asked:
+        found = f"{agreement.hits} of {agreement.asked} found it from the phrase alone"
+        rows.insert(0, f'<li><b class="an-iou" data-hit="{str(not agreement.undecided).lower()}">{found}</b></li>')
+    if agreement.undecided:
+        button = '<button type="button" class="an-button" data-decide="0">Keep it</button>'
+        rows.append(f"<li><span>What stands is right</span>{button}</li>")
+    return "".join(rows)
+
+
+def _opinion_html(opinion: Opinion, item: Item) -> str:
+    who = f"<b>{escape(opinion.who)}</b>"
+    if opinion.kind == "blind":
+        verdict = "found it" if opinion.hit else "pointed elsewhere"
+        other = "" if opinion.phrase == item.phrase else f" from {quoted(opinion.phrase, 60)}"
+        boxes = escape(json.dumps([box.rounded(1) for box in opinion.boxes_xyxy_px]))
+        return f'<li class="an-sibling" data-boxes="{boxes}">{who}<span>{verdict}{other}</span></li>'
+    taken = opinion.phrase == item.phrase
+    button = "" if taken else f'<button type="button" class="an-button" data-decide="{opinion.id}">Take it</button>'
+    return f"<li>{who}<span>{quoted(opinion.phrase, 120)}</span>{button}</li>"
 
 
 def _undoable(history: Sequence[Change]) -> str:

@@ -10,13 +10,15 @@ from typing import Any, Protocol, TypeVar
 
 import gradio as gr
 
+from annotate.listening import Listener
 from annotate.store import Store
+from annotate.ui.asides import AsideParts, Asides
 from annotate.ui.pages import frame_html
 from annotate.ui.workbench import Reply, Workbench
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 STYLESHEET = _ASSETS / "annotate.css"
-_SCRIPTS = ("bench.js", "boxes.js", "view.js", "line.js", "keys.js")
+_SCRIPTS = ("bench.js", "scope.js", "boxes.js", "view.js", "line.js", "asides.js", "dialogs.js", "keys.js")
 
 _SHOW_KEPT_NAME = """(kept, shown) => {
   const field = document.querySelector('#annotate-who input');
@@ -37,7 +39,8 @@ class AnnotateParts:
     """What the tab is built on.
 
     `picture_url` and `thumbnail_url` make the address of a picture, relative to the page, from its SHA-256.
-    `default_who` signs the edits of whoever gives no name and has not logged in.
+    `default_who` signs the edits of whoever gives no name and has not logged in. `listener` is the model that says
+    where phrases point; None: none is asked.
     """
 
     store: Store
@@ -45,6 +48,7 @@ class AnnotateParts:
     picture_url: Callable[[str], str]
     thumbnail_url: Callable[[str], str]
     default_who: str
+    listener: Listener | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
     can see it, and people who save at the same time do not wait for each other.
     """
     bench = Workbench(parts.store, parts.picture_url, parts.thumbnail_url)
+    asides = Asides(AsideParts(parts.store, parts.picture_url, parts.listener))
     with gr.Column(elem_id="annotate"):
         who = gr.Textbox(
             parts.default_who,
@@ -76,11 +81,14 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
             elem_id="annotate-who",
         )
         html = gr.HTML(
-            frame_html(bench.workspace_key),
+            frame_html(bench.workspace_key, has_listener=parts.listener is not None),
             elem_id="annotate-bench",
             js_on_load="\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS),
             apply_default_css=False,
-            server_functions=[server_function(bench, parts)],
+            server_functions=[
+                server_function(bench.answer, "annotate", parts),
+                server_function(asides.answer, "annotate_aside", parts),
+            ],
         )
     who_kept = gr.BrowserState(parts.default_who, storage_key="boxwright-who", secret="boxwright-who")
     quiet: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -97,9 +105,11 @@ def build_annotate(demo: gr.Blocks, tab: gr.Tab, parts: AnnotateParts) -> Widget
     return Widgets(html, who, who_kept)
 
 
-def server_function(bench: Workbench, parts: AnnotateParts) -> Callable[[Any, gr.Request], Reply]:
-    """What the page calls with each request. Never raises what `parts.tell` can put into words."""
-    answer = parts.tell(bench.answer)
+def server_function(
+    answer_page: Callable[..., Reply], name: str, parts: AnnotateParts
+) -> Callable[[Any, gr.Request], Reply]:
+    """What the page calls as `server.NAME` with each request. Never raises what `parts.tell` can put into words."""
+    answer = parts.tell(answer_page)
 
     def annotate(sent: Any, request: gr.Request) -> Reply:
         """Each error becomes a sentence in the reply, so that the page can keep what was typed beside it."""
@@ -108,6 +118,7 @@ def server_function(bench: Workbench, parts: AnnotateParts) -> Callable[[Any, gr
         except gr.Error as error:
             return {"problem": unescape(str(error.message))}
 
+    annotate.__name__ = name
     return annotate
 
 

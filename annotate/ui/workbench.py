@@ -9,19 +9,24 @@ from html import escape
 from typing import Any
 
 from annotate.items import Change, Counts, Item
+from annotate.opinions import Opinions
 from annotate.phrases import clean_text
 from annotate.queues import QUEUES
+from annotate.scopes import Scope
 from annotate.store import Store
+from annotate.suggest import candidates, origin_of
 from annotate.ui.asks import Ask
+from annotate.ui.dialogs import bulk_edit
 from annotate.ui.pages import (
     QUEUE_LABELS,
+    chosen_html,
     conflict_html,
     count_of,
     done_html,
     options_html,
     repair_html,
 )
-from annotate.ui.screens import build_screen, quoted, time_html
+from annotate.ui.screens import build_screen, opinions_html, quoted, time_html
 from grounding.errors import StaleSaveError, StoreError
 from grounding.records import SPLITS
 
@@ -29,6 +34,8 @@ Reply = dict[str, Any]
 _EXAMPLES = 12
 # Whoever fills these comes to their front again: each edit takes a sample out, or puts it behind the others.
 _ROUND_QUEUES = ("placeholders", "skipped")
+# These are offered even while they are empty.
+_ALWAYS = ("placeholders", "flagged", "skipped", "all")
 
 
 class Workbench:
@@ -40,6 +47,7 @@ class Workbench:
 
     def __init__(self, store: Store, picture_url: Callable[[str], str], thumbnail_url: Callable[[str], str]) -> None:
         self.store = store
+        self.opinions = Opinions(store)
         self.picture_url = picture_url
         self.thumbnail_url = thumbnail_url
         self._actions: dict[str, Callable[[Ask], Reply]] = {
@@ -59,6 +67,10 @@ class Workbench:
             "reject": self._reject,
             "reopen": self._reopen,
             "revert": self._revert,
+            "propose": self._propose,
+            "decide": self._decide,
+            "undecided": self._undecided,
+            "bulk": self._bulk,
             "repair_preview": self._repair_preview,
             "repair": self._repair,
             "undo_repair": self._undo_repair,
@@ -77,7 +89,7 @@ class Workbench:
             raise StoreError(f"The page asked for {ask.do[:40]!r}, which does not exist. Reload the page.")
         ask = replace(ask, who=clean_text(login_name or ask.who) or default_who)
         if ask.do == "start":
-            ask = replace(ask, queue="placeholders", split=self._first_split())
+            ask = replace(ask, scope=replace(ask.scope, queue="placeholders", split=self._first_split()))
         return action(ask) | {"counts": self._counts(ask)}
 
     # Look
@@ -95,7 +107,7 @@ class Workbench:
                 return self._screen(ask, self.store.get(ask.sample_id))
             except StoreError:
                 pass  # a page of another workspace, or of one made anew: it begins at the front
-        return self._screen(ask, self.store.next_item(ask.queue, None, ask.split))
+        return self._screen(ask, self.store.next_item(ask.scope))
 
     def _show(self, ask: Ask) -> Reply:
         return self._screen(ask, self.store.get(ask.sample_id))
@@ -104,7 +116,7 @@ class Workbench:
         return self._screen(ask, self._following(ask))
 
     def _back(self, ask: Ask) -> Reply:
-        item = self.store.previous_item(ask.queue, ask.place, ask.split)
+        item = self.store.previous_item(ask.scope, ask.place)
         return {"notice_html": "This is the first one."} if item is None else self._screen(ask, item)
 
     def _look(self, ask: Ask) -> Reply:
@@ -133,7 +145,14 @@ class Workbench:
         names: dict[str, Any] = {"who": ask.who, "expected_revision": ask.revision}
         if item.revision == ask.revision and unchanged:
             return self.store.approve(ask.sample_id, **names), "Approved"
+        names["origin"] = self._origin(item, ask)
         return self.store.save(ask.sample_id, ask.text, **names, boxes_xyxy_px=ask.boxes_xyxy_px), "Saved"
+
+    def _origin(self, item: Item, ask: Ask) -> str:
+        """Whose words these are: a suggestion taken as it was is no person's."""
+        if ask.taken is None:
+            return "human"
+        return origin_of(ask.text, ask.taken, candidates(item, self.store.siblings(item.id)))
 
     def _conflict(self, ask: Ask, current: Item) -> Reply:
         last = self.store.history(current.id)[-1]
@@ -216,7 +235,41 @@ class Workbench:
         words = f"Not done: {last.who} changed this sample after your page showed it. Here it is as it stands now."
         return self._screen(ask, error.current) | {"problem": words}
 
-    # Repair
+    # Other opinions
+
+    def _propose(self, ask: Ask) -> Reply:
+        """What a further person would write: kept beside the sample, which stays as it is."""
+        self.opinions.propose(
+            ask.sample_id, ask.revision, ask.who, ask.text, boxes_xyxy_px=ask.boxes_xyxy_px, seconds=ask.seconds
+        )
+        words = f"Kept as another opinion: {quoted(clean_text(ask.text))} · {escape(ask.who)}"
+        return self._screen(ask, self._following(ask)) | {"notice_html": words}
+
+    def _decide(self, ask: Ask) -> Reply:
+        """Opinion 0 stands for what stands already."""
+        try:
+            if ask.opinion:
+                item = self.opinions.decide(ask.opinion, ask.who, ask.revision)
+            else:
+                item = self.opinions.keep(ask.sample_id, ask.who, ask.revision)
+        except StaleSaveError as error:
+            return self._stale(ask, error)
+        reply = self._screen(ask, self.store.get(item.id))
+        return reply | {"notice_html": self._signed(item, f"Decided for {quoted(item.phrase)}")}
+
+    def _undecided(self, ask: Ask) -> Reply:
+        after = -1 if ask.place is None else int(ask.place[1])
+        item = self.opinions.next_undecided(ask.split, after) or self.opinions.next_undecided(ask.split)
+        if item is None:
+            return {"notice_html": "Nobody disagrees: there is nothing to decide."}
+        return self._screen(ask, item)
+
+    # Many at once
+
+    def _bulk(self, ask: Ask) -> Reply:
+        report = self.store.bulk(ask.scope, bulk_edit(ask.edit), who=ask.who)
+        words = f"{count_of(report.count, 'sample')} changed by {ask.who}, {report.left:,} left as they were."
+        return self._again(ask) | {"repaired": {"batch": report.batch, "sentence": words}}
 
     def _repair_preview(self, ask: Ask) -> Reply:
         preview = self.store.repair_preview(_EXAMPLES)
@@ -231,16 +284,16 @@ class Workbench:
         return self._again(ask) | {"repaired": {"batch": report.batch, "sentence": words}}
 
     def _undo_repair(self, ask: Ask) -> Reply:
-        report = self.store.undo_repair(ask.batch, ask.who)
+        report = self.store.undo_batch(ask.batch, ask.who)
         kept = f" {report.left:,} stayed, as people changed them since." if report.left else ""
-        words = f"{count_of(report.count, 'placeholder')} put back.{kept}"
+        words = f"{count_of(report.count, 'sample')} put back.{kept}"
         return self._again(ask) | {"notice_html": escape(words)}
 
     def _again(self, ask: Ask) -> Reply:
         """The sample that the page showed, unless a repair took it out of the queue."""
         item = self.store.get(ask.sample_id) if ask.sample_id else None
         if item is None or (ask.queue == "placeholders" and not item.placeholder):
-            item = self.store.next_item(ask.queue, None, ask.split)
+            item = self.store.next_item(ask.scope)
         return self._screen(ask, item)
 
     # Build replies
@@ -258,9 +311,9 @@ class Workbench:
         """The sample that the page asked to go on with, else the next of the queue."""
         if ask.then_id:
             return self.store.get(ask.then_id)
-        item = self.store.next_item(ask.queue, ask.place, ask.split)
+        item = self.store.next_item(ask.scope, ask.place)
         if item is None and ask.queue in _ROUND_QUEUES:
-            item = self.store.next_item(ask.queue, None, ask.split)
+            item = self.store.next_item(ask.scope)
         return item
 
     def _screen(self, ask: Ask, item: Item | None) -> Reply:
@@ -270,18 +323,23 @@ class Workbench:
         self.store.mark_seen(item.id)
         siblings, history = self.store.siblings(item.id), self.store.history(item.id)
         screen = build_screen(item, siblings, history, self.picture_url, ask.queue)
-        upcoming = self.store.next_item(ask.queue, screen.place, ask.split)
+        opinions = opinions_html(self.opinions.of(item.id), self.opinions.agreement(item.id), item)
+        upcoming = self.store.next_item(ask.scope, screen.place)
         return {
-            "screen": asdict(screen),
+            "screen": asdict(screen) | {"opinions_html": opinions},
             "preload_url": "" if upcoming is None else self.picture_url(upcoming.picture_sha256),
         }
 
     def _counts(self, ask: Ask) -> Reply:
-        """The two selects and the progress, as they stand now."""
+        """The selects and the progress, as they stand now."""
         by_split = {name: self.store.counts(name) for name in SPLITS}
         everywhere = self.store.counts()
         here = by_split[ask.split] if ask.split else everywhere
-        queues = [(name, f"{QUEUE_LABELS[name]} ({_in_queue(here, name):,})") for name in QUEUE_LABELS]
+        queues = [
+            (name, f"{label} ({_in_queue(here, name):,})")
+            for name, label in QUEUE_LABELS.items()
+            if name in _ALWAYS or _in_queue(everywhere, name) or name == ask.queue
+        ]
         splits = [("", f"All splits ({_in_queue(everywhere, ask.queue):,})")]
         splits += [(name, f"{name} ({_in_queue(counts, ask.queue):,})") for name, counts in by_split.items()]
         done = here.repaired + here.written
@@ -291,10 +349,23 @@ class Workbench:
             "split": ask.split or "",
             "queues_html": options_html(queues, ask.queue),
             "splits_html": options_html(splits, ask.split or ""),
+            **self._filters(ask.scope),
             "done": done,
             "total": total,
             "sentence": f"{done:,} of {total:,} phrases done" if total else "No placeholder in this data set",
             "placeholders": everywhere.placeholders,
+        }
+
+    def _filters(self, scope: Scope) -> Reply:
+        """What narrows the queue down, and how many samples that leaves."""
+        found, is_capped = self.store.count_in(scope) if scope.is_narrowed else (0, False)
+        return {
+            "category": scope.category,
+            "words": scope.phrase,
+            "by": scope.annotator,
+            "categories_html": chosen_html("Every category", self.store.categories(), scope.category),
+            "people_html": chosen_html("By anybody", self.store.annotators(), scope.annotator),
+            "filtered": f"{found:,}{'+' if is_capped else ''} found" if scope.is_narrowed else "",
         }
 
 

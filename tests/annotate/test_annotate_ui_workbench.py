@@ -203,7 +203,7 @@ def test_repair_shows_first_then_does_then_takes_back(ask: Ask, bench: Workbench
     assert bench.store.counts().repaired == 2 and bench.store.history("b")[-1].who == "ana"
     bench.store.save("b", "green cup", who="bo", expected_revision=2)
     undone = ask("undo_repair", batch=reply["repaired"]["batch"])
-    assert "1 placeholder put back" in undone["notice_html"] and "1 stayed" in undone["notice_html"]
+    assert "1 sample put back" in undone["notice_html"] and "1 stayed" in undone["notice_html"]
     assert bench.store.get("b").phrase == "green cup"
 
 

@@ -12,6 +12,7 @@ from conftest import PLACEHOLDER
 from annotate import listening
 from annotate.heard import Heard
 from annotate.listening import Ask, Listening, ListeningState, Phase, walk
+from annotate.scopes import Scope
 from annotate.store import Store
 from grounding.boxes import Box
 from grounding.errors import BusyError, ModelError, PictureError, StoreError
@@ -60,7 +61,7 @@ def run(listener: FakeListener) -> Iterator[Callable[..., ListeningState]]:
 
     def run_pass(store: Store, **settings: object) -> ListeningState:
         one = Listening(store, listener)
-        one.start(walk(store, "all"), **settings)  # type: ignore[arg-type]
+        one.start(walk(store, Scope()), **settings)  # type: ignore[arg-type]
         return one.wait(10)
 
     yield run_pass
@@ -101,7 +102,7 @@ def test_it_stops_between_batches_and_keeps_what_was_heard(fill: Fill, listener:
     store = fill(*(f"s{n}" for n in range(8)))
     one = Listening(store, listener)
     listener.before = lambda phrases: one.stop() if len(phrases) == 2 else None
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     assert one.wait(10) == ListeningState(Phase.STOPPED, 3, 8)
     assert store.counts().low_iou == 3
 
@@ -117,17 +118,17 @@ def test_one_pass_at_a_time_and_its_progress_is_told(fill: Fill, listener: FakeL
         assert go_on.wait(10)
 
     listener.before = wait
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     assert arrived.wait(10)
     assert one.state == ListeningState(Phase.RUNNING, 0, 2)
     with pytest.raises(StoreError, match="listening already"):
-        one.start(walk(store, "all"))
+        one.start(walk(store, Scope()))
     store.save("a", "left mug", who="ann", expected_revision=1)
     go_on.set()
     assert one.wait(10).phase is Phase.DONE
     assert store.get("a").listener_iou is None, "its words changed while the model was answering the old ones"
     assert store.get("b").listener_iou == 1.0
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     assert one.wait(10).done == 1
 
 
@@ -142,7 +143,7 @@ def test_a_busy_model_is_waited_for(fill: Fill, listener: FakeListener) -> None:
             raise BusyError("The model is answering somebody else.")
 
     listener.before = busy_twice
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     assert one.wait(10) == ListeningState(Phase.DONE, 1, 1)
     assert tries == ["", *["The model is answering somebody else."] * 2]
 
@@ -155,7 +156,7 @@ def test_waiting_for_a_busy_model_can_be_stopped(fill: Fill, listener: FakeListe
         raise BusyError("later")
 
     listener.before = busy
-    one.start(walk(one._store, "all"))
+    one.start(walk(one._store, Scope()))
     assert one.wait(10).phase is Phase.STOPPED
 
 
@@ -189,9 +190,9 @@ def test_a_failure_becomes_a_sentence_and_a_new_pass_may_begin(
         raise error
 
     listener.before = fail
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     state = one.wait(10)
     assert state.phase is Phase.FAILED and sentence in state.sentence
     listener.before = lambda phrases: None
-    one.start(walk(store, "all"))
+    one.start(walk(store, Scope()))
     assert one.wait(10) == ListeningState(Phase.DONE, 1, 1)

@@ -28,9 +28,11 @@ const stored = (kind, key, value) => {
 const sessionKey = `boxwright-annotate:${bench.dataset.workspace}`;
 const draftKey = (id) => `boxwright-draft:${bench.dataset.workspace}:${id}`;
 const kept = {
-  ...{ queue: '', split: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null },
+  ...{ queue: '', split: '', category: '', words: '', by: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null },
   ...stored(sessionStorage, sessionKey),
 };
+const token = stored(sessionStorage, 'boxwright-token') || Math.random().toString(36).slice(2);
+stored(sessionStorage, 'boxwright-token', token); // tells the open pages of one person apart
 const remember = () => stored(sessionStorage, sessionKey, kept);
 const keepDraft = (of, text) => stored(localStorage, draftKey(of.id), text.trim() && text !== of.phrase ? text : null);
 const dropDraft = (id) => stored(localStorage, draftKey(id), null);
@@ -83,9 +85,7 @@ const escaped = (text) => {
 };
 
 const showCounts = (counts) => {
-  Object.assign(kept, { queue: counts.queue, split: counts.split });
-  fill(queueSelect, counts.queues_html);
-  fill(splitSelect, counts.splits_html);
+  showScope(counts);
   const bar = part('counts').querySelector('[role=progressbar]');
   part('counts').querySelector('span').textContent = counts.sentence;
   bar.setAttribute('aria-valuemax', counts.total || 1);
@@ -109,7 +109,11 @@ const showHeld = () => {
   find('.an-chips-part').hidden = false;
 };
 
+let taken = null; // the suggestion that was put into the box
+let shownAt = 0;
 const show = (screen, redo) => {
+  taken = null;
+  shownAt = performance.now();
   const ahead = typedAhead();
   bench.dataset.state = screen.id ? 'sample' : 'done';
   part('done').hidden = Boolean(screen.id);
@@ -132,7 +136,7 @@ const show = (screen, redo) => {
   delete bench.dataset.adding;
   takeBoxes(screen);
   fill(find('.an-stands'), screen.stands_html);
-  for (const name of ['chips', 'facts', 'siblings', 'history']) showSection(name, screen[`${name}_html`]);
+  for (const name of ['opinions', 'chips', 'facts', 'siblings', 'history']) showSection(name, screen[`${name}_html`]);
   showHeld();
   find('.an-about').scrollTop = 0;
   const draft = stored(localStorage, draftKey(screen.id));
@@ -143,6 +147,8 @@ const show = (screen, redo) => {
   part('reject').querySelector('span').textContent = screen.state === 'rejected' ? 'Reopen' : 'Reject';
   if (draft && !ahead && draft !== screen.phrase && !part('status').textContent) say('Your unsaved draft is back.');
   warnTwin();
+  considerSample();
+  beat();
 };
 
 const showNotOpened = (problem) => {

@@ -3,17 +3,14 @@
 // What the keys and buttons do
 
 const save = () => { if (shown || running) press({ do: 'save' }); };
+const propose = () => { if (shown && !drawn.adding) press({ do: 'propose' }); };
 const skip = () => press({ do: 'skip' });
 const next = () => press({ do: 'next' });
 const flag = () => press({ do: 'flag' });
 const back = () => press({ do: 'back' });
 const undo = () => press({ do: 'undo' });
 const goTo = (id) => press({ do: 'show', send: { id } });
-const openQueue = (queue, split) => {
-  kept.queue = queue;
-  kept.split = split;
-  press({ do: 'open', send: { id: '' }, forget: true });
-};
+const openQueue = (queue, split) => openScope({ queue, split, category: '', words: '', by: '' });
 const put = (text) => {
   if (!shown) return;
   box.value = text;
@@ -24,6 +21,7 @@ const typed = () => {
   if (shown && !running && !drawn.adding) keepDraft(shown, box.value);
   if (part('status').dataset.kind === 'problem') say('');
   warnTwin();
+  reconsider();
 };
 
 let noteIsFor = 'note';
@@ -97,6 +95,10 @@ const CLICKS = {
   'annotate-flag': flag,
   'annotate-reject': reject,
   'annotate-add': startAdding,
+  'annotate-filter': turnFilters,
+  'annotate-more': () => turnMenu(menu.hidden),
+  'annotate-take-over': async () => { if (shown) showHolder(await aside({ do: 'take_over', id: shown.id })); },
+  'annotate-unfilter': () => openScope({ category: '', words: '', by: '' }),
   'annotate-boxes-reset': () => { if (drawn.adding) stopAdding(); else resetBoxes(); focusBox(); },
   'annotate-back': back,
   'annotate-undo': undo,
@@ -113,12 +115,18 @@ const CLICKS = {
 bench.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
-  const { text, go, queue, split, tab, choose: whose, revert } = button.dataset;
+  const { text, go, queue, split, tab, choose: whose, revert, decide } = button.dataset;
   if (CLICKS[button.id]) CLICKS[button.id]();
-  else if (text !== undefined) { kept.held = kept.held.filter((one) => one !== text); put(text); }
+  else if (text !== undefined) {
+    kept.held = kept.held.filter((one) => one !== text);
+    put(text);
+    taken = button.dataset.taken === undefined ? null : text;
+  }
   else if (go !== undefined) goTo(go);
   else if (queue !== undefined) openQueue(queue, split);
   else if (tab !== undefined) tabNamed(tab)?.click();
+  else if (button.dataset.open !== undefined) { turnMenu(false); OPEN[button.dataset.open](); }
+  else if (decide !== undefined) press({ do: 'decide', send: { opinion: Number(decide) } });
   else if (revert !== undefined) press({ do: 'revert', send: { change: Number(revert) } });
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.dismiss !== undefined) { forgetRepaired(); focusBox(); }
@@ -126,9 +134,6 @@ bench.addEventListener('click', (event) => {
 // A click on a button must not take the caret out of the phrase.
 bench.addEventListener('mousedown', (event) => {
   if (event.target.closest('button, #annotate-figure')) event.preventDefault(); // the pointer has its own events
-});
-bench.addEventListener('change', (event) => {
-  if (event.target === queueSelect || event.target === splitSelect) openQueue(queueSelect.value, splitSelect.value);
 });
 box.addEventListener('input', typed);
 
@@ -157,6 +162,7 @@ const jobOf = (event) => {
   if (event.key === 'Escape' && drawn.adding) return stopAdding;
   if (event.target === note) return { Enter: () => endNote(true), Escape: () => endNote(false) }[event.key];
   if (elsewhere) return null;
+  if (event.key === 'Enter' && event.shiftKey && event.target === box) return propose;
   if (event.key === 'Enter' && !event.target.closest('button')) return save;
   if (event.key === 'Escape') return skip;
   if (event.key === '?' && !(event.target === box && box.value)) return CLICKS['annotate-help'];
@@ -193,4 +199,14 @@ document.addEventListener('click', (event) => {
 });
 
 if (kept.repaired) showRepaired();
+const asked = scopeOfAddress();
+if (asked) {
+  const { sample, ...scope } = asked;
+  // The same queue as before the reload: on where one was.
+  const same = SCOPE.every((name) => scope[name] === (kept[name] || ''));
+  Object.assign(kept, scope, same ? {} : { trail: [], cursor: -1 });
+  if (sample) Object.assign(kept, { trail: [sample], cursor: 0 });
+  const showTab = () => { if (tabs().length) tabNamed('Annotate')?.click(); else requestAnimationFrame(showTab); };
+  if (!same || sample) showTab();
+}
 press({ do: kept.queue ? 'open' : 'start', send: { id: kept.trail[kept.cursor] || '' } });

@@ -3,9 +3,12 @@
 
 // Ask the app: one request at a time, key presses wait in line
 
-const ask = async (sent) => {
+const whoNow = () => {
   const who = document.querySelector('#annotate-who textarea, #annotate-who input');
-  const all = { queue: kept.queue, split: kept.split, who: who ? who.value : '', ...sent };
+  return who ? who.value : '';
+};
+const ask = async (sent) => {
+  const all = { ...scopeNow(), token, who: whoNow(), ...sent };
   const timeout = new Promise((resolve) => { setTimeout(resolve, WAIT_MS); });
   const reply = await Promise.race([server.annotate(all), timeout]); // undefined too when the request failed
   return reply || { problem: GONE };
@@ -16,6 +19,8 @@ const press = async (job) => {
   if (job.do === 'save' && drawn.adding) job.do = 'add';
   // Boxes changed while a press is on its way would be those of a sample that leaves.
   if (SENDS_BOXES.includes(job.do) && !running && (drawn.adding || boxesChanged())) job.boxes = clone(drawn.boxes);
+  if (job.do === 'save') job.taken = taken;
+  if (job.do === 'propose') job.seconds = (performance.now() - shownAt) / 1000;
   if (!STAYS.includes(job.do)) job.text = take();
   waiting.push(job);
   if (running) return;
@@ -70,9 +75,9 @@ const giveBack = (failed, dropped) => {
 };
 
 const STAYS = ['flag', 'reopen', 'look', 'repair_preview']; // these leave the box alone
-const SENDS_BOXES = ['save', 'add'];
-const GO_ON = ['save', 'skip', 'note', 'reject', 'next']; // after these comes the sample from which one went back, or the next
-const ON_SAMPLE = ['skip', 'flag', 'note', 'reject', 'reopen', 'revert', 'add'];
+const SENDS_BOXES = ['save', 'add', 'propose'];
+const GO_ON = ['save', 'propose', 'skip', 'note', 'reject', 'next']; // after these comes the sample from which one went back, or the next
+const ON_SAMPLE = ['skip', 'flag', 'note', 'reject', 'reopen', 'revert', 'decide', 'propose', 'add'];
 
 // What a press means now: it may have waited for others that changed the sample shown.
 const request = (job) => {
@@ -82,6 +87,8 @@ const request = (job) => {
   if (GO_ON.includes(job.do)) sent.then = kept.trail[kept.cursor + 1] || '';
   if (SENDS_BOXES.includes(job.do)) sent.text = job.text;
   if (job.boxes) sent.boxes = job.boxes;
+  if (job.taken) sent.taken = job.taken;
+  if (job.seconds) sent.seconds = job.seconds;
   if (job.do === 'flag' && shown.flagged) sent.do = 'unflag';
   if (job.do === 'back' && kept.atEnd && kept.cursor >= 0) return { do: 'show', id: kept.trail[kept.cursor] };
   if (job.do === 'back' && kept.cursor > 0) return { do: 'show', id: kept.trail[kept.cursor - 1] };
@@ -125,7 +132,7 @@ const perform = async (job) => {
     return { failed: true };
   }
   if (reply.conflict) { openConflict(reply.conflict, job.text); return { failed: true }; }
-  if (job.do === 'save') { dropDraft(from.id); dropBoxes(from.id); }
+  if (job.do === 'save' || job.do === 'propose') { dropDraft(from.id); dropBoxes(from.id); }
   fromNothing = '';
   if (job.do !== 'look' && job.do !== 'repair_preview') did = reply.did || null;
   settle(job, sent, reply);

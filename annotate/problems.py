@@ -1,0 +1,106 @@
+"""The failed checks of each sample, kept beside it so that they make a queue: `samples.problems`.
+
+`samples.wording` is the phrase as `same_wording` reads it: those of one picture that are equal are found by an index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from annotate.checks import CheckProfile, check, profile_named, same_wording
+from annotate.rows import BATCH_ROWS, boxes_of
+from grounding.database import reading, writing
+
+_PROFILE = "check_profile"
+_DEFAULT = "free"
+# A placeholder waits in a queue of its own.
+_QUIET = ("empty", "placeholder")
+
+
+def check_profile(path: Path) -> str:
+    """The name of the check profile that this workspace goes by."""
+    with reading(path) as connection:
+        return kept_profile(connection)
+
+
+def kept_profile(connection: sqlite3.Connection) -> str:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_PROFILE,)).fetchone()
+    return _DEFAULT if row is None else str(row[0])
+
+
+def choose_profile(path: Path, name: str) -> int:
+    """Check every phrase anew as this profile says; returns how many samples have a problem now.
+
+    Raises `StoreError` for an unknown profile.
+    """
+    profile = profile_named(name)
+    with writing(path) as connection:
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (_PROFILE, profile.name),
+        )
+        for rows in _batches(connection):
+            for row in rows:
+                refresh(connection, row, profile)
+        return int(connection.execute("SELECT coalesce(sum(problems), 0) FROM tallies").fetchone()[0])
+
+
+def refresh_reworded(connection: sqlite3.Connection, sample_id: str, wording_before: str) -> None:
+    """After a new phrase or new boxes: check the sample, and those of its picture that had or have the same words."""
+    profile = profile_named(kept_profile(connection))
+    row = _row(connection, sample_id)
+    wording = same_wording(row["phrase"])
+    if wording != row["wording"]:
+        connection.execute("UPDATE samples SET wording = ? WHERE id = ?", (wording, sample_id))
+        row = _row(connection, sample_id)
+    refresh(connection, row, profile)
+    for words in {wording, wording_before} - {""}:
+        for other in _alike(connection, row["picture_sha256"], words):
+            if other["id"] != sample_id:
+                refresh(connection, other, profile)
+
+
+def refresh(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> None:
+    """Write down which checks this sample fails, where that is new."""
+    problems = " ".join(_codes(connection, row, profile))
+    if problems != row["problems"]:
+        connection.execute("UPDATE samples SET problems = ? WHERE id = ?", (problems, row["id"]))
+
+
+def _codes(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> list[str]:
+    if row["placeholder"] or not row["phrase"]:
+        return []
+    findings = check(row["phrase"], profile, _rivals(connection, row))
+    return list(dict.fromkeys(finding.code for finding in findings if finding.code not in _QUIET))
+
+
+def _rivals(connection: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
+    """The same words on other boxes of the picture."""
+    others = [one for one in _alike(connection, row["picture_sha256"], row["wording"]) if one["id"] != row["id"]]
+    others = [one for one in others if not one["placeholder"] and one["state"] != "rejected"]
+    if not others:
+        return []
+    boxes = boxes_of(connection, [row["id"], *(one["id"] for one in others)])
+    return [one["phrase"] for one in others if boxes.get(one["id"]) != boxes.get(row["id"])]
+
+
+def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM samples WHERE picture_sha256 = ? AND wording = ? LIMIT ?", (picture_sha256, wording, BATCH_ROWS)
+    ).fetchall()
+
+
+def _row(connection: sqlite3.Connection, sample_id: str) -> sqlite3.Row:
+    row: sqlite3.Row = connection.execute("SELECT * FROM samples WHERE id = ?", (sample_id,)).fetchone()
+    return row
+
+
+def _batches(connection: sqlite3.Connection) -> Iterator[list[sqlite3.Row]]:
+    position = -1
+    while rows := connection.execute(
+        "SELECT * FROM samples WHERE position > ? ORDER BY position LIMIT ?", (position, BATCH_ROWS)
+    ).fetchall():
+        yield rows
+        position = rows[-1]["position"]

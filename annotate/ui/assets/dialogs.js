@@ -1,0 +1,134 @@
+// See bench.js. The overlays of the menu: changing many at once, the blind check, the model's pass, who did what.
+
+const dialog = part('dialog');
+const openDialog = (html, kind) => {
+  dialog.dataset.kind = kind;
+  fill(dialog, html);
+  if (!dialog.open) dialog.showModal();
+  const first = dialog.querySelector('[autofocus], select, input');
+  if (first) first.focus();
+};
+const sayInDialog = (text) => {
+  const status = dialog.querySelector('.an-dialog-status');
+  if (status) status.textContent = text;
+};
+const menu = part('menu');
+const turnMenu = (open) => {
+  menu.hidden = !open;
+  part('more').setAttribute('aria-expanded', String(open));
+  if (open) menu.querySelector('button').focus();
+};
+document.addEventListener('click', (event) => {
+  if (!menu.hidden && !event.target.closest('.an-menu')) turnMenu(false);
+});
+menu.addEventListener('keydown', (event) => {
+  const items = [...menu.querySelectorAll('button')];
+  const at = items.indexOf(document.activeElement);
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step) { items[(at + step + items.length) % items.length].focus(); event.preventDefault(); }
+  if (event.key === 'Escape') { turnMenu(false); part('more').focus(); }
+  event.stopPropagation();
+});
+
+// Change many at once: nothing happens before the person has seen what would
+
+const bulkEdit = () => Object.fromEntries(new FormData(dialog.querySelector('form')).entries());
+const previewBulk = async () => {
+  const reply = await aside({ do: 'bulk_preview', edit: bulkEdit() });
+  fill(dialog.querySelector('.an-preview'), reply.preview_html || '');
+  sayInDialog(reply.problem || '');
+};
+let bulkTimer = 0;
+const bulkSoon = () => { clearTimeout(bulkTimer); bulkTimer = setTimeout(previewBulk, 250); };
+dialog.addEventListener('input', (event) => {
+  if (dialog.dataset.kind !== 'bulk') return;
+  const kind = dialog.querySelector('[name=kind]').value;
+  for (const field of dialog.querySelectorAll('[data-for]')) field.hidden = !field.dataset.for.split(' ').includes(kind);
+  bulkSoon();
+  if (event.target.name === 'profile') event.stopPropagation();
+});
+
+// The model's pass over many samples
+
+let passTimer = 0;
+const followPass = async (sent) => {
+  clearTimeout(passTimer);
+  const reply = await aside(sent);
+  if (dialog.open && dialog.dataset.kind === 'listening') fill(dialog.querySelector('.an-pass'), reply.pass_html || escaped(reply.problem || ''));
+  if (reply.running && dialog.open) passTimer = setTimeout(() => followPass({ do: 'pass' }), 700);
+};
+
+// The blind check: a phrase and a picture without its box
+
+let blind = null;
+const showBlind = (reply) => {
+  if (reply.problem) { sayInDialog(reply.problem); return; }
+  openDialog(reply.dialog_html, 'blind');
+  blind = reply.blind ? { ...reply.blind, since: performance.now(), answered: false } : null;
+  const picture = dialog.querySelector('.an-blind-picture');
+  if (picture) picture.focus();
+};
+const nextBlind = async () => {
+  const passed = blind && !blind.answered ? blind.id : '';
+  showBlind(await aside({ do: 'blind', id: passed }));
+};
+const answerBlind = async (boxes) => {
+  if (!blind || blind.answered) return;
+  blind.answered = true;
+  const seconds = (performance.now() - blind.since) / 1000;
+  const reply = await aside({ do: 'point', id: blind.id, revision: blind.revision, boxes, seconds });
+  if (reply.problem) { sayInDialog(reply.problem); blind.answered = false; return; }
+  fill(dialog.querySelector('.an-blind-picture'), reply.figure_html);
+  fill(dialog.querySelector('.an-blind-verdict'), reply.verdict_html);
+  dialog.querySelector('[data-blind-next]').textContent = 'Next';
+};
+let pointing = null;
+const blindPoint = (event) => {
+  const svg = dialog.querySelector('.an-blind-picture svg');
+  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+  const size = svg.viewBox.baseVal;
+  return [clamp(point.x, size.width), clamp(point.y, size.height)];
+};
+const blindBox = ([fromX, fromY], [x, y]) => [Math.min(fromX, x), Math.min(fromY, y), Math.max(fromX, x), Math.max(fromY, y)];
+dialog.addEventListener('pointerdown', (event) => {
+  if (dialog.dataset.kind !== 'blind' || !blind || blind.answered || !event.target.closest('.an-blind-picture figure')) return;
+  event.preventDefault();
+  pointing = { from: blindPoint(event), mark: shape('rect', { class: 'an-target', fill: 'none', 'vector-effect': 'non-scaling-stroke' }) };
+  dialog.querySelector('.an-blind-picture svg').append(pointing.mark);
+});
+dialog.addEventListener('pointermove', (event) => {
+  if (!pointing) return;
+  const [x1, y1, x2, y2] = blindBox(pointing.from, blindPoint(event));
+  for (const [name, value] of Object.entries({ x: x1, y: y1, width: x2 - x1, height: y2 - y1 })) pointing.mark.setAttribute(name, value);
+});
+dialog.addEventListener('pointerup', (event) => {
+  if (!pointing) return;
+  const found = rounded(blindBox(pointing.from, blindPoint(event)));
+  pointing = null;
+  if (found[2] - found[0] < LEAST_PX || found[3] - found[1] < LEAST_PX) { sayInDialog('Drag a box around it.'); return; }
+  answerBlind([found]);
+});
+dialog.addEventListener('keydown', (event) => {
+  if (dialog.dataset.kind !== 'blind') return;
+  if (event.key === '0') { event.preventDefault(); answerBlind([]); }
+  if (event.key === 'Enter' && !event.target.closest('button')) { event.preventDefault(); nextBlind(); }
+});
+dialog.addEventListener('close', () => { clearTimeout(passTimer); blind = null; dialog.dataset.kind = ''; focusBox(); });
+
+const OPEN = {
+  undecided: () => press({ do: 'undecided' }),
+  bulk: async () => { const reply = await aside({ do: 'bulk_form' }); openDialog(reply.dialog_html || escaped(reply.problem), 'bulk'); bulkSoon(); },
+  blind: nextBlind,
+  listening: async () => { openDialog(`<h3>Ask the model about all of these</h3><div class="an-pass"></div>`, 'listening'); followPass({ do: 'pass' }); },
+  people: async () => { const reply = await aside({ do: 'people' }); openDialog(reply.dialog_html || escaped(reply.problem), 'people'); },
+};
+dialog.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button) return;
+  const { pass, bulk, blindNext, blindNothing, close } = button.dataset;
+  if (close !== undefined) dialog.close();
+  else if (pass !== undefined) followPass({ do: pass });
+  else if (bulk !== undefined) { const edit = bulkEdit(); dialog.close(); press({ do: 'bulk', send: { edit }, forget: true }); }
+  else if (blindNothing !== undefined) answerBlind([]);
+  else if (blindNext !== undefined) nextBlind();
+});

@@ -1,0 +1,69 @@
+// See bench.js. Which samples: the queue, the split and the filters, kept in the address so that it can be sent on.
+
+const SCOPE = ['queue', 'split', 'category', 'words', 'by'];
+const filters = part('filters');
+const wordsField = part('words');
+const categorySelect = part('category').querySelector('select');
+const bySelect = part('by').querySelector('select');
+const scopeNow = () => Object.fromEntries(SCOPE.map((name) => [name, kept[name] || '']));
+const isFiltered = () => Boolean(kept.category || kept.words || kept.by);
+
+// "#queue=problems&words=dog": nothing of it is trusted, the app checks it like everything that a page sends.
+const scopeOfAddress = () => {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (!given.has('queue') && !given.has('sample')) return null;
+  return { ...Object.fromEntries(SCOPE.map((name) => [name, given.get(name) || ''])), sample: given.get('sample') || '' };
+};
+const writeAddress = () => {
+  if (!visible()) return;
+  const told = Object.entries(scopeNow()).filter(([, value]) => value);
+  history.replaceState(history.state, '', `${location.pathname}${location.search}#${new URLSearchParams(told)}`);
+};
+const openScope = (changed) => {
+  Object.assign(kept, changed);
+  press({ do: 'open', send: { id: '' }, forget: true });
+};
+const showScope = (counts) => {
+  for (const name of SCOPE) kept[name] = counts[name] || '';
+  fill(queueSelect, counts.queues_html);
+  fill(splitSelect, counts.splits_html);
+  fill(categorySelect, counts.categories_html);
+  fill(bySelect, counts.people_html);
+  if (document.activeElement !== wordsField) wordsField.value = kept.words;
+  filters.hidden = !isFiltered() && part('filter').getAttribute('aria-expanded') !== 'true';
+  part('filter').setAttribute('aria-expanded', String(!filters.hidden));
+  part('filter').dataset.on = String(isFiltered());
+  filters.querySelector('output').textContent = counts.filtered;
+  part('unfilter').hidden = !isFiltered();
+  writeAddress();
+};
+const turnFilters = () => {
+  const open = part('filter').getAttribute('aria-expanded') === 'true';
+  if (open && isFiltered()) { openScope({ category: '', words: '', by: '' }); }
+  part('filter').setAttribute('aria-expanded', String(!open));
+  filters.hidden = open;
+  if (!open) wordsField.focus(); else focusBox();
+};
+let typing = 0;
+wordsField.addEventListener('input', () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => openScope({ words: wordsField.value }), 350);
+});
+wordsField.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' && event.key !== 'Escape') return;
+  event.preventDefault();
+  event.stopPropagation();
+  clearTimeout(typing);
+  if (wordsField.value !== kept.words) openScope({ words: wordsField.value });
+  focusBox();
+});
+for (const [select, name] of [[queueSelect, 'queue'], [splitSelect, 'split'], [categorySelect, 'category'], [bySelect, 'by']]) {
+  select.addEventListener('change', () => openScope({ [name]: select.value }));
+}
+window.addEventListener('hashchange', () => {
+  const given = scopeOfAddress();
+  if (!given || !element.isConnected) return;
+  const { sample, ...scope } = given;
+  Object.assign(kept, scope);
+  press({ do: 'open', send: { id: sample }, forget: true });
+});
