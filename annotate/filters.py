@@ -73,7 +73,7 @@ def query_of(scope: Scope) -> _Query:
         if scope.words:
             conditions.append("position IN (SELECT rowid FROM phrase_words WHERE phrase_words MATCH :words)")
     elif scope.words:
-        tables = "phrase_words CROSS JOIN samples INDEXED BY samples_in_order ON position = phrase_words.rowid"
+        tables = "phrase_words CROSS JOIN samples INDEXED BY samples_of_words ON position = phrase_words.rowid"
         conditions.append("phrase_words MATCH :words")
     else:
         tables = f"samples INDEXED BY {order.index}{'_by_category' if scope.category else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from annotate.schema import migrations
 from annotate.scopes import Scope
 from annotate.versions import add_sample, check_boxes, version_after
 from grounding.boxes import Box
-from grounding.database import prepare, reading, writing
+from grounding.database import held_open, prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample
@@ -42,6 +43,7 @@ class Store:
         self.path = Path(annotations_db).absolute()
         self.pictures = PictureStore(Path(pictures.folder).resolve())
         prepare(self.path, migrations)
+        weakref.finalize(self, held_open(self.path).close)
 
     # Import
 

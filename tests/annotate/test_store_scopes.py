@@ -238,7 +238,10 @@ PLANS = {
     ),
     "words": (
         Scope("placeholders", phrase="mug"),
-        ["SCAN phrase_words VIRTUAL TABLE INDEX 0:M", "SEARCH samples USING INDEX samples_in_order (position=?)"],
+        [
+            "SCAN phrase_words VIRTUAL TABLE INDEX 0:M",
+            "SEARCH samples USING COVERING INDEX samples_of_words (position=?)",
+        ],
     ),
 }
 
