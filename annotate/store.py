@@ -106,7 +106,10 @@ class Store:
             return None if found is None else one_item(connection, found, self.pictures.folder)
 
     def count_in(self, scope: Scope, most: int = 10_000) -> tuple[int, bool]:
-        """How many samples the scope has; (`most`, True) when filters let more than that through."""
+        """How many samples the scope has; (number, True) says that many or more.
+
+        Filters stop counting at `most`, or sooner where common words are looked for in a large queue.
+        """
         if not scope.is_narrowed:
             counts = self.counts(scope.split)
             return counts.total if scope.queue == "all" else int(getattr(counts, scope.queue)), False
