@@ -43,7 +43,7 @@ class Store:
         self.path = Path(annotations_db).absolute()
         self.pictures = PictureStore(Path(pictures.folder).resolve())
         prepare(self.path, migrations)
-        weakref.finalize(self, held_open(self.path).close)
+        self._held = weakref.finalize(self, held_open(self.path).close)
 
     # Import
 
