@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from annotate.items import Place
 from annotate.queues import ORDERS, place_parameters, walk
@@ -20,6 +20,9 @@ from annotate.scopes import Scope
 # Hits of the words that are followed to their samples rather than met on the queue's way.
 _FEW_HITS = 3_000
 _WALKED_ROWS = 3_000
+# How many samples of a queue, or hits of common words, are looked at to count; behind them it is "at least".
+_COUNTED_ROWS = 10_000
+_COUNTED_HITS = 20_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class _Query:
 def neighbour(connection: sqlite3.Connection, scope: Scope, place: Place | None, *, forward: bool) -> str | None:
     """The id of the sample of the scope next to `place`, or None at its end; `place` None starts at the end."""
     leased = _leased_to_others(connection, scope)
-    if scope.annotator or (scope.words and _has_few_hits(connection, scope)):
+    if scope.words and not scope.annotator and _hits_up_to(connection, scope, _FEW_HITS + 1) <= _FEW_HITS:
         found = _nearest(connection, scope, place, leased, forward=forward)
     else:
         found = _nearest_on_the_way(connection, scope, place, leased, forward=forward)
@@ -44,22 +47,29 @@ def neighbour(connection: sqlite3.Connection, scope: Scope, place: Place | None,
 
 
 def count(connection: sqlite3.Connection, scope: Scope, most: int) -> tuple[int, bool]:
-    """How many samples the scope has, those that others have open included; (`most`, True) when there are more."""
-    query = query_of(scope)
+    """How many samples the scope has, those that others have open included; (number, True): that many or more.
+
+    That is `most`, or less where common words are looked for in a large queue.
+    """
+    query, is_part = query_of(scope), False
+    if scope.words and _hits_up_to(connection, scope, _FEW_HITS + 1) > _FEW_HITS:
+        way = _way(connection, scope, None, (), forward=True, limit=_COUNTED_ROWS)
+        if len(way) < _COUNTED_ROWS:
+            found = len(_hits_among(connection, scope, [position for _, position in way]))
+            return min(found, most), found > most
+        if not scope.annotator:
+            is_part = _hits_up_to(connection, scope, _COUNTED_HITS + 1) > _COUNTED_HITS
+            query = query_of(scope, most_hits=_COUNTED_HITS)
     sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {query.tables} WHERE {query.where} LIMIT :limit)"
     found = int(connection.execute(sql, query.parameters | {"limit": most + 1}).fetchone()[0])
-    return min(found, most), found > most
+    return min(found, most), is_part or found > most
 
 
-def positions(connection: sqlite3.Connection, scope: Scope) -> Iterator[int]:
-    """The position of each sample of the scope, streamed, in no order. The samples must not change meanwhile."""
-    query = query_of(scope)
-    sql = f"SELECT position FROM {query.tables} WHERE {query.where}"
-    return (row[0] for row in connection.execute(sql, query.parameters))
+def query_of(scope: Scope, *, most_hits: int = -1) -> _Query:
+    """The statement that reads the whole scope along the index of its narrowest filter.
 
-
-def query_of(scope: Scope) -> _Query:
-    """The statement that reads the whole scope along the index of its narrowest filter."""
+    `most_hits` is how many hits of the words are followed at most where they lead; -1: all.
+    """
     order = ORDERS[scope.queue]
     conditions = [order.condition]
     parameters: dict[str, object] = {}
@@ -73,8 +83,9 @@ def query_of(scope: Scope) -> _Query:
         if scope.words:
             conditions.append("position IN (SELECT rowid FROM phrase_words WHERE phrase_words MATCH :words)")
     elif scope.words:
-        tables = "phrase_words CROSS JOIN samples INDEXED BY samples_in_order ON position = phrase_words.rowid"
-        conditions.append("phrase_words MATCH :words")
+        hits = "SELECT rowid AS hit FROM phrase_words WHERE phrase_words MATCH :words LIMIT :most_hits"
+        tables = f"({hits}) CROSS JOIN samples INDEXED BY samples_of_words ON position = hit"
+        parameters["most_hits"] = most_hits
     else:
         tables = f"samples INDEXED BY {order.index}{'_by_category' if scope.category else ''}"
     if scope.words:
@@ -98,24 +109,18 @@ def _leased_to_others(connection: sqlite3.Connection, scope: Scope) -> list[int]
     return [row[0] for row in rows]
 
 
-def _has_few_hits(connection: sqlite3.Connection, scope: Scope) -> bool:
+def _hits_up_to(connection: sqlite3.Connection, scope: Scope, limit: int) -> int:
+    """How many phrases have the words, counted up to `limit`."""
     sql = "SELECT COUNT(*) FROM (SELECT 1 FROM phrase_words WHERE phrase_words MATCH ? LIMIT ?)"
-    return int(connection.execute(sql, (match_of(scope), _FEW_HITS + 1)).fetchone()[0]) <= _FEW_HITS
+    return int(connection.execute(sql, (match_of(scope), limit)).fetchone()[0])
 
 
 def _nearest(
     connection: sqlite3.Connection, scope: Scope, place: Place | None, leased: Sequence[int], *, forward: bool
 ) -> Place | None:
     """By looking at everything that the narrowest filter lets through."""
-    query, order = query_of(scope), ORDERS[scope.queue]
-    parameters = query.parameters | place_parameters(scope.queue, place, forward=forward)
-    row = connection.execute(
-        f"SELECT {order.place_sql} FROM {query.tables} WHERE {query.where} AND {order.behind_sql(forward=forward)} "
-        "AND position NOT IN (SELECT value FROM json_each(:passed_over)) "
-        f"ORDER BY {order.order_sql(forward=forward)} LIMIT 1",
-        parameters | {"passed_over": json.dumps(list(leased))},
-    ).fetchone()
-    return None if row is None else (row[0], row[1])
+    found = _looked_through(connection, scope, query_of(scope), place, leased, forward=forward, limit=1)
+    return found[0] if found else None
 
 
 def _nearest_on_the_way(
@@ -123,7 +128,28 @@ def _nearest_on_the_way(
 ) -> Place | None:
     """By walking the queue, a few thousand samples at most where words are looked for; then through the words' hits."""
     limit = _WALKED_ROWS if scope.words else 1
-    way = walk(
+    way = _way(connection, scope, place, leased, forward=forward, limit=limit)
+    hits = _hits_among(connection, scope, [position for _, position in way]) if scope.words else None
+    found = next((one for one in way if hits is None or one[1] in hits), None)
+    if found is None and len(way) == limit:
+        return _nearest(connection, scope, place, leased, forward=forward)
+    return found
+
+
+def _way(
+    connection: sqlite3.Connection,
+    scope: Scope,
+    place: Place | None,
+    leased: Sequence[int],
+    *,
+    forward: bool,
+    limit: int,
+) -> list[Place]:
+    """The next places of the scope, whatever the words; nearest first."""
+    if scope.annotator:
+        query = query_of(replace(scope, phrase=""))
+        return _looked_through(connection, scope, query, place, leased, forward=forward, limit=limit)
+    return walk(
         connection,
         scope.queue,
         place,
@@ -133,11 +159,28 @@ def _nearest_on_the_way(
         forward=forward,
         limit=limit,
     )
-    hits = _hits_among(connection, scope, [position for _, position in way]) if scope.words else None
-    found = next((one for one in way if hits is None or one[1] in hits), None)
-    if found is None and len(way) == limit:
-        return _nearest(connection, scope, place, leased, forward=forward)
-    return found
+
+
+def _looked_through(
+    connection: sqlite3.Connection,
+    scope: Scope,
+    query: _Query,
+    place: Place | None,
+    leased: Sequence[int],
+    *,
+    forward: bool,
+    limit: int,
+) -> list[Place]:
+    """The places behind `place` among all that the query gives, sorted."""
+    order = ORDERS[scope.queue]
+    here = place_parameters(scope.queue, place, forward=forward)
+    rows = connection.execute(
+        f"SELECT {order.place_sql} FROM {query.tables} WHERE {query.where} AND {order.behind_sql(forward=forward)} "
+        "AND position NOT IN (SELECT value FROM json_each(:passed_over)) "
+        f"ORDER BY {order.order_sql(forward=forward)} LIMIT :limit",
+        query.parameters | here | {"passed_over": json.dumps(list(leased)), "limit": limit},
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def _hits_among(connection: sqlite3.Connection, scope: Scope, among: Sequence[int]) -> set[int]:

@@ -10,36 +10,34 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from annotate.edits import clean_who, insert_boxes, now
+from annotate.edits import clean_who, now
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
 from annotate.placeholders import is_placeholder
+from annotate.remembered import KeptPicture, Remembered
 from grounding.boxes import Box
-from grounding.database import reading, writing
+from grounding.database import connect, transaction
 from grounding.errors import PictureError, RecordError, StoreError
 from grounding.pictures import PictureStore, picture_size_wh
 from grounding.records import Sample
 
 Progress = Callable[[int], None]
-_BATCH_SAMPLES = 500
+_BATCH_SAMPLES = 1000
 SHUFFLE_PLACES = 1_000_000_007
+# Each row touches two dozen indices: their pages in use should stay in memory from batch to batch.
+_CACHE_KIB = 64 * 1024
 # Sources round and pad, so an edge may stand out this far: the larger of the two. More means another picture or format.
 _OVERHANG_PX = 2.0
 _OVERHANG_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class _Picture:
-    sha256: str
-    file: str
-    size_wh: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class _Ready:
     sample: Sample
-    picture: _Picture
+    picture: KeptPicture
     boxes_xyxy_px: tuple[Box, ...]
+    alternatives: str
+    extra: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Intake:
         self._source = clean_text(taking.source)
         self._who = clean_who(taking.who)
         self._dry_run = taking.dry_run
-        self._kept: dict[Path, _Picture | PictureError] = {}
-        self._seen_ids: set[str] = set()
         self._errors: list[str] = []
         self._imported = self._already_there = self._clipped = 0
 
@@ -77,11 +73,13 @@ class Intake:
         """Take every sample, a batch a transaction; `progress` gets the number of rows done after each batch."""
         rows = iter(samples)
         done = 0
-        while batch := list(islice(rows, _BATCH_SAMPLES)):
-            self._take(batch)
-            done += len(batch)
-            if progress is not None:
-                progress(done)
+        with Remembered() as self._remembered, connect(self._path) as self._connection:
+            self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            while batch := list(islice(rows, _BATCH_SAMPLES)):
+                self._take(batch)
+                done += len(batch)
+                if progress is not None:
+                    progress(done)
         return ImportReport(
             self._imported, self._already_there, tuple(self._errors), clipped=self._clipped, dry_run=self._dry_run
         )
@@ -92,77 +90,71 @@ class Intake:
         for row in batch:
             if isinstance(row, BadRow):
                 self._errors.append(str(row))
-            elif row.id in self._seen_ids:
+            elif not self._remembered.is_new(row.id):
                 self._errors.append(f"{row.id}: this id stands twice in the source; the first one was taken.")
+            elif row.id in standing:
+                self._already_there += 1
             else:
-                self._seen_ids.add(row.id)
-                if row.id in standing:
-                    self._already_there += 1
-                else:
-                    ready.extend(self._check(row))
+                ready.extend(self._check(row))
         if self._dry_run:
             self._imported += len(ready)
         elif ready:
             self._insert(ready)
 
     def _standing_ids(self, ids: list[str]) -> set[str]:
-        marks = ", ".join("?" * len(ids))
         # A lone surrogate is no UTF-8: such an id can't stand, and `_check` names it.
         askable = [sample_id.encode(errors="replace").decode() for sample_id in ids]
-        with reading(self._path) as connection:
-            return {row["id"] for row in connection.execute(f"SELECT id FROM samples WHERE id IN ({marks})", askable)}
+        return _standing(self._connection, askable)
 
     def _check(self, sample: Sample) -> Iterator[_Ready]:
         """The sample when it can be taken; otherwise its error is noted and nothing comes."""
         try:
-            _check_text(sample)
+            alternatives, extra = _checked_text(sample)
             picture = self._keep_picture(sample.image)
             boxes_xyxy_px = tuple(clip_overhang(box, picture.size_wh) for box in sample.boxes_xyxy_px)
         except (PictureError, RecordError) as error:
             self._errors.append(f"{ascii(sample.id)[1:-1]}: {error}")
             return
         self._clipped += boxes_xyxy_px != sample.boxes_xyxy_px
-        yield _Ready(sample, picture, boxes_xyxy_px)
+        yield _Ready(sample, picture, boxes_xyxy_px, alternatives, extra)
 
-    def _keep_picture(self, path: Path) -> _Picture:
+    def _keep_picture(self, path: Path) -> KeptPicture:
         """Keep the picture, once a file. Raises `PictureError`, and `StoreError` when the workspace can't hold it."""
-        if path not in self._kept:
+        kept = self._remembered.picture(path)
+        if kept is None:
             try:
-                self._kept[path] = self._place_picture(path)
+                kept = self._remembered.keep(path, self._place_picture(path))
             except PictureError as error:
-                self._kept[path] = error
+                kept = self._remembered.keep(path, KeptPicture(problem=str(error)))
             except OSError as error:
                 raise StoreError(
                     f"The picture folder {self._pictures.folder} can't be written ({error.strerror or error}). "
                     "Free some space or give yourself the right to write there, then import again: "
                     "what was imported so far is kept."
                 ) from error
-        kept = self._kept[path]
-        if isinstance(kept, PictureError):
-            raise kept
+        if kept.problem:
+            raise PictureError(kept.problem)
         return kept
 
-    def _place_picture(self, path: Path) -> _Picture:
+    def _place_picture(self, path: Path) -> KeptPicture:
         if self._dry_run:
-            return _Picture("", "", picture_size_wh(path))
+            return KeptPicture(size_wh=picture_size_wh(path))
         passing = self._taking.passing(path)
         sha256, size_wh = self._pictures.add(path, link=self._taking.link or passing)
         if passing:
             path.unlink(missing_ok=True)
         file = self._pictures.path(sha256).relative_to(self._pictures.folder).as_posix()
-        return _Picture(sha256, file, size_wh)
+        return KeptPicture(sha256, file, size_wh)
 
     def _insert(self, ready: list[_Ready]) -> None:
-        at = now()
-        with writing(self._path) as connection:
-            position = connection.execute("SELECT COALESCE(MAX(position), 0) FROM samples").fetchone()[0]
-            for one in ready:
-                position += 1
-                if _insert_sample(connection, one, position, self._source):
-                    _insert_parts(connection, one, self._who, self._source, at)
-                    self._imported += 1
-                else:
-                    self._already_there += 1
+        with transaction(self._connection):
+            # Somebody else's import may have put an id in since it was checked.
+            standing = _standing(self._connection, [one.sample.id for one in ready])
+            fresh = [one for one in ready if one.sample.id not in standing]
+            _insert_samples(self._connection, fresh, self._source)
+            _insert_parts(self._connection, fresh, self._who, self._source)
+        self._imported += len(fresh)
+        self._already_there += len(standing)
 
 
 def clip_overhang(box: Box, image_size_wh: tuple[int, int]) -> Box:
@@ -180,7 +172,8 @@ def clip_overhang(box: Box, image_size_wh: tuple[int, int]) -> Box:
     return inside
 
 
-def _check_text(sample: Sample) -> None:
+def _checked_text(sample: Sample) -> tuple[str, str]:
+    """Its alternatives and further keys as JSON. Raises `RecordError` for what is no text."""
     if not sample.id.isprintable():
         raise RecordError("the id has characters that can't be printed.")
     for name, text in (("phrase", sample.phrase), ("category", sample.category), ("image_id", sample.image_id)):
@@ -189,44 +182,59 @@ def _check_text(sample: Sample) -> None:
         except UnicodeEncodeError as error:
             raise RecordError(f"{name!r} is no valid text ({error.reason}).") from error
     try:
-        json.dumps([*sample.alternatives, dict(sample.extra)], ensure_ascii=False).encode()
+        kept = tuple(json.dumps(value, ensure_ascii=False) for value in (list(sample.alternatives), dict(sample.extra)))
+        "".join(kept).encode()
     except (TypeError, ValueError) as error:
         raise RecordError(f"its alternatives or further keys can't be kept as JSON ({error}).") from error
+    return kept[0], kept[1]
 
 
-def _insert_sample(connection: sqlite3.Connection, one: _Ready, position: int, source: str) -> bool:
-    """False when somebody else's import has put this id in since it was checked."""
-    sample, picture = one.sample, one.picture
-    connection.execute(
+def _standing(connection: sqlite3.Connection, ids: list[str]) -> set[str]:
+    marks = ", ".join("?" * len(ids))
+    return {row["id"] for row in connection.execute(f"SELECT id FROM samples WHERE id IN ({marks})", ids)}
+
+
+def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source: str) -> None:
+    """The pictures and samples, behind all that stand."""
+    first = connection.execute("SELECT COALESCE(MAX(position), 0) + 1 FROM samples").fetchone()[0]
+    pictures = {one.picture.sha256: one.picture for one in fresh}
+    placeholder = {phrase: is_placeholder(phrase) for phrase in {one.sample.phrase for one in fresh}}
+    connection.executemany(
         "INSERT INTO pictures (sha256, file, width_px, height_px) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (picture.sha256, picture.file, *picture.size_wh),
+        [(picture.sha256, picture.file, *picture.size_wh) for picture in pictures.values()],
     )
-    cursor = connection.execute(
+    connection.executemany(
         "INSERT INTO samples (id, position, picture_sha256, image_id, phrase, category, split, source, alternatives, "
-        "extra, placeholder, shuffle, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported') "
-        "ON CONFLICT (id) DO NOTHING",
+        "extra, placeholder, shuffle, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported')",
         (
-            sample.id,
-            position,
-            picture.sha256,
-            sample.image_id,
-            sample.phrase,
-            sample.category,
-            sample.split,
-            source,
-            json.dumps(list(sample.alternatives)),
-            json.dumps(dict(sample.extra)),
-            is_placeholder(sample.phrase),
-            random.randrange(SHUFFLE_PLACES),
+            (
+                one.sample.id,
+                position,
+                one.picture.sha256,
+                one.sample.image_id,
+                one.sample.phrase,
+                one.sample.category,
+                one.sample.split,
+                source,
+                one.alternatives,
+                one.extra,
+                placeholder[one.sample.phrase],
+                random.randrange(SHUFFLE_PLACES),
+            )
+            for position, one in enumerate(fresh, start=first)
         ),
     )
-    return cursor.rowcount == 1
 
 
-def _insert_parts(connection: sqlite3.Connection, one: _Ready, who: str, source: str, at: str) -> None:
-    insert_boxes(connection, one.sample.id, one.boxes_xyxy_px)
-    connection.execute(
+def _insert_parts(connection: sqlite3.Connection, fresh: list[_Ready], who: str, source: str) -> None:
+    """The boxes of the samples, and the first line of their history."""
+    at = now()
+    connection.executemany(
+        "INSERT INTO boxes (sample_id, ordinal, x1_px, y1_px, x2_px, y2_px) VALUES (?, ?, ?, ?, ?, ?)",
+        ((one.sample.id, ordinal, *box) for one in fresh for ordinal, box in enumerate(one.boxes_xyxy_px)),
+    )
+    connection.executemany(
         "INSERT INTO changes (sample_id, revision, at, who, action, origin, phrase_after, before, note) "
         "VALUES (?, 1, ?, ?, 'import', 'import', ?, '{}', ?)",
-        (one.sample.id, at, who, one.sample.phrase, source),
+        ((one.sample.id, at, who, one.sample.phrase, source) for one in fresh),
     )

@@ -156,8 +156,8 @@ def m005_checks_listener_people(db: Database) -> None:
 
 @migrations()
 def m006_newer_queues(db: Database) -> None:
-    """One index a queue, as in m002; each queue once more led by the category; and one of what a person changed, with
-    all that a queue asks for: those are looked through rather than sought in."""
+    """One index a queue, as in m002; each queue once more led by the category; and two with all that a queue asks
+    for: what a person changed and what has certain words is looked through rather than sought in."""
     standing = "state <> 'rejected'"
     older = {
         "samples_placeholders": ("skip_order, position", f"placeholder = 1 AND {standing}"),
@@ -179,12 +179,12 @@ def m006_newer_queues(db: Database) -> None:
     for name, (place, condition) in (older | newer).items():
         where = "" if condition == "1" else f" WHERE {condition}"
         db.execute(f"CREATE INDEX {name}_by_category ON samples (category, split, {place}){where}")
-    db.execute("""
-        CREATE INDEX samples_of_person ON samples (
-            edited_by, position, split, category, state, placeholder, problems, flagged, skipped_at, skip_order,
-            seen_at, shuffle, listener_iou, listener_gap
-        ) WHERE edited_by <> ''
-    """)
+    asked_for = (
+        "split, category, state, placeholder, problems, flagged, skipped_at, skip_order, seen_at, shuffle, "
+        "listener_iou, listener_gap"
+    )
+    db.execute(f"CREATE INDEX samples_of_person ON samples (edited_by, position, {asked_for}) WHERE edited_by <> ''")
+    db.execute(f"CREATE INDEX samples_of_words ON samples (position, {asked_for}, edited_by)")
     db.execute("""
         CREATE INDEX changes_of_people ON changes (at, who, action)
         WHERE batch IS NULL AND origin IN ('human', 'model')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from annotate.schema import migrations
 from annotate.scopes import Scope
 from annotate.versions import add_sample, check_boxes, version_after
 from grounding.boxes import Box
-from grounding.database import prepare, reading, writing
+from grounding.database import held_open, prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample
@@ -42,6 +43,7 @@ class Store:
         self.path = Path(annotations_db).absolute()
         self.pictures = PictureStore(Path(pictures.folder).resolve())
         prepare(self.path, migrations)
+        self._held = weakref.finalize(self, held_open(self.path).close)
 
     # Import
 
@@ -104,7 +106,10 @@ class Store:
             return None if found is None else one_item(connection, found, self.pictures.folder)
 
     def count_in(self, scope: Scope, most: int = 10_000) -> tuple[int, bool]:
-        """How many samples the scope has; (`most`, True) when filters let more than that through."""
+        """How many samples the scope has; (number, True) says that many or more.
+
+        Filters stop counting at `most`, or sooner where common words are looked for in a large queue.
+        """
         if not scope.is_narrowed:
             counts = self.counts(scope.split)
             return counts.total if scope.queue == "all" else int(getattr(counts, scope.queue)), False

@@ -65,6 +65,21 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreError(f"{path} can't hold a value that it was given ({error}). Reload the page.") from error
 
 
+def held_open(path: Path) -> sqlite3.Connection:
+    """An idle connection, to be closed by the caller. Raises `StoreError`.
+
+    While one is open the write-ahead log stays. Without it every edit would be the last to close the database, and
+    would wait for the disk several times more, to write the log back and remove it.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise explain(error, path) from error
+    return connection
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection whose reads all see the same moment."""
@@ -84,9 +99,16 @@ def writing(path: Path, *, to_disk: bool = True) -> Iterator[sqlite3.Connection]
     with connect(path) as connection:
         if not to_disk:
             connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
-        connection.execute("COMMIT")
+        with transaction(connection):
+            yield connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """As `writing`, for one of several transactions of a connection that is closed when the block raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")
 
 
 def prepare(path: Path, migrations: Migrations) -> None:

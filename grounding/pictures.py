@@ -70,16 +70,20 @@ def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
 
 def picture_size_wh(path: str | Path) -> tuple[int, int]:
     """(width, height) in pixels as seen upright, read from the header where it can be. Raises `PictureError`."""
-    path = Path(path)
+    return _size_and_suffix(Path(path))[0]
+
+
+def _size_and_suffix(path: Path) -> tuple[tuple[int, int], str]:
     try:
         with _open_header(path) as picture:
             width, height = picture.size
+            suffix = _SUFFIX_OF_FORMAT[str(picture.format)]
             # Pillow decodes a PNG for this, as its EXIF may stand behind the pixels.
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             turned = turned and picture.format != "TIFF"  # whose size Pillow gives as seen upright already
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
-    return (height, width) if turned else (width, height)
+    return (height, width) if turned else (width, height), suffix
 
 
 def _open_header(path: Path) -> Image.Image:
@@ -144,9 +148,7 @@ class PictureStore:
         only for files that nobody will write to again. Raises `PictureError`.
         """
         path = Path(path)
-        size_wh = picture_size_wh(path)
-        with _open_header(path) as picture:
-            suffix = _SUFFIX_OF_FORMAT[str(picture.format)]
+        size_wh, suffix = _size_and_suffix(path)
         sha256 = file_sha256(path)
         target = self.folder / sha256[:2] / f"{sha256}{suffix}"
         if not target.exists():
@@ -168,8 +170,10 @@ class PictureStore:
     def path(self, sha256: str) -> Path:
         """Where the picture with this SHA-256 stands. Raises `PictureError` for an unknown or malformed id."""
         if _SHA256.fullmatch(sha256):
-            for candidate in (self.folder / sha256[:2]).glob(f"{sha256}.*"):
-                return candidate
+            for suffix in dict.fromkeys(_SUFFIX_OF_FORMAT.values()):
+                candidate = self.folder / sha256[:2] / f"{sha256}{suffix}"
+                if candidate.exists():
+                    return candidate
         raise PictureError(f"There is no picture with the id {sha256[:80]!r} in this workspace.")
 
 

@@ -320,3 +320,15 @@ def test_a_vanished_folder_is_explained(fill: Fill) -> None:
     store = fill("a")
     store.path.parent.rename(store.path.parent.with_name("moved"))
     expect_refusal(store, "can't be opened")
+
+
+def test_a_store_keeps_its_log_open_between_edits_and_folds_it_in_at_the_end(fill: Callable[..., Store]) -> None:
+    log = fill("a").path.with_name("annotations.db-wal")
+    store = fill("b")
+    store.save("a", "the red mug", who="ann", expected_revision=1)
+    assert log.exists()  # so an edit waits for one write to the disk, not for the folding in too
+    path = store.path
+    finish = store._held
+    del store
+    finish()
+    assert not log.exists() and path.exists()

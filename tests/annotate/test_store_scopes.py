@@ -131,6 +131,16 @@ def test_counting_stops_at_the_most_that_is_asked_for(room: Store) -> None:
     assert room.count_in(Scope("all"), most=1) == (90, False)
 
 
+def test_common_words_in_a_large_queue_are_counted_as_at_least(room: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = room.count_in(Scope("all", phrase="mug"))[0]
+    monkeypatch.setattr(filters, "_FEW_HITS", 0)
+    monkeypatch.setattr(filters, "_COUNTED_ROWS", 10)
+    assert room.count_in(Scope("all", phrase="mug")) == (everything, False)
+    monkeypatch.setattr(filters, "_COUNTED_HITS", 5)
+    assert room.count_in(Scope("all", phrase="mug")) == (5, True)
+    assert room.count_in(Scope("all", phrase="mug", annotator="ann"))[1] is False
+
+
 SEARCHES = {
     "first letters of each word": ("re mu", "red mug"),
     "any order": ("mug red", "red mug"),
@@ -238,7 +248,12 @@ PLANS = {
     ),
     "words": (
         Scope("placeholders", phrase="mug"),
-        ["SCAN phrase_words VIRTUAL TABLE INDEX 0:M", "SEARCH samples USING INDEX samples_in_order (position=?)"],
+        [
+            "CO-ROUTINE",
+            "SCAN phrase_words VIRTUAL TABLE INDEX 0:M",
+            "SCAN (subquery",
+            "SEARCH samples USING COVERING INDEX samples_of_words (position=?)",
+        ],
     ),
 }
 
