@@ -23,9 +23,9 @@ from grounding.records import Prediction
 log = logging.getLogger(__name__)
 
 MOST_SAMPLES = 1000
-_LARGEST_BATCH = 16
+_FIRST_BATCH, _LARGEST_BATCH = 2, 16
 # Whoever presses a button meanwhile waits about this long at most.
-_BATCH_SECONDS = 1.0
+_BATCH_SECONDS = 2.0
 # Time for somebody who waits for the model to get it: a lock is not handed on in turn.
 _PAUSE_SECONDS = 0.05
 _BUSY_SECONDS = 1.0
@@ -137,9 +137,8 @@ class Listening:
 
     def _listen(self, ids: list[str], again: bool, stop: threading.Event) -> None:
         self._say(total=len(ids))
-        size = done = 0
+        size, done = _FIRST_BATCH, 0
         while done < len(ids) and not stop.is_set():
-            size = max(1, size)
             batch = ids[done : done + size]
             began = time.monotonic()
             try:

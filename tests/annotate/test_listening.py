@@ -86,7 +86,7 @@ def test_it_is_bounded_and_goes_on_from_there(
 ) -> None:
     store = fill(*(f"s{n:02}" for n in range(20)))
     assert run(store, limit=12).done == 12
-    assert [len(batch) for batch in listener.asked] == [1, 2, 4, 5]
+    assert [len(batch) for batch in listener.asked] == [2, 4, 6]
     assert run(store, limit=12).done == 8
     assert sorted(listener.phrases) == [f"the s{n:02} thing" for n in range(20)]
 
@@ -94,17 +94,17 @@ def test_it_is_bounded_and_goes_on_from_there(
 def test_a_slow_model_is_asked_in_small_pieces() -> None:
     assert listening._next_size(8, 3.0) == 4
     assert listening._next_size(1, 30.0) == 1
-    assert listening._next_size(8, 0.7) == 8
+    assert listening._next_size(8, 1.5) == 8
     assert listening._next_size(16, 0.1) == 16
 
 
 def test_it_stops_between_batches_and_keeps_what_was_heard(fill: Fill, listener: FakeListener) -> None:
     store = fill(*(f"s{n}" for n in range(8)))
     one = Listening(store, listener)
-    listener.before = lambda phrases: one.stop() if len(phrases) == 2 else None
+    listener.before = lambda phrases: one.stop() if len(phrases) == 4 else None
     one.start(walk(store, Scope()))
-    assert one.wait(10) == ListeningState(Phase.STOPPED, 3, 8)
-    assert store.counts().low_iou == 3
+    assert one.wait(10) == ListeningState(Phase.STOPPED, 6, 8)
+    assert store.counts().low_iou == 6
 
 
 def test_one_pass_at_a_time_and_its_progress_is_told(fill: Fill, listener: FakeListener) -> None:
