@@ -22,6 +22,7 @@ from annotate.items import ImportReport
 from annotate.lint import lint
 from annotate.snapshot import freeze, read_snapshot
 from annotate.store import Store
+from annotate.templates import TemplatesFound, mark_templates
 from annotate.who import default_who
 from grounding.errors import BoxwrightError, StoreError
 from grounding.workspace import Workspace, find_workspace
@@ -111,10 +112,11 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
             report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:
             print(file=sys.stderr)
-    return _told(report, importer.name)
+    found = mark_templates(workspace.annotations_db) if report.imported and not options.dry_run else None
+    return _told(report, importer.name, found)
 
 
-def _told(report: ImportReport, format_name: str) -> tuple[Document, str]:
+def _told(report: ImportReport, format_name: str, found: TemplatesFound | None) -> tuple[Document, str]:
     for error in report.errors[:_ROWS_SHOWN]:
         print(error, file=sys.stderr)
     if len(report.errors) > _ROWS_SHOWN:
@@ -126,7 +128,10 @@ def _told(report: ImportReport, format_name: str) -> tuple[Document, str]:
         f"{report.imported} samples {verb}; {report.already_there} were there already; "
         f"{len(report.errors)} rows with errors; {report.clipped} with a box clipped at the edge."
     )
-    return asdict(report) | {"format": format_name}, text
+    document = asdict(report) | {"format": format_name, "templates": list(found.phrases) if found else []}
+    if found and found.samples:
+        text += f" {found.samples} of all now count as placeholders: they repeat {len(found.phrases)} wordings."
+    return document, text
 
 
 def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:

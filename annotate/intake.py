@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from annotate.edits import clean_who, now
+from annotate.checks import profile_named, same_wording
+from annotate.edits import clean_who, now, stands_for_nothing
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
-from annotate.placeholders import is_placeholder
+from annotate.problems import check_imported, kept_profile, problems_alone
 from annotate.remembered import KeptPicture, Remembered
 from grounding.boxes import Box
 from grounding.database import connect, transaction
@@ -153,6 +154,7 @@ class Intake:
             fresh = [one for one in ready if one.sample.id not in standing]
             _insert_samples(self._connection, fresh, self._source)
             _insert_parts(self._connection, fresh, self._who, self._source)
+            check_imported(self._connection, [one.sample.id for one in fresh])
         self._imported += len(fresh)
         self._already_there += len(standing)
 
@@ -198,14 +200,18 @@ def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source:
     """The pictures and samples, behind all that stand."""
     first = connection.execute("SELECT COALESCE(MAX(position), 0) + 1 FROM samples").fetchone()[0]
     pictures = {one.picture.sha256: one.picture for one in fresh}
-    placeholder = {phrase: is_placeholder(phrase) for phrase in {one.sample.phrase for one in fresh}}
+    profile = profile_named(kept_profile(connection))
+    phrases = {one.sample.phrase for one in fresh}
+    placeholder = {phrase: stands_for_nothing(connection, phrase) for phrase in phrases}
+    problems = {phrase: "" if placeholder[phrase] else problems_alone(phrase, profile) for phrase in phrases}
     connection.executemany(
         "INSERT INTO pictures (sha256, file, width_px, height_px) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(picture.sha256, picture.file, *picture.size_wh) for picture in pictures.values()],
     )
     connection.executemany(
         "INSERT INTO samples (id, position, picture_sha256, image_id, phrase, category, split, source, alternatives, "
-        "extra, placeholder, shuffle, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported')",
+        "extra, placeholder, problems, wording, shuffle, state) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'imported')",
         (
             (
                 one.sample.id,
@@ -219,6 +225,8 @@ def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source:
                 one.alternatives,
                 one.extra,
                 placeholder[one.sample.phrase],
+                problems[one.sample.phrase],
+                same_wording(one.sample.phrase),
                 random.randrange(SHUFFLE_PLACES),
             )
             for position, one in enumerate(fresh, start=first)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from annotate.checks import CheckProfile, check, profile_named, same_wording
@@ -17,6 +17,9 @@ _PROFILE = "check_profile"
 _DEFAULT = "free"
 # A placeholder waits in a queue of its own.
 _QUIET = ("empty", "placeholder")
+_DUPLICATE = "duplicate"
+# Enough to find one on another box; a picture on which the same words stand more often is no real one.
+_FEW = 20
 
 
 def check_profile(path: Path) -> str:
@@ -57,8 +60,31 @@ def refresh_reworded(connection: sqlite3.Connection, sample_id: str, wording_bef
         row = _row(connection, sample_id)
     refresh(connection, row, profile)
     for words in {wording, wording_before} - {""}:
-        for other in _alike(connection, row["picture_sha256"], words):
+        for other in _alike(connection, row["picture_sha256"], words, BATCH_ROWS):
             if other["id"] != sample_id:
+                refresh(connection, other, profile)
+
+
+def problems_alone(phrase: str, profile: CheckProfile) -> str:
+    """The codes of a phrase that fails checks by itself, as `samples.problems` has them: "" for a placeholder."""
+    codes = [finding.code for finding in check(phrase, profile) if finding.code != "empty"]
+    return "" if "placeholder" in codes else " ".join(dict.fromkeys(codes))
+
+
+def check_imported(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+    """Find those of the samples just put in that share their words with another box of their picture."""
+    marks = ", ".join("?" * len(ids))
+    profile = profile_named(kept_profile(connection))
+    alike = connection.execute(
+        f"SELECT s.* FROM samples s WHERE s.id IN ({marks}) AND s.placeholder = 0 AND s.wording <> '' AND EXISTS ("
+        "SELECT 1 FROM samples other WHERE other.picture_sha256 = s.picture_sha256 AND other.wording = s.wording "
+        "AND other.id <> s.id)",
+        ids,
+    ).fetchall()
+    for row in alike:
+        refresh(connection, row, profile)
+        for other in _alike(connection, row["picture_sha256"], row["wording"], _FEW):
+            if _DUPLICATE not in other["problems"].split():
                 refresh(connection, other, profile)
 
 
@@ -78,7 +104,8 @@ def _codes(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfi
 
 def _rivals(connection: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
     """The same words on other boxes of the picture."""
-    others = [one for one in _alike(connection, row["picture_sha256"], row["wording"]) if one["id"] != row["id"]]
+    others = _alike(connection, row["picture_sha256"], row["wording"], _FEW)
+    others = [one for one in others if one["id"] != row["id"]]
     others = [one for one in others if not one["placeholder"] and one["state"] != "rejected"]
     if not others:
         return []
@@ -86,9 +113,10 @@ def _rivals(connection: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
     return [one["phrase"] for one in others if boxes.get(one["id"]) != boxes.get(row["id"])]
 
 
-def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str) -> list[sqlite3.Row]:
+def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str, most: int) -> list[sqlite3.Row]:
     return connection.execute(
-        "SELECT * FROM samples WHERE picture_sha256 = ? AND wording = ? LIMIT ?", (picture_sha256, wording, BATCH_ROWS)
+        "SELECT * FROM samples INDEXED BY samples_of_wording WHERE picture_sha256 = ? AND wording = ? LIMIT ?",
+        (picture_sha256, wording, most),
     ).fetchall()
 
 

@@ -92,8 +92,8 @@ def pass_html(state: ListeningState, scope_words: str) -> str:
         Phase.RUNNING: f"{state.done:,} of {state.total:,} asked"
         if state.total
         else "Looking for phrases to ask about",
-        Phase.DONE: f"Done: {count_of(state.done, 'phrase')} asked. The queues “Lowest IoU first” and “Base and adapter "
-        "differ” have the doubtful ones.",
+        Phase.DONE: f"Done: {count_of(state.done, 'phrase')} asked. The queues “Lowest IoU first” and “Base and "
+        "adapter differ” have the doubtful ones.",
         Phase.STOPPED: f"Stopped after {count_of(state.done, 'phrase')}. What was heard is kept.",
         Phase.FAILED: "It ended early.",
     }

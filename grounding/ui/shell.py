@@ -52,10 +52,14 @@ const keepTab = () => {
   const open = tabs().find((tab) => tab.ariaSelected === 'true');
   try { if (open) sessionStorage.setItem(TAB, open.textContent.trim()); } catch (error) { /* private window */ }
 };
+// An address that names a queue or a sample ("#queue=flagged") is one of the Annotate tab.
+const tabOfAddress = () => (/[#&](queue|sample)=/.test(location.hash) ? 'Annotate' : null);
+addEventListener('hashchange', () => tabs().find((tab) => tab.textContent.trim() === tabOfAddress())?.click());
 const openKeptTab = () => {
   if (!tabs().length) { requestAnimationFrame(openKeptTab); return; }
   let kept = null;
   try { kept = sessionStorage.getItem(TAB); } catch (error) { /* private window */ }
+  kept = kept || tabOfAddress();
   const wanted = tabs().find((tab) => tab.textContent.trim() === kept);
   if (wanted && wanted.ariaSelected !== 'true') wanted.click();
   new MutationObserver(keepTab).observe(document.querySelector('#tabs'), {

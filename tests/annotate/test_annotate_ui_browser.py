@@ -108,9 +108,13 @@ def test_a_refresh_and_a_restart_lose_nothing(page: Page, app: ServedApp, rows: 
 
 
 def test_two_tabs_never_overwrite_each_other(context: BrowserContext, page: Page, app: ServedApp, rows: Rows) -> None:
-    other = open_annotate(context.new_page(), app)
     sample = shown(page)
-    assert shown(other) == sample
+    queue_alone = open_annotate(context.new_page(), app)
+    assert shown(queue_alone) != sample, "a queue passes over what others have open"
+    other = context.new_page()
+    visit(other, f"{app.url}#queue=placeholders&split=train&sample={sample}")
+    assert shown(at_rest(other)) == sample, "an address leads there all the same"
+    expect(other.locator("#annotate-holder")).to_contain_text("tester has this sample open")
     (revision,) = rows("SELECT revision FROM samples WHERE id = ?", sample)[0]
     box(other).fill(EVIL)
     box(other).press("Enter")

@@ -229,7 +229,7 @@ def test_errors_reach_the_page_as_plain_sentences(bench: Workbench) -> None:
         return told
 
     parts = AnnotateParts(bench.store, tell, bench.picture_url, bench.thumbnail_url, "os-user")
-    answer = server_function(bench, parts)
+    answer = server_function(bench.answer, "annotate", parts)
     request: Any = SimpleNamespace(app=SimpleNamespace(cookie_id="1", tokens={}), cookies={})
     assert answer({"do": "open"}, request)["screen"]["id"] == "a"
     assert "no sample '<b>'" in answer({"do": "show", "id": "<b>"}, request)["problem"]

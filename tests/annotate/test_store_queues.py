@@ -36,7 +36,7 @@ def mixed(fill: Fill) -> Store:
         ("b", "mug", "train"),
         ("c", PLACEHOLDER, "train"),
         ("d", PLACEHOLDER, "val"),
-        ("e", "mug", "val"),
+        ("e", "cup", "val"),
         ("f", PLACEHOLDER, "test"),
     ]:
         store = fill(sample_id, phrase=phrase, split=split)

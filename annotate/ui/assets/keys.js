@@ -206,7 +206,5 @@ if (asked) {
   const same = SCOPE.every((name) => scope[name] === (kept[name] || ''));
   Object.assign(kept, scope, same ? {} : { trail: [], cursor: -1 });
   if (sample) Object.assign(kept, { trail: [sample], cursor: 0 });
-  const showTab = () => { if (tabs().length) tabNamed('Annotate')?.click(); else requestAnimationFrame(showTab); };
-  if (!same || sample) showTab();
 }
 press({ do: kept.queue ? 'open' : 'start', send: { id: kept.trail[kept.cursor] || '' } });
