@@ -1,7 +1,4 @@
-"""Rows of Parquet files and of folders that `datasets` has saved, a few at a time.
-
-pyarrow is imported where it is needed: it takes longer to load than all the rest of the command line.
-"""
+"""Rows of Parquet files and of folders that `datasets` has saved, a few at a time."""
 
 from __future__ import annotations
 
@@ -9,17 +6,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
 
 from annotate.importers.picture_folders import relative_name
 from annotate.importers.splits import split_in
 from grounding.errors import RecordError
 from grounding.records import SPLITS
 
-if TYPE_CHECKING:
-    import pyarrow
-
-_ROWS_AT_ONCE = 128
+_ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 20
 _PARQUET_PLACES = ("*.parquet", "data/*.parquet", "*/*.parquet")
 
 
@@ -66,9 +64,6 @@ def _table(path: Path, *names: str) -> Table:
 
 def columns_of(table: Table) -> frozenset[str]:
     """The names of its columns; empty when it can't be read as a table."""
-    import pyarrow
-    import pyarrow.parquet
-
     try:
         with table.path.open("rb") as file:
             if table.path.suffix == ".parquet":
@@ -80,8 +75,6 @@ def columns_of(table: Table) -> frozenset[str]:
 
 def rows_of(table: Table) -> Iterator[dict[str, Any] | str]:
     """Each row by column names, or the sentence that says why it can't be read. Raises `RecordError` for the file."""
-    import pyarrow
-
     try:
         for batch in _batches(table.path):
             yield from _records(batch)
@@ -90,12 +83,11 @@ def rows_of(table: Table) -> Iterator[dict[str, Any] | str]:
 
 
 def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
-    import pyarrow
-    import pyarrow.parquet
-
     if path.suffix == ".parquet":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BYTES_AT_ONCE) as file:
+            # Asked for all groups at once, pyarrow keeps every one that it has been through.
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(_ROWS_AT_ONCE, row_groups=[group])
         return
     with pyarrow.memory_map(str(path)) as file:
         reader = _arrow_reader(file)
@@ -107,8 +99,6 @@ def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
 
 def _arrow_reader(file: Any) -> pyarrow.RecordBatchStreamReader | pyarrow.RecordBatchFileReader:
     """`datasets` writes the streaming form; other tools may write the one with an index."""
-    import pyarrow
-
     start = file.read(6)
     file.seek(0)
     return pyarrow.ipc.open_file(file) if start == b"ARROW1" else pyarrow.ipc.open_stream(file)
@@ -119,8 +109,6 @@ def _stored_batches(reader: pyarrow.RecordBatchFileReader) -> Iterator[pyarrow.R
 
 
 def _records(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    import pyarrow
-
     try:
         yield from batch.to_pylist()
     except (ValueError, pyarrow.ArrowException) as error:
