@@ -25,6 +25,7 @@ _FIRST_KEY = re.compile(
 _KEY_OF_ITEMS = re.compile(rb'"(?:bbox|category_id|file_name|coco_url)"\s*:')
 _ONE_WORD = re.compile(r"[A-Za-z]+\d*")
 _OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+_REFS = ("refs(*).p", "*/refs(*).p", "grefs(*).json", "*/grefs(*).json")
 _TAKEN_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "caption", "phrase", KEY})
 OWN_KEYS = frozenset(
     {"ann_id", "category_id", "iscrowd", "area", "segmentation", "ref_id", "ref_boxes"}
@@ -44,7 +45,7 @@ class Importer:
             if not source.is_dir():
                 return source.suffix.lower() == ".json" and _looks_like_coco(source)
             # There the instances only hold the boxes of the refs.
-            with_refs = any(any(source.glob(name)) for name in ("refs(*).p", "grefs(*).json"))
+            with_refs = any(any(source.glob(name)) for name in _REFS)
             return not with_refs and any(_looks_like_coco(path) for path in _candidates(source))
         except OSError:
             return False
@@ -89,7 +90,7 @@ def _read_file(path: Path) -> Iterator[Sample | BadRow]:
     file = _File(
         path=path,
         instances=read_instances(path),
-        pictures=PictureFolders((folder, path.parent, folder.parent)),
+        pictures=PictureFolders((folder, path.parent)),
         captions={},
         split=named[0] if named else "train",
         prefix="/".join((folder.name, *stem)),

@@ -46,7 +46,9 @@ class PictureFolders:
         if isinstance(name, str) and name in self._found:
             return self._found[name]
         relative = relative_name(name)
-        for candidate in dict.fromkeys((str(relative), relative.name)):
+        # A name may begin with the folder that the pictures stood in elsewhere.
+        shorter = relative.parts[1:] if relative.parts[0] in ("images", *_COCO_PARTS) else ()
+        for candidate in (str(relative), *(["/".join(shorter)] if shorter else [])):
             for folder in self._folders:
                 if _is_file(folder / candidate):
                     # Pictures mostly stand together: look there first next time.

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from annotate.importers import find_importer
+from annotate.importers.unpacked import Unpacked
 from annotate.items import BadRow
 from annotate.store import Store
 from grounding.boxes import Box
@@ -113,6 +114,15 @@ def test_a_picture_is_written_once_and_leaves_the_scratch_folder(folder: Path, s
     store.import_samples(find_importer(folder).read(folder, scratch), source="R", who="ann", scratch=scratch)
     assert not list((scratch / "unpacked").iterdir())
     assert len(list(workspace.pictures.folder.glob("*/*.png"))) == 3
+
+
+def test_a_picture_that_was_taken_is_not_written_again(tmp_path: Path) -> None:
+    unpacked = Unpacked(tmp_path)
+    path = unpacked.path_of(picture(1))
+    assert path.read_bytes() == picture(1)
+    path.unlink()
+    assert unpacked.path_of(picture(1)) == path and not path.exists()
+    assert unpacked.path_of(picture(2)) != path
 
 
 @pytest.mark.parametrize(
