@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from annotate.exporters.pictures import PicturesBeside
 from annotate.snapshot import SnapshotInfo
 from grounding.records import SPLITS, read_samples
 
@@ -19,8 +18,7 @@ class Exporter:
     name = "jsonl"
 
     def write(self, snapshot: SnapshotInfo, out: Path, *, link: bool) -> int:
-        pictures = out / "images"
-        pictures.mkdir(parents=True)
+        pictures = PicturesBeside(out, link)
         count = 0
         with ExitStack() as stack:
             files = {
@@ -29,21 +27,7 @@ class Exporter:
                 if snapshot.counts.get(split)
             }
             for sample in read_samples(snapshot.samples_path):
-                picture = pictures / sample.image.name
-                if not picture.exists():
-                    _place(sample.image, picture, link)
-                moved = replace(sample, image=picture)
+                moved = replace(sample, image=pictures.place(sample.image))
                 files[sample.split].write(json.dumps(moved.to_json(out), ensure_ascii=False) + "\n")
                 count += 1
         return count
-
-
-def _place(source: Path, target: Path, link: bool) -> None:
-    if link:
-        try:
-            os.link(source, target)
-            return
-        except OSError:
-            # Another file system, or one without links: a copy says the same.
-            pass
-    shutil.copyfile(source, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from annotate.items import BadRow
@@ -12,6 +11,7 @@ from grounding.errors import RecordError
 from grounding.records import SPLITS, Sample
 
 _LINES_LOOKED_AT = 5
+_LINE_BYTES_LOOKED_AT = 32 << 20
 
 
 class Importer:
@@ -44,7 +44,9 @@ def _files(source: Path) -> list[Path]:
 def _looks_like_samples(file: Path) -> bool:
     try:
         with file.open("rb") as lines:
-            rows = [_sample(line, file.parent) for line in islice(lines, _LINES_LOOKED_AT) if line.strip()]
+            # A file of another format may be one line of gigabytes.
+            looked_at = [lines.readline(_LINE_BYTES_LOOKED_AT) for _ in range(_LINES_LOOKED_AT)]
+            rows = [_sample(line, file.parent) for line in looked_at if line.strip()]
     except OSError:
         return False
     return any(isinstance(row, Sample) for row in rows)

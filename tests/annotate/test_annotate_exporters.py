@@ -75,7 +75,7 @@ def test_a_failed_export_leaves_nothing(frozen: SnapshotInfo, store: Store, tmp_
 
 
 def test_a_changed_snapshot_and_an_unknown_format_are_refused(frozen: SnapshotInfo, tmp_path: Path) -> None:
-    with pytest.raises(SnapshotError, match=r"no export format 'voc'. Expected one of jsonl"):
+    with pytest.raises(SnapshotError, match=r"no export format 'voc'. Expected one of .*jsonl"):
         export(frozen, "voc", tmp_path / "out")
     frozen.samples_path.write_bytes(frozen.samples_path.read_bytes() + b"\n")
     with pytest.raises(SnapshotError, match=r"changed after it was made"):

@@ -1,0 +1,43 @@
+"""Push a snapshot to the Hugging Face Hub, as the data set that the format datasets writes."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from annotate.exporters.datasets_folder import dataset_dict, describe
+from annotate.snapshot import SnapshotInfo, check_unchanged
+from grounding.errors import SnapshotError
+
+_REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def push_to_hub(snapshot: SnapshotInfo, repo_id: str, private: bool = True) -> str:
+    """Upload the snapshot as the data set `repo_id` ("owner/name"), made where it is missing; returns its address.
+
+    Raises `SnapshotError` when the snapshot was tampered with, or when the Hub can't be reached or refuses.
+    """
+    if not _REPO_ID.fullmatch(repo_id):
+        raise SnapshotError(f'{repo_id!r} is no name on the Hub. Expected "owner/name", such as "me/tools-phrases".')
+    check_unchanged(snapshot)
+    with tempfile.TemporaryDirectory(prefix="boxwright-push-") as folder:
+        _push(snapshot, repo_id, private, Path(folder))
+    return f"https://huggingface.co/datasets/{repo_id}"
+
+
+def _push(snapshot: SnapshotInfo, repo_id: str, private: bool, folder: Path) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with dataset_dict(snapshot, folder) as splits:
+            splits.push_to_hub(repo_id, private=private)
+        card = huggingface_hub.DatasetCard.load(repo_id)
+        card.text = f"\n# {snapshot.name}\n\n{describe(snapshot)}"
+        card.push_to_hub(repo_id)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise SnapshotError(
+            f"{repo_id} can't be written on the Hub ({error}). Sign in with `hf auth login`, and check that the "
+            "name is yours and the network is there."
+        ) from error
