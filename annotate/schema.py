@@ -127,3 +127,9 @@ def m004_tallies_and_meta(db: Database) -> None:
         BEGIN {step("-", "OLD")} {step("+", "NEW")} END
     """)
     db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
+
+
+@migrations()
+def m010_picture_hashes(db: Database) -> None:
+    """What the picture looks like (`annotate.twins`): NULL until it is looked at, 0 when there is nothing to see."""
+    db.execute("ALTER TABLE pictures ADD COLUMN dhash INTEGER")
