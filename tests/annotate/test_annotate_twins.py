@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from annotate import twins
 from annotate.store import Store
-from annotate.twins import MAX_DISTANCE, NOTHING_TO_SEE, alike, fill_hashes, look_at, near_duplicates, near_pairs
+from annotate.twins import MAX_DISTANCE, NOTHING_TO_SEE, Look, alike, fill_hashes, look_at, near_duplicates, near_pairs
 from grounding.database import connect
 from grounding.demo.dataset import DemoSize, write_demo
 from grounding.errors import PictureError
@@ -87,6 +87,13 @@ def test_a_scene_with_one_thing_moved_is_another_picture(tmp_path: Path) -> None
         pen.ellipse((x, 160, x + 50, 210), (20, 120, 60))
         picture.save(tmp_path / name)
     assert not alike(look_at(tmp_path / "here.png"), look_at(tmp_path / "there.png"))
+
+
+def test_another_pattern_is_another_picture_though_each_cell_is_as_bright() -> None:
+    slope = [60 + 3 * (place % 36) for place in range(36 * 32)]
+    checks = [level + (40 if (place + place // 36) % 2 else -40) for place, level in enumerate(slope)]
+    assert alike(Look(1, bytes(slope)), Look(1, bytes(level + 2 for level in slope)))
+    assert not alike(Look(1, bytes(slope)), Look(1, bytes(checks)))
 
 
 @pytest.mark.parametrize("colour", ["white", "black", (120, 90, 7)])
