@@ -1,4 +1,4 @@
-"""`python -m annotate`: import, repair, lint, stats, snapshot and export from the command line.
+"""`python -m annotate`: import, repair, lint, stats, snapshot, export and upkeep from the command line.
 
 Progress and errors go to standard error; with --json, standard output holds one JSON document and nothing else.
 Exit status: 0, 1 (the work failed, with a sentence that says why) or 2 (usage).
@@ -23,6 +23,7 @@ from annotate.lint import lint
 from annotate.snapshot import freeze, read_snapshot
 from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
+from annotate.upkeep import add_commands, tell_progress
 from annotate.who import default_who
 from grounding.errors import BoxwrightError, StoreError
 from grounding.workspace import Workspace, find_workspace
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"annotate: {error}", file=sys.stderr)
         return 1
     print(json.dumps(document) if options.json else text)
-    return 0
+    return 0 if document.get("ok", True) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--format", choices=tuple(exporters()), required=True)
     command.add_argument("--out", metavar="PATH", type=Path, required=True, help="a folder that is new or empty")
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
+    add_commands(add)
     return parser
 
 
@@ -167,7 +169,12 @@ def _stats(workspace: Workspace, options: argparse.Namespace) -> tuple[Document,
 
 def _snapshot(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
     info = freeze(
-        _open(workspace), workspace.snapshots, options.name, who=options.who, approved_only=options.approved_only
+        _open(workspace),
+        workspace.snapshots,
+        options.name,
+        who=options.who,
+        approved_only=options.approved_only,
+        progress=tell_progress("Pictures looked at"),
     )
     left_out = _listed(info.left_out) or "none"
     text = f"Snapshot {info.name}: {_listed(info.counts)}; left out: {left_out}; hash {info.sha256[:12]}; {info.path}"

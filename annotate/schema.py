@@ -327,6 +327,12 @@ def m009_phrase_search(db: Database) -> None:
 
 
 @migrations()
+def m010_picture_hashes(db: Database) -> None:
+    """What the picture looks like (`annotate.twins`): NULL until it is looked at, 0 when there is nothing to see."""
+    db.execute("ALTER TABLE pictures ADD COLUMN dhash INTEGER")
+
+
+@migrations()
 def m011_wordings(db: Database) -> None:
     """The phrase without what makes no difference (case, articles, punctuation), to find the same words on a picture;
     and what the phrase checks say of every sample that stands."""

@@ -16,8 +16,10 @@ from typing import Any
 import annotate
 from annotate.edits import clean_who, now
 from annotate.items import Item
+from annotate.leaks import Kind
 from annotate.phrases import usable_phrase
 from annotate.store import Store
+from annotate.twins import Progress, fill_hashes
 from grounding.errors import SnapshotError
 from grounding.records import SPLITS, Sample
 from grounding.workspace import check_name
@@ -26,14 +28,16 @@ FORMAT = "boxwright-snapshot/1"
 COORDINATES = "xyxy_px of the original image"
 SAMPLES_FILE = "samples.jsonl"
 MANIFEST_FILE = "manifest.json"
+LEAKS_FILE = "leaks.jsonl"
 # Why a sample is left out; the first that applies is the one counted.
-REASONS = ("rejected", "placeholder", "flagged", "not_approved", "leak")
+REASONS = ("rejected", "placeholder", "flagged", "not_approved", "leak", "near_duplicate")
 
 
 @dataclass(frozen=True)
 class SnapshotInfo:
     """A complete snapshot. `sha256` is that of the bytes of samples.jsonl; `counts` are samples a split;
-    `left_out` counts each reason of `REASONS` that applied."""
+    `left_out` counts each reason of `REASONS` that applied; `leaks` counts the train samples of each kind of leak,
+    those left out for another reason included, and leaks.jsonl lists their pictures in pairs."""
 
     name: str
     path: Path
@@ -43,24 +47,36 @@ class SnapshotInfo:
     created_at: str
     who: str
     approved_only: bool
+    leaks: Mapping[str, int]
 
     @property
     def samples_path(self) -> Path:
         return self.path / SAMPLES_FILE
 
 
-def freeze(store: Store, folder: Path, name: str, *, who: str, approved_only: bool = False) -> SnapshotInfo:
+def freeze(
+    store: Store,
+    folder: Path,
+    name: str,
+    *,
+    who: str,
+    approved_only: bool = False,
+    progress: Progress | None = None,
+) -> SnapshotInfo:
     """Write the snapshot `name` into `folder` (the workspace's snapshots) and return it.
 
     It holds the samples of one moment in import order, in all splits, whose phrase is usable: no placeholder, not
     rejected, not flagged, and approved when `approved_only`. A train sample whose picture also stands in val or
-    test is left out as a leak. The same samples give the same hash. Raises `SnapshotError` when the name is
-    taken, nothing is left to train on, or the folder can't be written; then nothing is left behind.
+    test is left out: as a leak when it is the same picture or has the same image id, else as a near-duplicate. The
+    same samples give the same hash. `progress` gets the pictures looked at for that, and how many there are to look
+    at: each once only. Raises `SnapshotError` when the name is taken, nothing is left to train on, or the folder
+    can't be written; then nothing is left behind.
     """
     check_name(name, "a snapshot")
     target = folder.resolve() / name
     if target.exists():
         raise _taken(name)
+    fill_hashes(store.path, store.pictures, progress)
     partial = target.with_name(f".partial-{name}-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
@@ -118,7 +134,8 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
     left_out: Counter[str] = Counter()
     digest = hashlib.sha256()
     with store.view() as view, (partial / SAMPLES_FILE).open("wb") as file:
-        reason_for = _reasons(view.held_out_pictures(), approved_only)
+        leaks = view.leaks()
+        reason_for = _reasons(leaks.kind_of_picture(), approved_only)
         replaced = view.replaced_phrases()
         for item in view.items():
             reason = reason_for(item)
@@ -133,12 +150,16 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
         _to_disk(file)
     if not counts["train"]:
         raise _nothing_to_train(name, left_out)
+    with (partial / LEAKS_FILE).open("wb") as file:
+        file.writelines((json.dumps(leak.to_json()) + "\n").encode() for leak in leaks.leaks)
+        _to_disk(file)
     manifest = {
         "format": FORMAT,
         "name": name,
         "samples_sha256": digest.hexdigest(),
         "counts": dict(counts),
         "left_out": {reason: left_out[reason] for reason in REASONS if left_out[reason]},
+        "leaks": dict(leaks.counts()),
         "approved_only": approved_only,
         "created_at": now(),
         "who": clean_who(who),
@@ -158,14 +179,16 @@ def _with_usable_alternatives(sample: Sample, replaced: frozenset[str]) -> Sampl
     return replace(sample, alternatives=usable)
 
 
-def _reasons(held_out_pictures: frozenset[str], approved_only: bool) -> Callable[[Item], str | None]:
+def _reasons(leaking: Mapping[str, Kind], approved_only: bool) -> Callable[[Item], str | None]:
     def reason_for(item: Item) -> str | None:
+        leak = leaking.get(item.picture_sha256) if item.sample.split == "train" else None
         applies = {
             "rejected": item.state == "rejected",
             "placeholder": item.placeholder,
             "flagged": item.flagged,
             "not_approved": approved_only and item.state != "approved",
-            "leak": item.sample.split == "train" and item.picture_sha256 in held_out_pictures,
+            "leak": leak in ("same_picture", "same_image_id"),
+            "near_duplicate": leak == "near_duplicate",
         }
         return next((reason for reason in REASONS if applies[reason]), None)
 
@@ -208,4 +231,5 @@ def _info(path: Path, manifest: Mapping[str, Any]) -> SnapshotInfo:
         created_at=manifest["created_at"],
         who=manifest["who"],
         approved_only=bool(manifest.get("approved_only", False)),
+        leaks=dict(manifest.get("leaks", {})),
     )

@@ -15,6 +15,7 @@ from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
+from annotate.leaks import LeakReport, find_leaks
 from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split
 from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
@@ -383,7 +384,6 @@ class View:
         )
         return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
 
-    def held_out_pictures(self) -> frozenset[str]:
-        """The SHA-256 of each picture that stands in val or test."""
-        rows = self._connection.execute("SELECT DISTINCT picture_sha256 FROM samples WHERE split <> 'train'")
-        return frozenset(row[0] for row in rows)
+    def leaks(self) -> LeakReport:
+        """Pictures of train that stand in val or test too, as they are or as a copy."""
+        return find_leaks(self._connection, self._pictures_folder)

@@ -38,6 +38,18 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
         return _upright_rgb(picture, path.name)
 
 
+def grey_thumbnail(path: str | Path, size_wh: tuple[int, int]) -> Image.Image:
+    """The picture in grey and upright, squeezed to exactly `size_wh`; a JPEG is decoded at a fraction of its size.
+
+    Raises `PictureError` like `open_picture`.
+    """
+    path = Path(path)
+    with _open_header(path) as picture:
+        # Four times as large, or a copy saved in another size would differ by how it was scaled down.
+        picture.draft(None, (4 * max(size_wh), 4 * max(size_wh)))
+        return _upright_rgb(picture, path.name).convert("L").resize(size_wh, Image.Resampling.HAMMING)
+
+
 def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)

@@ -17,6 +17,7 @@ import app
 from annotate.store import Store
 from grounding.demo.dataset import DemoSize, write_demo
 from grounding.errors import WorkspaceError
+from grounding.passwords import set_password
 from grounding.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +145,7 @@ class Served:
 def served(request: pytest.FixtureRequest, own_workspace: Path, tmp_path: Path, small_demo: None) -> Iterator[Served]:
     workspace, port = Workspace(own_workspace), free_port()
     store = app.open_workspace(workspace)
-    (tmp_path / "people").write_text("ann:secret\n")
+    set_password(tmp_path / "people", "ann", "correct horse")
     # The page must stand whatever becomes of the model.
     command = [sys.executable, "app.py", "--port", str(port), "--model", "/no/such/model"]
     command += ["--auth", str(tmp_path / "people")] if request.param else []
@@ -163,7 +164,7 @@ def served(request: pytest.FixtureRequest, own_workspace: Path, tmp_path: Path, 
 
 
 def log_in(client: httpx.Client) -> None:
-    client.post("/login", data={"username": "ann", "password": "secret"})
+    client.post("/login", data={"username": "ann", "password": "correct horse"})
 
 
 def test_the_running_app_guards_its_pictures(served: Served, request: pytest.FixtureRequest) -> None:

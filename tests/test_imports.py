@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([ROOT / "app.py", *(ROOT / "grounding").rglob("*.py"), *(ROOT / "annotate").rglob("*.py")])
 # What curation may use of the core.
-CORE_OF_ANNOTATE = {"errors", "boxes", "records", "pictures", "workspace", "overlay", "database"}
+CORE_OF_ANNOTATE = {"errors", "boxes", "records", "pictures", "workspace", "overlay", "database", "passwords"}
 HEAVY = ("torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
 
 

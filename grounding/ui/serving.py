@@ -1,12 +1,11 @@
-"""Flags, port and log-in of the app: what stands between the page and the network."""
+"""Flags and port of the app: what stands between the page and the network."""
 
 from __future__ import annotations
 
 import argparse
-import hmac
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from grounding.errors import SettingsError
+from grounding.ui.log_in import LogIn, read_log_in
 from grounding.ui.origin import SameOriginOnly
 from grounding.ui.pictures import picture_route
 from grounding.ui.theme import FAVICON, STYLESHEETS, build_theme
@@ -23,8 +23,6 @@ from grounding.workspace import Workspace
 DEFAULT_PORT = 7860
 LARGEST_UPLOAD = "64mb"
 _PORT_VARIABLES = ("PORT", "GRADIO_SERVER_PORT")
-
-LogIn = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ def read_flags(arguments: Sequence[str], environment: Mapping[str, str] = os.env
     parser.add_argument("--quantize", choices=("4bit", "8bit", "none"), default="none", help="smaller weights")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for the whole network")
     parser.add_argument("--port", metavar="N", help=f"port to listen on (PORT, GRADIO_SERVER_PORT, {DEFAULT_PORT})")
-    parser.add_argument("--auth", metavar="FILE", help="ask for a log-in; the file has one name:password a line")
+    parser.add_argument(
+        "--auth", metavar="FILE", help="ask for a log-in; python -m annotate password FILE NAME makes the file"
+    )
     parser.add_argument("--no-demo", action="store_true", help="begin with an empty workspace instead of the demo data")
     given = parser.parse_args(arguments)
     log_in = read_log_in(Path(given.auth)) if given.auth else None
@@ -84,30 +84,6 @@ def check_port_free(host: str, port: int) -> None:
             ) from error
 
 
-def read_log_in(path: Path) -> LogIn:
-    """The check of name and password from a file with one `name:password` a line. Raises `SettingsError`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The log-in file {path} can't be read ({error}).") from error
-    passwords: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, colon, password = line.partition(":")
-        if not (name.strip() and colon and password):
-            raise SettingsError(f"{path}, line {number}: expected name:password.")
-        passwords[name.strip()] = password
-    if not passwords:
-        raise SettingsError(f"The log-in file {path} holds no name:password line, so nobody could log in.")
-
-    def log_in(name: str, password: str) -> bool:
-        expected = passwords.get(name)
-        return hmac.compare_digest((expected or "\0").encode(), password.encode()) and expected is not None
-
-    return log_in
-
-
 def serve(
     demo: gr.Blocks,
     workspace: Workspace,
@@ -120,7 +96,8 @@ def serve(
     """Launch without waiting; returns the address. Raises `SettingsError` when the port can't be used."""
     check_port_free(host, port)
     options = launch_options(workspace, stylesheets)
-    _, url, _ = demo.launch(**options, server_name=host, server_port=port, auth=log_in)
+    # Gradio awaits a coroutine function, though its own hint doesn't say so.
+    _, url, _ = demo.launch(**options, server_name=host, server_port=port, auth=log_in)  # type: ignore[arg-type]
     return url
 
 

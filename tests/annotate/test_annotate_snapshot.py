@@ -55,12 +55,13 @@ def test_the_manifest_follows_its_format(ready: Store, workspace: Workspace) -> 
         "samples_sha256": hashlib.sha256(info.samples_path.read_bytes()).hexdigest(),
         "counts": {"train": 2, "val": 1, "test": 1},
         "left_out": {"rejected": 1, "placeholder": 1, "flagged": 1, "leak": 1},
+        "leaks": {"same_picture": 1, "same_image_id": 0, "near_duplicate": 0},
         "approved_only": False,
         "who": "ann",
         "app_version": annotate.__version__,
         "coordinates": "xyxy_px of the original image",
     }
-    assert sorted(path.name for path in info.path.iterdir()) == ["manifest.json", "samples.jsonl"]
+    assert sorted(path.name for path in info.path.iterdir()) == ["leaks.jsonl", "manifest.json", "samples.jsonl"]
     assert [path.name for path in workspace.snapshots.iterdir()] == ["one"]
     assert read_snapshot(workspace.snapshots, "one") == info
 
@@ -150,3 +151,11 @@ def test_missing_and_incomplete_snapshots_are_named(ready: Store, workspace: Wor
         read_snapshot(workspace.snapshots, "one")
     (info.path / "manifest.json").unlink()
     assert list_snapshots(workspace.snapshots) == ()
+
+
+def test_a_snapshot_made_before_leaks_were_counted_still_opens(ready: Store, workspace: Workspace) -> None:
+    info = freeze(ready, workspace.snapshots, "one", who="ann")
+    manifest = json.loads((info.path / "manifest.json").read_text())
+    del manifest["leaks"]
+    (info.path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_snapshot(workspace.snapshots, "one").leaks == {}

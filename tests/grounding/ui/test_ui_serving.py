@@ -1,14 +1,13 @@
-"""Flags, port and log-in file: each mistake is one sentence."""
+"""Flags and port: each mistake is one sentence."""
 
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 
 from grounding.errors import SettingsError
-from grounding.ui.serving import check_port_free, choose_port, launch_options, read_flags, read_log_in
+from grounding.ui.serving import check_port_free, choose_port, launch_options, read_flags
 from grounding.ui.theme import FAVICON, STYLESHEETS, build_theme
 from grounding.workspace import Workspace
 
@@ -62,27 +61,6 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
         read_flags(arguments, {})
     assert left.value.code == 2
     assert "usage" in capsys.readouterr().err
-
-
-def test_the_log_in_file(tmp_path: Path) -> None:
-    (tmp_path / "people").write_text("# the team\nann:pass:with:colons\n\nben:x\n", encoding="utf-8")
-    log_in = read_flags(["--auth", str(tmp_path / "people")], {}).log_in
-    assert log_in is not None
-    assert log_in("ann", "pass:with:colons")
-    assert log_in("ben", "x")
-    for name, password in [("ann", "pass"), ("ann", ""), ("", ""), ("eve", "\0"), ("ben", "ü")]:
-        assert not log_in(name, password)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [("", "nobody could log in"), ("ann\n", "line 1"), ("# x\nann:\n", "line 2"), (None, "can't be read")],
-)
-def test_a_log_in_file_that_is_none(tmp_path: Path, content: str | None, said: str) -> None:
-    if content is not None:
-        (tmp_path / "people").write_text(content, encoding="utf-8")
-    with pytest.raises(SettingsError, match=said):
-        read_log_in(tmp_path / "people")
 
 
 def test_the_launch_shares_nothing_and_blocks_the_workspace(workspace: Workspace) -> None:
