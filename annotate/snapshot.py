@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class SnapshotInfo:
     created_at: str
     who: str
     approved_only: bool
-    leaks: Mapping[str, int]
+    leaks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def samples_path(self) -> Path:

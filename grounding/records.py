@@ -61,7 +61,7 @@ class Sample:
             "id": self.id,
             "image": Path(os.path.relpath(self.image, folder)).as_posix(),
             "phrase": self.phrase,
-            "boxes_xyxy_px": [list(box.rounded()) for box in self.boxes_xyxy_px],
+            "boxes_xyxy_px": [list(box) for box in self.boxes_xyxy_px],  # to the last digit: nothing is lost on the way
             "split": self.split,
             "category": self.category,
             "image_id": self.image_id,
