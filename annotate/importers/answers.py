@@ -23,7 +23,7 @@ _PAIRS = re.compile(rf"\s*+\({_NUMBER},{_NUMBER}\)\s*+,\s*+\({_NUMBER},{_NUMBER}
 _LIST = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 _MARKS = (("<|box_start|>", "<|box_end|>"), ("<box>", "</box>"))
 _REF_MARKS = (("<|object_ref_start|>", "<|object_ref_end|>"), ("<ref>", "</ref>"))
-_DENIAL = re.compile(r"\b(?:no|not|none|nothing|cannot|(?:can|is|are|does|do)n['’]t)\b", re.IGNORECASE)
+_DENIAL = re.compile(r"\b(?:no|not|none|nothing|cannot)\b|n['’]t\b", re.IGNORECASE)
 _CHARACTERS_LOOKED_AT = 200
 
 

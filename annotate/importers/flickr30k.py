@@ -49,7 +49,7 @@ class Importer:
         files = sorted((folder / SENTENCES_FOLDER).glob("*.txt"))
         if not files:
             raise RecordError(f"{source} holds no sentences. Expected {self.expects}.")
-        pictures = PictureFolders(base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES)
+        pictures = PictureFolders([base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES])
         splits = _read_splits(folder)
         for file in files:
             try:

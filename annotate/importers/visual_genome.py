@@ -43,7 +43,7 @@ class Importer:
     def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
         file = _file(source).resolve()
         folder = file.parent
-        pictures = PictureFolders(base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES)
+        pictures = PictureFolders([base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES])
         names = _picture_names(folder / PICTURES_FILE)
         named = split_in(file.stem) or split_in(folder.name)
         reader = _Reader(pictures, names, folder.name, named[0] if named else "train")
