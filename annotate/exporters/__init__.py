@@ -60,4 +60,6 @@ def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = 
             packed.unlink(missing_ok=True)
     except OSError as error:
         raise SnapshotError(f"{out} can't be written ({error}). Name another --out PATH.") from error
+    except RecursionError as error:
+        raise SnapshotError(f"A further key of {snapshot.name} is nested too deeply to be written.") from error
     return count

@@ -85,15 +85,10 @@ def _marked(text: str, begin: str, end: str) -> Said:
     label = referred_words(text)
     for part in text.split(begin)[1:]:
         inside, ended, _ = part.partition(end)
-        match = _PAIRS.fullmatch(inside)
-        if match:
-            numbers = [_finite(match.groups())]
-        else:
-            numbers = [_finite(found.groups()) for found in _LIST.finditer(inside)]
-            if not ended or (not numbers and inside.strip() != "[]"):
-                raise RecordError(
-                    f"the box {inside[:80]!r} is broken. Expected four numbers between {begin} and {end}."
-                )
+        pair = _PAIRS.fullmatch(inside)
+        numbers = [_finite(found.groups()) for found in ([pair] if pair else _LIST.finditer(inside))]
+        if not ended or (not numbers and inside.strip() != "[]"):
+            raise RecordError(f"the box {inside[:80]!r} is broken. Expected four numbers between {begin} and {end}.")
         boxes.extend((four, label) for four in numbers)
     return Said(tuple(boxes), certain=XYXY_1000, nothing=not boxes)
 

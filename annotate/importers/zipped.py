@@ -20,7 +20,7 @@ class Importer:
 
     name = "zip"
     expects = "a .zip file that holds a data set of another format"
-    recognise_order = 5
+    recognise_order = 900
 
     def recognises(self, source: Path) -> bool:
         try:

@@ -154,7 +154,7 @@ def test_an_answer_that_denies_refers_to_nothing(answer: str, read: Any) -> None
     ],
 )
 def test_what_is_no_grounding_is_listed_and_never_becomes_a_sample(question: str, answer: str, read: Any) -> None:
-    (row,) = read(chat(question, answer))
+    (row,) = read(chat(question, answer, coordinates="xyxy_share"))
     assert isinstance(row, BadRow)
 
 
@@ -250,6 +250,8 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "a point": (chat(ASK, '[{"point_2d": [1, 1]}]', coordinates="xyxy_1000"), "is no box"),
     "cut short": (chat(ASK, '[{"bbox_2d": [1, 1, 9', coordinates="xyxy_1000"), "is broken"),
     "marks cut short": (chat(ASK, "<|box_start|>(1,1),(9"), "is broken"),
+    "marks without an end": (chat(ASK, "<|box_start|>(1,1),(9,9)"), "is broken"),
+    "a list in marks without an end": (chat(ASK, "<box>[[1,1,9,9]]"), "is broken"),
     "a label that is none": (chat(ASK, '[{"bbox_2d": [1, 1, 9, 9], "label": 7}]', coordinates="xyxy_1000"), "no text"),
     "not finite": (chat(ASK, '[{"bbox_2d": [1, 1, 1e999, 9]}]', coordinates="xyxy_px"), "not finite"),
     "too long a number": (chat(ASK, f'[{{"bbox_2d": [1, 1, {"9" * 5000}, 9]}}]', coordinates="xyxy_px"), "is broken"),

@@ -239,3 +239,14 @@ def test_flickr30k_has_whole_pixels_and_a_change_wins(snapshot: SnapshotInfo, st
     sample = read_back("flickr30k", tmp_path / "out")["a"]
     assert (sample.phrase, sample.boxes_xyxy_px) == ("a new phrase", (Box(1, 2, 20, 12),))
     assert (sample.category, sample.alternatives) == ("mug", ("one", "two"))
+
+
+def test_a_key_nested_too_deeply_is_a_sentence(
+    snapshot: SnapshotInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise RecursionError
+
+    monkeypatch.setattr("annotate.exporters.odvg.Exporter.write", fail)
+    with pytest.raises(SnapshotError, match="nested too deeply"):
+        export(snapshot, "odvg", tmp_path / "out")
