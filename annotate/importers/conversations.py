@@ -16,7 +16,15 @@ from annotate.carried import KEY, restore
 from annotate.conventions import MEANINGS, XYXY_SHARE, Convention
 from annotate.importers.answers import Said, read_answer, referred_words
 from annotate.importers.chats import PICTURE_MARK, RECORD_KEYS, Chat, read_chat
-from annotate.importers.foreign import carried_boxes, content_id, further_keys, printable, unshown
+from annotate.importers.foreign import (
+    carried_boxes,
+    content_id,
+    folder_of,
+    further_keys,
+    json_files,
+    printable,
+    unshown,
+)
 from annotate.importers.json_stream import members
 from annotate.importers.picture_folders import PictureFolders
 from annotate.importers.splits import split_in
@@ -68,9 +76,7 @@ class Importer:
 
 
 def _files(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return [source]
-    return sorted(path for path in source.glob("*") if path.suffix.lower() in (".jsonl", ".json"))
+    return json_files(source) if source.is_dir() else [source]
 
 
 def _looks_like_chats(file: Path) -> bool:
@@ -87,7 +93,7 @@ class _Reader:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._pictures = PictureFolders((file.parent, file.parent.parent))
+        self._pictures = PictureFolders((folder_of(file),))
         self._sizes_wh: dict[Path, tuple[int, int]] = {}
         named = split_in(file.stem)
         self._split = named[0] if named else "train"

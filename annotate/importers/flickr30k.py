@@ -21,7 +21,7 @@ from grounding.records import Sample
 BOXES_FOLDER = "Annotations"
 SENTENCES_FOLDER = "Sentences"
 CARRIED_FOLDER = "Boxwright"
-_PICTURE_PLACES = ("", "flickr30k-images", "flickr30k_images", "Images")
+_PICTURE_FOLDERS = ("flickr30k-images", "flickr30k_images")
 # A picture in two of the lists is kept out of train.
 _SPLIT_FILES = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
 # No bracket inside: a text full of open ones must not make the search begin anew at each.
@@ -49,7 +49,9 @@ class Importer:
         files = sorted((folder / SENTENCES_FOLDER).glob("*.txt"))
         if not files:
             raise RecordError(f"{source} holds no sentences. Expected {self.expects}.")
-        pictures = PictureFolders([base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES])
+        # Of the folders beside the data set only those that hold nothing but its pictures.
+        places = [folder] + [base / name for base in (folder, folder.parent) for name in _PICTURE_FOLDERS]
+        pictures = PictureFolders(places)
         splits = _read_splits(folder)
         for file in files:
             try:

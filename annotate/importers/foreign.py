@@ -1,4 +1,4 @@
-"""What all rows of other programs need: an id that stays the same, and the keys that we have no place for."""
+"""What data sets of other programs have in common: where their files are, ids, and keys that we have no place for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grounding.boxes import Box
@@ -14,9 +14,21 @@ from grounding.errors import BoxError
 from grounding.records import Sample
 
 _OUR_KEYS = frozenset(field.name for field in fields(Sample))
+_ANNOTATIONS = "annotations"
 _MAX_STEM_CHARACTERS = 60
 # Beside the carried sample: the numbers that a file shows in place of exact boxes, four a box.
 NUMBERS = "numbers"
+
+
+def json_files(folder: Path) -> list[Path]:
+    """The JSON and JSONL files at the top of a data set, and those in its folder `annotations`, by their names."""
+    places = (*folder.glob("*"), *folder.glob(f"{_ANNOTATIONS}/*"))
+    return sorted(path for path in places if path.suffix.lower() in (".json", ".jsonl"))
+
+
+def folder_of(file: Path) -> Path:
+    """The folder of the data set that the file belongs to, where its pictures are."""
+    return file.parent.parent if file.parent.name == _ANNOTATIONS else file.parent
 
 
 def content_id(picture: str, *content: object) -> str:

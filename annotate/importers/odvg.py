@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.carried import KEY, restore
-from annotate.importers.foreign import content_id, further_keys, printable, unshown
+from annotate.importers.foreign import content_id, folder_of, further_keys, json_files, printable, unshown
 from annotate.importers.picture_folders import PictureFolders
 from annotate.importers.splits import split_in
 from annotate.items import BadRow
@@ -45,10 +45,7 @@ class Importer:
 
 
 def _files(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return [source]
-    places = (*source.glob("*"), *source.glob("annotations/*"))
-    return sorted(path for path in places if path.suffix.lower() in (".jsonl", ".json"))
+    return json_files(source) if source.is_dir() else [source]
 
 
 def _looks_like_odvg(file: Path) -> bool:
@@ -62,8 +59,7 @@ def _looks_like_odvg(file: Path) -> bool:
 
 
 def _read_file(file: Path) -> Iterator[Sample | BadRow]:
-    base = file.resolve().parent
-    pictures = PictureFolders((base.parent, base) if base.name == "annotations" else (base, base.parent))
+    pictures = PictureFolders((folder_of(file.resolve()),))
     named = split_in(file.stem)
     split = named[0] if named else "train"
     try:

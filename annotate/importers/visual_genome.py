@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from annotate.carried import KEY, restore
 from annotate.importers.foreign import content_id, further_keys, unshown
 from annotate.importers.json_stream import members
-from annotate.importers.picture_folders import PictureFolders
+from annotate.importers.picture_folders import PictureFolders, relative_name
 from annotate.importers.splits import split_in
 from annotate.items import BadRow
 from annotate.xywh import box_from_xywh
@@ -23,7 +23,8 @@ REGIONS_FILE = "region_descriptions.json"
 PICTURES_FILE = "image_data.json"
 _LOOKED_AT_BYTES = 1 << 12
 _FIRST_PICTURE = re.compile(rb'\[\s*\{[^{}\[\]]*"regions"\s*:\s*\[')
-_PICTURE_PLACES = ("", "VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2")
+_PICTURE_FOLDERS = ("VG_100K", "VG_100K_2")
+_PICTURE_PLACES = ("", *_PICTURE_FOLDERS, *(f"images/{name}" for name in _PICTURE_FOLDERS))
 _REGION_KEYS = frozenset({"phrase", "x", "y", "width", "height", "image_id", "ref_id", KEY})
 OWN_KEYS = frozenset({"region_id"})
 _UNSHOWN = ("split", "category", "alternatives")
@@ -43,7 +44,9 @@ class Importer:
     def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
         file = _file(source).resolve()
         folder = file.parent
-        pictures = PictureFolders([base / place for base in (folder, folder.parent) for place in _PICTURE_PLACES])
+        # Of the folders beside the data set only those that hold nothing but its pictures.
+        places = [folder / place for place in _PICTURE_PLACES] + [folder.parent / name for name in _PICTURE_FOLDERS]
+        pictures = PictureFolders(places)
         names = _picture_names(folder / PICTURES_FILE)
         named = split_in(file.stem) or split_in(folder.name)
         reader = _Reader(pictures, names, folder.name, named[0] if named else "train")
@@ -99,7 +102,7 @@ class _Reader:
         """The samples of one picture."""
         try:
             image_id, regions, without_box = _parts(entry)
-            image = self._pictures.find(self._names.get(image_id, f"{image_id}.jpg"))
+            image = self._find(image_id)
         except RecordError as error:
             yield BadRow(where, str(error))
             return
@@ -108,6 +111,14 @@ class _Reader:
                 yield self._sample(together, image_id, image, with_boxes=kind == "region")
             except (RecordError, BoxError, RecursionError) as error:
                 yield BadRow(f"{where}, {kind} {number}", str(error))
+
+    def _find(self, image_id: str) -> Path:
+        name = relative_name(self._names.get(image_id, f"{image_id}.jpg"))
+        try:
+            return self._pictures.find(str(name))
+        except RecordError:
+            # The number in the name is the picture's own, so another folder than the address names is as good.
+            return self._pictures.find(name.name)
 
     def _sample(self, regions: list[object], image_id: str, image: Path, *, with_boxes: bool) -> Sample:
         whole = [region for region in regions if isinstance(region, dict)]

@@ -78,6 +78,17 @@ def test_odvg_classes_wait_for_their_phrases(folder: Path, store: Store) -> None
     assert store.counts().placeholders == 1
 
 
+def test_odvg_files_may_stand_in_annotations_and_pictures_are_those_of_the_data_set(folder: Path) -> None:
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "val.jsonl").write_text(json.dumps(DETECTION))
+    (sample,) = rows_of(folder, "odvg")
+    assert (sample.split, sample.image.name) == ("val", "0.png")
+    below = folder / "another"
+    below.mkdir()
+    (row,) = odvg(below, DETECTION)
+    assert isinstance(row, BadRow)
+
+
 def region(**changed: Any) -> dict[str, Any]:
     one = {**GROUNDING["grounding"]["regions"][0], **changed}
     return {**GROUNDING, "grounding": {"caption": "", "regions": [one]}}
@@ -87,6 +98,7 @@ ODVG_LINES: dict[str, tuple[Any, str]] = {
     "no object": ([], "expected a JSON object"),
     "no file name": ({"grounding": {"regions": []}}, "no file name"),
     "a name that climbs": ({**GROUNDING, "filename": "../../0.png"}, "leads out of the source"),
+    "the folder itself": ({**GROUNDING, "filename": "./"}, "leads out of the source"),
     "a whole path": ({**GROUNDING, "filename": "/etc/passwd"}, "leads out of the source"),
     "a missing picture": ({**GROUNDING, "filename": "9.png"}, "there is no picture"),
     "no regions": ({**GROUNDING, "grounding": {"regions": 7}}, 'neither "regions"'),
@@ -147,6 +159,8 @@ def test_visual_genome_finds_its_pictures_with_and_without_their_table(genome_fo
         assert (first.phrase, first.boxes_xyxy_px, first.image_id) == ("a mug", (Box(1, 2, 10, 12),), "1")
         assert (first.split, first.extra) == ("train", {"region_id": 7})
     assert find_importer(genome_folder / "region_descriptions.json").name == "visual_genome"
+    (genome_folder / "VG_100K").rename(genome_folder / "images")
+    assert [type(row) for row in genome(genome_folder, *entries, pictures=table)] == [Sample] * 2
 
 
 GENOME_ENTRIES: dict[str, tuple[Any, str]] = {
