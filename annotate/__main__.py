@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("export", _export, "Write a snapshot for other programs.")
     command.add_argument("name", metavar="NAME", help="of a snapshot")
     command.add_argument("--format", choices=tuple(exporters()), required=True)
-    command.add_argument("--out", metavar="PATH", type=Path, required=True, help="a folder that is new or empty")
+    command.add_argument(
+        "--out", metavar="PATH", type=Path, required=True, help="a new or empty folder, or a new .zip file"
+    )
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     add_commands(add)
     return parser

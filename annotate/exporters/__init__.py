@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from annotate.exporters.zipped import pack
 from annotate.snapshot import SnapshotInfo, check_unchanged
 from grounding.errors import SnapshotError
 
@@ -34,8 +35,8 @@ def exporters() -> dict[str, Exporter]:
 def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = False) -> int:
     """Write the snapshot as `format_name` to `out`, which must not exist or be empty; returns how many samples.
 
-    `link` hard-links pictures instead of copying them: only where nobody will write to them. Raises
-    `SnapshotError` when the snapshot was tampered with or `out` can't be written.
+    An `out` that ends in .zip becomes one zip file. `link` hard-links pictures instead of copying them: only where
+    nobody will write to them. Raises `SnapshotError` when the snapshot was tampered with or `out` can't be written.
     """
     out = out.resolve()
     exporter = exporters().get(format_name)
@@ -46,11 +47,19 @@ def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = 
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise SnapshotError(f"{out} is there already and not empty. Name a new folder with --out PATH.")
         partial = out.with_name(f".partial-{out.name}-{secrets.token_hex(4)}")
+        packed = partial.with_name(f"{partial.name}.zip")
+        as_zip = out.suffix.lower() == ".zip"
         try:
-            count = exporter.write(snapshot, partial, link=link)
-            partial.rename(out)
+            # On the way into a zip file nobody writes to the pictures.
+            count = exporter.write(snapshot, partial, link=link or as_zip)
+            if as_zip:
+                pack(partial, packed)
+            (packed if as_zip else partial).rename(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            packed.unlink(missing_ok=True)
     except OSError as error:
         raise SnapshotError(f"{out} can't be written ({error}). Name another --out PATH.") from error
+    except RecursionError as error:
+        raise SnapshotError(f"A further key of {snapshot.name} is nested too deeply to be written.") from error
     return count

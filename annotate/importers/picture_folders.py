@@ -27,7 +27,7 @@ def relative_name(name: object) -> PurePosixPath:
     if not isinstance(name, str) or not name or len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():
         raise RecordError(f"{str(name)[:80]!r} is no file name. Expected the name of a picture.")
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or not path.parts:
         raise RecordError(f"the file name {name[:80]!r} leads out of the source. Expected one relative to it.")
     return path
 
