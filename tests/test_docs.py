@@ -59,10 +59,13 @@ def test_the_layout_in_the_design_is_the_layout_on_disk() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     listed = re.search(r"## Layout\n\n```\n(.*?)```", text, re.DOTALL)
     assert listed is not None
-    inside = set(re.findall(r"^  (\w+(?:\.py|/))", listed[1], re.MULTILINE))
-    here = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "grounding").iterdir()}
-    ours = {name for name in here if not name.startswith(("__", "."))}
-    assert inside == ours
+    for package in ("grounding", "annotate"):
+        part = re.search(rf"^{package}/.*\n((?:  .*\n)+)", listed[1], re.MULTILINE)
+        assert part is not None
+        names = re.findall(r"^  ((?:\w+(?:\.py|/)(?:, )?)+)", part[1], re.MULTILINE)
+        inside = {name for line in names for name in line.split(", ")}
+        here = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / package).iterdir()}
+        assert inside == {name for name in here if name.endswith((".py", "/")) and not name.startswith(("__", "."))}
 
 
 def test_a_missing_path_would_be_seen() -> None:
