@@ -11,9 +11,10 @@ from pathlib import Path
 
 from annotate import undecided
 from annotate.phrases import clean_text
-from annotate.placeholders import is_placeholder, normalise
+from annotate.placeholders import is_placeholder
 from annotate.problems import refresh_reworded
 from annotate.rows import one_item
+from annotate.structure import wording_key
 from grounding.errors import StaleSaveError, StoreError
 
 EDITABLE = (
@@ -135,10 +136,13 @@ def insert_boxes(connection: sqlite3.Connection, sample_id: str, boxes: Iterable
 
 def stands_for_nothing(connection: sqlite3.Connection, phrase: str) -> bool:
     """Whether the phrase is a placeholder: by its wording, or as a template that stands on many unrelated boxes."""
-    if is_placeholder(phrase):
-        return True
-    found = connection.execute("SELECT 1 FROM templates WHERE phrase = ?", (normalise(phrase),)).fetchone()
-    return found is not None
+    return is_placeholder(phrase) or wording_key(phrase) in known_templates(connection, wording_key(phrase))
+
+
+def known_templates(connection: sqlite3.Connection, wording: str | None = None) -> frozenset[str]:
+    """The wordings known as templates: all of them, which are few, or whether this one is."""
+    condition, parameters = ("", ()) if wording is None else (" WHERE phrase = ?", (wording,))
+    return frozenset(row[0] for row in connection.execute(f"SELECT phrase FROM templates{condition}", parameters))
 
 
 def next_skip_order(connection: sqlite3.Connection) -> int:

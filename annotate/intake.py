@@ -11,11 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 from annotate.checks import profile_named, same_wording
-from annotate.edits import clean_who, now, stands_for_nothing
+from annotate.edits import clean_who, known_templates, now
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
+from annotate.placeholders import is_placeholder
 from annotate.problems import check_imported, kept_profile, problems_alone
 from annotate.remembered import KeptPicture, Remembered
+from annotate.structure import wording_key
 from grounding.boxes import Box
 from grounding.database import connect, transaction
 from grounding.errors import PictureError, RecordError, StoreError
@@ -202,7 +204,10 @@ def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source:
     pictures = {one.picture.sha256: one.picture for one in fresh}
     profile = profile_named(kept_profile(connection))
     phrases = {one.sample.phrase for one in fresh}
-    placeholder = {phrase: stands_for_nothing(connection, phrase) for phrase in phrases}
+    templates = known_templates(connection)
+    placeholder = {
+        phrase: is_placeholder(phrase) or bool(templates and wording_key(phrase) in templates) for phrase in phrases
+    }
     problems = {phrase: "" if placeholder[phrase] else problems_alone(phrase, profile) for phrase in phrases}
     connection.executemany(
         "INSERT INTO pictures (sha256, file, width_px, height_px) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

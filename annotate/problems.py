@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
-from annotate.checks import CheckProfile, check, profile_named, same_wording
+from annotate.checks import CODES, CheckProfile, check, profile_named, same_wording
 from annotate.rows import BATCH_ROWS, boxes_of
 from grounding.database import reading, writing
 
@@ -72,20 +73,41 @@ def problems_alone(phrase: str, profile: CheckProfile) -> str:
 
 
 def check_imported(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
-    """Find those of the samples just put in that share their words with another box of their picture."""
+    """Find those of the samples just put in that share their words with another box of their picture, and those
+    others; all at once, as an import has many."""
     marks = ", ".join("?" * len(ids))
-    profile = profile_named(kept_profile(connection))
-    alike = connection.execute(
-        f"SELECT s.* FROM samples s WHERE s.id IN ({marks}) AND s.placeholder = 0 AND s.wording <> '' AND EXISTS ("
-        "SELECT 1 FROM samples other WHERE other.picture_sha256 = s.picture_sha256 AND other.wording = s.wording "
-        "AND other.id <> s.id)",
+    groups = connection.execute(
+        f"SELECT DISTINCT picture_sha256, wording FROM samples WHERE id IN ({marks}) AND placeholder = 0 "
+        "AND wording <> ''",
         ids,
     ).fetchall()
-    for row in alike:
-        refresh(connection, row, profile)
-        for other in _alike(connection, row["picture_sha256"], row["wording"], _FEW):
-            if _DUPLICATE not in other["problems"].split():
-                refresh(connection, other, profile)
+    if not groups:
+        return
+    values = ", ".join(["(?, ?)"] * len(groups))
+    rows = connection.execute(
+        f"WITH words (picture, wording) AS (VALUES {values}) SELECT s.id, s.picture_sha256, s.wording, s.problems "
+        "FROM words CROSS JOIN samples s INDEXED BY samples_of_wording "
+        "ON s.picture_sha256 = words.picture AND s.wording = words.wording "
+        "WHERE s.placeholder = 0 AND s.state <> 'rejected' ORDER BY s.picture_sha256, s.wording",
+        [value for group in groups for value in group],
+    )
+    alike = [list(same) for _, same in groupby(rows, key=lambda row: (row["picture_sha256"], row["wording"]))]
+    alike = [same for same in alike if len(same) > 1]
+    boxes = boxes_of(connection, [row["id"] for same in alike for row in same])
+    connection.executemany(
+        "UPDATE samples SET problems = ? WHERE id = ?",
+        [
+            (_with_duplicate(row["problems"]), row["id"])
+            for same in alike
+            if len({tuple(boxes.get(row["id"], ())) for row in same}) > 1
+            for row in same
+            if _DUPLICATE not in row["problems"].split()
+        ],
+    )
+
+
+def _with_duplicate(problems: str) -> str:
+    return " ".join(sorted([*problems.split(), _DUPLICATE], key=CODES.index))
 
 
 def refresh(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> None:
