@@ -83,14 +83,20 @@ def first_start(workspace: Workspace) -> None:
 def _fill(partial: Workspace, workspace: Workspace) -> None:
     drawn = partial.root / "demo"
     write_demo(drawn, progress=_say_progress)
-    store = Store(partial.annotations_db, partial.pictures)
-    store.import_samples(_samples(drawn), source="demo", who="demo", link=True)
+    _take_in(partial, drawn)
     shutil.rmtree(drawn)
     shutil.copytree(partial.pictures.folder, workspace.pictures.folder, copy_function=_move, dirs_exist_ok=True)
     # Last, as its presence says that the workspace is complete; and by a link, which never replaces what stands:
     # when another start was quicker, people may have saved there already.
     with suppress(FileExistsError):
         _publish(partial.annotations_db, workspace.annotations_db)
+
+
+def _take_in(partial: Workspace, drawn: Path) -> None:
+    # In a function of its own: the database is whole in its one file only once its store is gone.
+    Store(partial.annotations_db, partial.pictures).import_samples(
+        _samples(drawn), source="demo", who="demo", link=True
+    )
 
 
 def _publish(made: Path, place: Path) -> None:
