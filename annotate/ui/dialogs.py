@@ -53,7 +53,8 @@ def bulk_form_html(scope_words: str) -> str:
         f'<select name="to_split">{options_html([(name, name) for name in SPLITS], "train")}</select></label>'
         '<label data-for="replace"><span>Also inside words</span><input type="checkbox" name="parts"></label>'
         '<label data-for="replace"><span>Any case</span><input type="checkbox" name="ignore_case"></label>'
-        f'</form><div class="an-preview"></div><p class="an-dialog-status" role="status"></p>'
+        '</form><p class="an-dialog-status" role="status"></p>'
+        f'<div class="an-preview"><div class="an-foot">{_CLOSE}</div></div>'
     )
 
 

@@ -101,6 +101,16 @@ def done_html(queue: Queue, split: str | None, here: Counts, everywhere: Counts)
     return _DONE.get(queue, _others_done)(queue, split, here, everywhere)
 
 
+def filtered_done_html(found: int, is_capped: bool) -> str:
+    """The end of a queue that a filter narrows down; `found` samples of it match the filter."""
+    buttons = ['<button type="button" class="an-button" data-unfilter>Show all</button>']
+    if not found:
+        return _done("Nothing matches the filter", "Other words, another category or queue may find some.", *buttons)
+    more = " and more" if is_capped else ""
+    buttons.insert(0, '<button type="button" class="an-button an-primary" data-again>From the first again</button>')
+    return _done("The end of what the filter finds", f"{count_of(found, 'sample')}{more} in this queue.", *buttons)
+
+
 def _placeholders_done(queue: Queue, split: str | None, here: Counts, everywhere: Counts) -> str:
     buttons = ['<button type="button" class="an-button an-primary" data-tab="Train">Train on it →</button>']
     where = f"in {split}" if split else "here"

@@ -40,6 +40,8 @@ _ACTION_WORDS = {
     "bulk": "changed with others",
     "undo": "took back",
 }
+# Words that a person saved without changing them.
+_TAKEN_WORDS = {"model": "took a suggestion", "source": "took the source’s phrase"}
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ def _history_html(history: Sequence[Change]) -> str:
 
 def _change_html(change: Change, standing: int) -> str:
     words = _ACTION_WORDS.get(change.action, change.action)
+    if change.action == "write" and change.origin in _TAKEN_WORDS:
+        words = _TAKEN_WORDS[change.origin]
     if change.phrase_before is not None and change.phrase_before != change.phrase_after:
         what = f"{quoted(change.phrase_before, 48)} → {quoted(change.phrase_after, 120)}"
     elif change.action == "import":

@@ -23,6 +23,7 @@ from annotate.ui.pages import (
     conflict_html,
     count_of,
     done_html,
+    filtered_done_html,
     options_html,
     repair_html,
 )
@@ -318,8 +319,7 @@ class Workbench:
 
     def _screen(self, ask: Ask, item: Item | None) -> Reply:
         if item is None:
-            here, everywhere = self.store.counts(ask.split), self.store.counts()
-            return {"screen": {"id": "", "done_html": done_html(ask.queue, ask.split, here, everywhere)}}
+            return {"screen": {"id": "", "done_html": self._done_html(ask)}}
         self.store.mark_seen(item.id)
         siblings, history = self.store.siblings(item.id), self.store.history(item.id)
         screen = build_screen(item, siblings, history, self.picture_url, ask.queue)
@@ -329,6 +329,11 @@ class Workbench:
             "screen": asdict(screen) | {"opinions_html": opinions},
             "preload_url": "" if upcoming is None else self.picture_url(upcoming.picture_sha256),
         }
+
+    def _done_html(self, ask: Ask) -> str:
+        if ask.scope.is_narrowed:
+            return filtered_done_html(*self.store.count_in(ask.scope))
+        return done_html(ask.queue, ask.split, self.store.counts(ask.split), self.store.counts())
 
     def _counts(self, ask: Ask) -> Reply:
         """The selects and the progress, as they stand now."""

@@ -46,7 +46,7 @@ const drawHeard = () => {
   }
 };
 const showHeardBy = (reply, sent) => {
-  heardPart.dataset.state = reply.later ? 'later' : reply.problem ? 'problem' : 'ready';
+  heardPart.dataset.state = reply.later ? 'later' : reply.problem ? 'problem' : reply.heard_html ? 'ready' : 'idle';
   fill(heardPart.querySelector('.an-listeners'), reply.heard_html || `<p class="an-none">${escaped(reply.later || reply.problem || '')}</p>`);
   drawHeard();
   if (reply.later && shown && sent.id === shown.id) setTimeout(() => listen(), 3000);
@@ -83,6 +83,7 @@ const askSuggestions = asker(250, (reply) => {
 const considerSample = () => {
   fill(part('findings'), '');
   showSection('suggested', '');
+  showHolder({});
   clearHeard();
   if (!shown) return;
   reconsider();

@@ -59,10 +59,12 @@ function renderBoxes() {
   }
   const words = [];
   if (drawn.adding) words.push('A new phrase on this picture: draw its box, write, Enter. Esc leaves it.');
+  else if (shown && shown.placeholder && !drawn.boxes.length && !boxesChanged()) words.push('No box yet: drag one around what you describe, or press Alt+B, N');
   else if (boxesChanged()) words.push(drawn.boxes.length ? `${drawn.boxes.length === 1 ? 'The box is' : 'The boxes are'} changed, not saved` : 'No box: the phrase refers to nothing');
   const bar = part('boxes-changed');
   bar.hidden = !words.length;
   bar.querySelector('span').textContent = words.join(' ');
+  bar.querySelector('button').hidden = !drawn.adding && !boxesChanged();
   bar.querySelector('button').textContent = drawn.adding ? 'Leave' : 'Undo';
 }
 

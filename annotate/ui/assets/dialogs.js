@@ -3,6 +3,7 @@
 const dialog = part('dialog');
 const openDialog = (html, kind) => {
   dialog.dataset.kind = kind;
+  delete dialog.dataset.asking;
   fill(dialog, html);
   if (!dialog.open) dialog.showModal();
   const first = dialog.querySelector('[autofocus], select, input');
@@ -26,26 +27,39 @@ menu.addEventListener('keydown', (event) => {
   const at = items.indexOf(document.activeElement);
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step) { items[(at + step + items.length) % items.length].focus(); event.preventDefault(); }
-  if (event.key === 'Escape') { turnMenu(false); part('more').focus(); }
+  if (event.key === 'Escape') { turnMenu(false); focusBox(); }
   event.stopPropagation();
+});
+menu.addEventListener('focusout', (event) => {
+  if (event.relatedTarget && !event.relatedTarget.closest('.an-menu')) turnMenu(false);
 });
 
 // Change many at once: nothing happens before the person has seen what would
 
 const bulkEdit = () => Object.fromEntries(new FormData(dialog.querySelector('form')).entries());
-const previewBulk = async () => {
-  const reply = await aside({ do: 'bulk_preview', edit: bulkEdit() });
-  fill(dialog.querySelector('.an-preview'), reply.preview_html || '');
+let previewed = null; // the edit that the preview shows: this one is made, whatever is typed meanwhile
+let noPreview = ''; // what stands in its place before there is one
+const askPreview = asker(250, (reply, sent) => {
+  fill(dialog.querySelector('.an-preview'), reply.preview_html || noPreview);
   sayInDialog(reply.problem || '');
+  previewed = reply.preview_html ? sent.edit : null;
+  delete dialog.dataset.asking;
+});
+const previewSoon = () => {
+  const edit = bulkEdit();
+  const press = dialog.querySelector('[data-bulk]');
+  if (press) press.disabled = true;
+  sayInDialog('');
+  const isEmpty = edit.kind === 'replace' && !edit.find;
+  dialog.dataset.asking = String(!isEmpty);
+  if (isEmpty) fill(dialog.querySelector('.an-preview'), noPreview);
+  askPreview(isEmpty ? null : { do: 'bulk_preview', edit });
 };
-let bulkTimer = 0;
-const bulkSoon = () => { clearTimeout(bulkTimer); bulkTimer = setTimeout(previewBulk, 250); };
 dialog.addEventListener('input', (event) => {
   if (dialog.dataset.kind !== 'bulk') return;
   const kind = dialog.querySelector('[name=kind]').value;
   for (const field of dialog.querySelectorAll('[data-for]')) field.hidden = !field.dataset.for.split(' ').includes(kind);
-  bulkSoon();
-  if (event.target.name === 'profile') event.stopPropagation();
+  previewSoon();
 });
 
 // The model's pass over many samples
@@ -62,7 +76,10 @@ const followPass = async (sent) => {
 
 let blind = null;
 const showBlind = (reply) => {
-  if (reply.problem) { sayInDialog(reply.problem); return; }
+  if (reply.problem) {
+    if (dialog.open) sayInDialog(reply.problem); else say(escaped(reply.problem), 'problem');
+    return;
+  }
   openDialog(reply.dialog_html, 'blind');
   blind = reply.blind ? { ...reply.blind, since: performance.now(), answered: false } : null;
   const picture = dialog.querySelector('.an-blind-picture');
@@ -76,8 +93,16 @@ const answerBlind = async (boxes) => {
   if (!blind || blind.answered) return;
   blind.answered = true;
   const seconds = (performance.now() - blind.since) / 1000;
+  const about = blind;
   const reply = await aside({ do: 'point', id: blind.id, revision: blind.revision, boxes, seconds });
-  if (reply.problem) { sayInDialog(reply.problem); blind.answered = false; return; }
+  if (about !== blind) return; // the person went on meanwhile
+  if (reply.problem) {
+    sayInDialog(reply.problem);
+    blind.answered = false;
+    dialog.querySelector('.an-blind-picture .an-target')?.remove();
+    return;
+  }
+  sayInDialog('');
   fill(dialog.querySelector('.an-blind-picture'), reply.figure_html);
   fill(dialog.querySelector('.an-blind-verdict'), reply.verdict_html);
   dialog.querySelector('[data-blind-next]').textContent = 'Next';
@@ -93,6 +118,7 @@ const blindBox = ([fromX, fromY], [x, y]) => [Math.min(fromX, x), Math.min(fromY
 dialog.addEventListener('pointerdown', (event) => {
   if (dialog.dataset.kind !== 'blind' || !blind || blind.answered || !event.target.closest('.an-blind-picture figure')) return;
   event.preventDefault();
+  dialog.querySelector('.an-blind-picture').setPointerCapture(event.pointerId);
   pointing = { from: blindPoint(event), mark: shape('rect', { class: 'an-target', fill: 'none', 'vector-effect': 'non-scaling-stroke' }) };
   dialog.querySelector('.an-blind-picture svg').append(pointing.mark);
 });
@@ -104,23 +130,43 @@ dialog.addEventListener('pointermove', (event) => {
 dialog.addEventListener('pointerup', (event) => {
   if (!pointing) return;
   const found = rounded(blindBox(pointing.from, blindPoint(event)));
+  const { mark } = pointing;
   pointing = null;
-  if (found[2] - found[0] < LEAST_PX || found[3] - found[1] < LEAST_PX) { sayInDialog('Drag a box around it.'); return; }
+  if (found[2] - found[0] < LEAST_PX || found[3] - found[1] < LEAST_PX) { mark.remove(); sayInDialog('Drag a box around it.'); return; }
   answerBlind([found]);
 });
+dialog.addEventListener('pointercancel', () => { if (pointing) pointing.mark.remove(); pointing = null; });
 dialog.addEventListener('keydown', (event) => {
   if (dialog.dataset.kind !== 'blind') return;
+  if (event.repeat) return;
   if (event.key === '0') { event.preventDefault(); answerBlind([]); }
   if (event.key === 'Enter' && !event.target.closest('button')) { event.preventDefault(); nextBlind(); }
 });
-dialog.addEventListener('close', () => { clearTimeout(passTimer); blind = null; dialog.dataset.kind = ''; focusBox(); });
+dialog.addEventListener('close', () => {
+  clearTimeout(passTimer);
+  askPreview(null);
+  const { kind } = dialog.dataset;
+  Object.assign(dialog.dataset, { kind: '' });
+  blind = null;
+  pointing = null;
+  if (['blind', 'listening'].includes(kind)) look(); // what was found fills other queues
+  focusBox();
+});
 
 const OPEN = {
   undecided: () => press({ do: 'undecided' }),
-  bulk: async () => { const reply = await aside({ do: 'bulk_form' }); openDialog(reply.dialog_html || escaped(reply.problem), 'bulk'); bulkSoon(); },
+  bulk: async () => {
+    const reply = await aside({ do: 'bulk_form' });
+    if (reply.problem) { say(escaped(reply.problem), 'problem'); return; }
+    openDialog(reply.dialog_html, 'bulk');
+    noPreview = dialog.querySelector('.an-preview').innerHTML;
+  },
   blind: nextBlind,
   listening: async () => { openDialog(`<h3>Ask the model about all of these</h3><div class="an-pass"></div>`, 'listening'); followPass({ do: 'pass' }); },
-  people: async () => { const reply = await aside({ do: 'people' }); openDialog(reply.dialog_html || escaped(reply.problem), 'people'); },
+  people: async () => {
+    const reply = await aside({ do: 'people' });
+    if (reply.problem) say(escaped(reply.problem), 'problem'); else openDialog(reply.dialog_html, 'people');
+  },
 };
 dialog.addEventListener('click', (event) => {
   const button = event.target.closest('button');
@@ -128,7 +174,7 @@ dialog.addEventListener('click', (event) => {
   const { pass, bulk, blindNext, blindNothing, close } = button.dataset;
   if (close !== undefined) dialog.close();
   else if (pass !== undefined) followPass({ do: pass });
-  else if (bulk !== undefined) { const edit = bulkEdit(); dialog.close(); press({ do: 'bulk', send: { edit }, forget: true }); }
+  else if (bulk !== undefined) { const edit = previewed; dialog.close(); press({ do: 'bulk', send: { edit }, forget: true }); }
   else if (blindNothing !== undefined) answerBlind([]);
   else if (blindNext !== undefined) nextBlind();
 });

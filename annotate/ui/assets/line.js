@@ -25,7 +25,8 @@ const press = async (job) => {
   waiting.push(job);
   if (running) return;
   running = true;
-  const slow = setTimeout(() => { bench.dataset.busy = 'true'; bench.setAttribute('aria-busy', 'true'); }, 250);
+  bench.setAttribute('aria-busy', 'true');
+  const slow = setTimeout(() => { bench.dataset.busy = 'true'; }, 250); // only then it is worth showing
   let redo = '';
   try {
     while (waiting.length) {
@@ -127,6 +128,7 @@ const perform = async (job) => {
       if (job.text === from.phrase) job.text = reply.screen.phrase;
       show(reply.screen);
     }
+    if (job.do === 'open' && reply.problem !== GONE) refuseScope();
     if (bench.dataset.state === 'opening') showNotOpened(reply.problem);
     say(escaped(reply.problem), 'problem');
     return { failed: true };

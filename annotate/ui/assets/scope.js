@@ -23,8 +23,11 @@ const openScope = (changed) => {
   Object.assign(kept, changed);
   press({ do: 'open', send: { id: '' }, forget: true });
 };
+let answered = Object.fromEntries(SCOPE.map((name) => [name, ''])); // the last scope that the app took
+const refuseScope = () => { Object.assign(kept, answered); remember(); };
 const showScope = (counts) => {
   for (const name of SCOPE) kept[name] = counts[name] || '';
+  answered = scopeNow();
   fill(queueSelect, counts.queues_html);
   fill(splitSelect, counts.splits_html);
   fill(categorySelect, counts.categories_html);
@@ -39,7 +42,7 @@ const showScope = (counts) => {
 };
 const turnFilters = () => {
   const open = part('filter').getAttribute('aria-expanded') === 'true';
-  if (open && isFiltered()) { openScope({ category: '', words: '', by: '' }); }
+  if (open && isFiltered()) CLICKS['annotate-unfilter']();
   part('filter').setAttribute('aria-expanded', String(!open));
   filters.hidden = open;
   if (!open) wordsField.focus(); else focusBox();

@@ -10,6 +10,11 @@ const applyView = () => {
   figure.style.cssText = figure.style.cssText.replace(/(width|transform):[^;]*;/g, '');
   stage.dataset.zoom = String(view.scale > 1);
   if (view.scale > 1) {
+    // The picture is never pushed out of its frame: at most its edge comes to the middle.
+    for (const [axis, size] of [['x', figure.clientWidth], ['y', figure.clientHeight]]) {
+      const most = (size * view.scale) / 2;
+      view[axis] = Math.min(most, Math.max(-most, view[axis]));
+    }
     figure.style.width = `${figure.clientWidth * view.scale}px`;
     figure.style.transform = `translate(${view.x}px, ${view.y}px)`;
   }
@@ -30,6 +35,7 @@ function zoom(on) {
   Object.assign(view, { x: (width / 2 - (left + right) / 2) * after, y: (height / 2 - (top + bottom) / 2) * after });
   applyView();
 }
+new ResizeObserver(() => { if (view.scale > 1) zoom(false); }).observe(stage);
 const turnZoom = () => zoom(view.scale === 1);
 
 stage.addEventListener('wheel', (event) => {
