@@ -29,6 +29,8 @@ from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample
 
 Values = Mapping[str, object]
+# Real pictures have a few dozen samples; one on which thousands stand must not slow the page down.
+MOST_SIBLINGS = 200
 
 
 class Store:
@@ -63,7 +65,7 @@ class Store:
 
         A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
         errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them;
-        those in the folder `scratch` are always linked, and removed there once they are kept.
+        those in the folder `scratch` are always linked, and removed there once they were looked at.
         """
         taking = Taking(source, who, link=link, dry_run=dry_run, scratch=scratch)
         intake = Intake(self.path, self.pictures, taking)
@@ -127,12 +129,13 @@ class Store:
         with reading(self.path) as connection:
             return filters.annotators(connection, limit)
 
-    def siblings(self, sample_id: str) -> tuple[Item, ...]:
-        """The other samples of the same picture, in import order."""
+    def siblings(self, sample_id: str, most: int = MOST_SIBLINGS) -> tuple[Item, ...]:
+        """The other samples of the same picture, in import order; of more than `most` the nearest in that order."""
         with reading(self.path) as connection:
-            sha256 = one_item(connection, sample_id, self.pictures.folder).picture_sha256
-            tail = "WHERE s.picture_sha256 = ? AND s.id <> ? ORDER BY s.position"
-            return tuple(select_items(connection, self.pictures.folder, tail, (sha256, sample_id)))
+            item = one_item(connection, sample_id, self.pictures.folder)
+            positions = json.dumps(filters.nearest_of_picture(connection, item.picture_sha256, item.place[1], most))
+            tail = "WHERE s.position IN (SELECT value FROM json_each(?)) ORDER BY s.position"
+            return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
 
     def history(self, sample_id: str) -> tuple[Change, ...]:
         """Everything that happened to the sample, oldest first. Raises `StoreError` for an unknown id."""
