@@ -21,7 +21,7 @@ from grounding.boxes import Box
 from grounding.errors import RecordError
 from grounding.records import Sample
 
-COCO_CC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_cc"
+COCO_CC = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco_cc"
 IMAGES = [{"id": 5, "file_name": "a.png", "width": 40, "height": 30, "license": 4}, {"id": 6, "file_name": "b.png"}]
 BOX = {"id": 70, "image_id": 5, "category_id": 3, "bbox": [1, 2, 5.5, 6], "iscrowd": 1, "segmentation": [[1, 2, 3, 4]]}
 CATEGORIES = [{"id": 3, "name": "cup"}]
