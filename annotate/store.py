@@ -387,6 +387,7 @@ class View:
         )
         return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
 
-    def leaks(self) -> LeakReport:
-        """Pictures of train that stand in val or test too, as they are or as a copy."""
-        return find_leaks(self._connection, self._pictures_folder)
+    def leaks(self, *, by_looks: bool = True) -> LeakReport:
+        """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what
+        `by_looks` is."""
+        return find_leaks(self._connection, self._pictures_folder, by_looks=by_looks)
