@@ -146,12 +146,19 @@ class Store:
     def counts(self, split: str | None = None) -> Counts:
         """How many samples there are, in one split or in all; kept up to date by the database, so it costs nothing."""
         check_split(split)
+        return self.all_counts()[split]
+
+    def all_counts(self) -> dict[str | None, Counts]:
+        """`counts` of each split, and of all together under None, as they stand at one moment."""
         with reading(self.path) as connection:
             rows = connection.execute("SELECT * FROM tallies").fetchall()
         totals = {row["split"]: row["total"] for row in rows}
-        chosen = [dict(row) for row in rows if split in (None, row["split"])]
-        sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
-        return Counts(**sums, per_split={name: totals[name] for name in SPLITS})
+        counts: dict[str | None, Counts] = {}
+        for split in (None, *SPLITS):
+            chosen = [dict(row) for row in rows if split in (None, row["split"])]
+            sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
+            counts[split] = Counts(**sums, per_split={name: totals[name] for name in SPLITS})
+        return counts
 
     def get_sample(self, sample_id: str) -> Sample:
         """The sample alone. Raises `StoreError` for an unknown id."""
@@ -251,11 +258,12 @@ class Store:
         return self._edit(sample_id, expected_revision, Edit(who, "reopen"), lambda c, row: values)
 
     def mark_seen(self, sample_id: str) -> None:
-        """Note that a person had the sample open. No change of the sample: its revision stays."""
+        """Note that a person had the sample open. No change of the sample: its revision stays. Doesn't wait for the
+        disk: what a power cut takes away is seen again."""
         with reading(self.path) as connection:
             row = connection.execute("SELECT seen_at FROM samples WHERE id = ?", (sample_id,)).fetchone()
         if row is not None and row["seen_at"] is None:
-            with writing(self.path) as connection:
+            with writing(self.path, to_disk=False) as connection:
                 connection.execute("UPDATE samples SET seen_at = ? WHERE id = ?", (now(), sample_id))
 
     def _was_saved_already(self, current: Item, phrase: str, who: str, expected_revision: int, action: str) -> bool:
