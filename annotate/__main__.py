@@ -1,4 +1,4 @@
-"""`python -m annotate`: import, repair, lint, stats, snapshot, export and upkeep from the command line.
+"""`python -m annotate`: import, repair, checks, lint, stats, snapshot, export and upkeep from the command line.
 
 Progress and errors go to standard error; with --json, standard output holds one JSON document and nothing else.
 Exit status: 0, 1 (the work failed, with a sentence that says why) or 2 (usage).
@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from annotate.checks import PROFILES
 from annotate.exporters import export, exporters
 from annotate.importers import find_importer, importers
 from annotate.items import ImportReport
+from annotate.leaks import LeakReport
 from annotate.lint import lint
-from annotate.snapshot import freeze, read_snapshot
+from annotate.problems import check_profile, choose_profile
+from annotate.snapshot import SnapshotInfo, freeze, read_snapshot
 from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
 from annotate.upkeep import add_commands, tell_progress
@@ -66,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add("repair", _repair, "Fill placeholders from the phrases that the source itself gave.")
     command.add_argument("--dry-run", action="store_true", help="show what would change")
     command.add_argument("--undo", metavar="BATCH", help="take this repair back")
+    command = add("checks", _checks, "Say which checks this workspace goes by, and count the samples that fail them.")
+    command.add_argument("--profile", choices=tuple(PROFILES), help="go by these from now on")
     command = add("lint", _lint, "Look for empty, placeholder, ambiguous and ill-written phrases.")
     command.add_argument("--profile", choices=tuple(PROFILES), default="free", help="what is usual in the data set")
     add("stats", _stats, "Count samples.")
@@ -75,9 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     command = add("export", _export, "Write a snapshot for other programs.")
     command.add_argument("name", metavar="NAME", help="of a snapshot")
     command.add_argument("--format", choices=tuple(exporters()), required=True)
-    command.add_argument(
-        "--out", metavar="PATH", type=Path, required=True, help="a new or empty folder, or a new .zip file"
-    )
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", metavar="PATH", type=Path, help="a new or empty folder, or a new .zip file")
+    where.add_argument("--push-to-hub", metavar="REPO_ID", help="OWNER/NAME on the Hugging Face Hub, with datasets")
+    command.add_argument("--public", action="store_true", help="let everybody read what is pushed; else only you")
+    command.set_defaults(wrong_usage=command.error)
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     add_commands(add)
     return parser
@@ -116,11 +123,17 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
             report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:
             print(file=sys.stderr)
-    found = mark_templates(workspace.annotations_db) if report.imported and not options.dry_run else None
-    return _told(report, importer.name, found)
+    if options.dry_run:
+        return _told(report, importer.name, None, None)
+    found = mark_templates(workspace.annotations_db) if report.imported else None
+    with _open(workspace).view() as view:
+        leaks = view.leaks(by_looks=False)
+    return _told(report, importer.name, found, leaks)
 
 
-def _told(report: ImportReport, format_name: str, found: TemplatesFound | None) -> tuple[Document, str]:
+def _told(
+    report: ImportReport, format_name: str, found: TemplatesFound | None, leaks: LeakReport | None
+) -> tuple[Document, str]:
     for error in report.errors[:_ROWS_SHOWN]:
         print(error, file=sys.stderr)
     if len(report.errors) > _ROWS_SHOWN:
@@ -135,6 +148,16 @@ def _told(report: ImportReport, format_name: str, found: TemplatesFound | None) 
     document = asdict(report) | {"format": format_name, "templates": list(found.phrases) if found else []}
     if found and found.samples:
         text += f" {found.samples} of all now count as placeholders: they repeat {len(found.phrases)} wordings."
+    if leaks is not None:
+        counts = leaks.counts()
+        pictures, samples = len(leaks.kind_of_picture()), sum(counts.values())
+        document["leaks"] = {"pictures": pictures, "samples": samples, "counts": dict(counts)}
+        if pictures:
+            them = "1 picture stands" if pictures == 1 else f"{pictures} pictures stand"
+            text += (
+                f" {them} in train and also in val or test: snapshots leave the {samples} train samples on "
+                f"{'it' if pictures == 1 else 'them'} out. python -m annotate leaks looks for copies as well."
+            )
     return document, text
 
 
@@ -151,6 +174,16 @@ def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
     report = store.repair(options.who)
     undo = f" Undo: python -m annotate repair --undo {report.batch}" if report.count else ""
     return asdict(report), f"{report.count} placeholders filled; {report.left} are left for people.{undo}"
+
+
+def _checks(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    store = _open(workspace)
+    if options.profile:
+        choose_profile(store.path, options.profile)
+    counts = store.counts()
+    profile = check_profile(store.path)
+    document = {"profile": profile, "problems": counts.problems, "samples": counts.total}
+    return document, f"{counts.problems} of {counts.total} samples fail the checks of {profile}."
 
 
 def _lint(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
@@ -184,10 +217,28 @@ def _snapshot(workspace: Workspace, options: argparse.Namespace) -> tuple[Docume
 
 
 def _export(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    if options.push_to_hub is not None and options.format != "datasets":
+        options.wrong_usage("--push-to-hub goes with --format datasets alone")
+    if options.public and options.push_to_hub is None:
+        options.wrong_usage("--public goes with --push-to-hub alone")
     snapshot = read_snapshot(workspace.snapshots, options.name)
+    if options.push_to_hub is not None:
+        return _push(snapshot, options)
     count = export(snapshot, options.format, options.out, link=options.link)
     document = {"snapshot": snapshot.name, "format": options.format, "out": str(options.out), "samples": count}
     return document, f"{count} samples of {snapshot.name} written to {options.out} as {options.format}."
+
+
+def _push(snapshot: SnapshotInfo, options: argparse.Namespace) -> tuple[Document, str]:
+    from annotate.exporters.hub import push_to_hub
+
+    with redirect_stdout(sys.stderr):  # what the Hub's packages say on the way
+        address = push_to_hub(snapshot, options.push_to_hub, private=not options.public)
+    count = sum(snapshot.counts.values())
+    document = {"snapshot": snapshot.name, "format": options.format, "samples": count}
+    document |= {"address": address, "public": options.public}
+    seen_by = "for everybody" if options.public else "for you alone"
+    return document, f"{count} samples of {snapshot.name} are at {address}, {seen_by}."
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -196,6 +196,17 @@ def _hits_among(connection: sqlite3.Connection, scope: Scope, among: Sequence[in
     return {row[0] for row in rows}
 
 
+def nearest_of_picture(connection: sqlite3.Connection, picture_sha256: str, position: int, most: int) -> list[int]:
+    """The positions of up to `most` other samples of the picture, the nearest to `position` first."""
+    sql = "SELECT position FROM samples WHERE picture_sha256 = ? AND position {} ? ORDER BY position {} LIMIT ?"
+    found = [
+        row[0]
+        for sign, way in (("<", "DESC"), (">", "ASC"))
+        for row in connection.execute(sql.format(sign, way), (picture_sha256, position, most))
+    ]
+    return sorted(found, key=lambda one: abs(one - position))[:most]
+
+
 def categories(connection: sqlite3.Connection, limit: int) -> list[str]:
     """The first categories by name, one index seek each; samples without one are left aside."""
     return _distinct(connection, "category", "samples INDEXED BY samples_of_split_by_category", "", limit)

@@ -46,7 +46,7 @@ class _Ready:
 @dataclass(frozen=True)
 class Taking:
     """How an import takes samples in. `dry_run` checks everything and writes nothing, pictures included. `link`
-    hard-links pictures; those inside `scratch` are linked anyway, and removed there once they are kept."""
+    hard-links pictures; those inside `scratch` are linked anyway, and removed there once they were looked at."""
 
     source: str
     who: str
@@ -140,12 +140,14 @@ class Intake:
         return kept
 
     def _place_picture(self, path: Path) -> KeptPicture:
-        if self._dry_run:
-            return KeptPicture(size_wh=picture_size_wh(path))
         passing = self._taking.passing(path)
-        sha256, size_wh = self._pictures.add(path, link=self._taking.link or passing)
-        if passing:
-            path.unlink(missing_ok=True)
+        try:
+            if self._dry_run:
+                return KeptPicture(size_wh=picture_size_wh(path))
+            sha256, size_wh = self._pictures.add(path, link=self._taking.link or passing)
+        finally:
+            if passing:
+                path.unlink(missing_ok=True)
         file = self._pictures.path(sha256).relative_to(self._pictures.folder).as_posix()
         return KeptPicture(sha256, file, size_wh)
 

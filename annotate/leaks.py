@@ -64,17 +64,23 @@ class LeakReport:
         return dict(counts)
 
 
-def find_leaks(connection: sqlite3.Connection, pictures_folder: Path) -> LeakReport:
-    """The leaks as the store stands; near-duplicates among the pictures that `annotate.twins.fill_hashes` has seen."""
+def find_leaks(connection: sqlite3.Connection, pictures_folder: Path, *, by_looks: bool = True) -> LeakReport:
+    """The leaks as the store stands; near-duplicates among the pictures that `annotate.twins.fill_hashes` has seen.
+
+    Not `by_looks`: those alone that are told without looking at many pictures, the same bytes and the same id in the
+    same source.
+    """
     looks = _Looks(connection, pictures_folder)
-    found: dict[tuple[str, str], Kind] = {}
-    for kind, pairs in (
+    ways: list[tuple[Kind, Iterator[tuple[str, str]]]] = [
         ("same_picture", _same_pictures(connection)),
-        ("same_image_id", _same_image_ids(connection, looks)),
-        ("near_duplicate", _near_duplicates(connection, looks)),
-    ):
+        ("same_image_id", _same_image_ids(connection, looks, by_looks=by_looks)),
+    ]
+    if by_looks:
+        ways.append(("near_duplicate", _near_duplicates(connection, looks)))
+    found: dict[tuple[str, str], Kind] = {}
+    for kind, pairs in ways:
         for pair in pairs:
-            found.setdefault(pair, kind)  # type: ignore[arg-type]
+            found.setdefault(pair, kind)
     leaks = [_leak(connection, kind, *pair) for pair, kind in found.items()]
     leaks.sort(key=lambda leak: (KINDS.index(leak.kind), leak.train_picture, leak.held_out_picture))
     count = connection.execute("SELECT count(*) FROM pictures WHERE dhash IS NULL OR dhash = ?", (NOTHING_TO_SEE,))
@@ -89,7 +95,7 @@ def _same_pictures(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     return ((sha256, sha256) for (sha256,) in rows)
 
 
-def _same_image_ids(connection: sqlite3.Connection, looks: _Looks) -> Iterator[tuple[str, str]]:
+def _same_image_ids(connection: sqlite3.Connection, looks: _Looks, *, by_looks: bool) -> Iterator[tuple[str, str]]:
     """Pictures that have the same id in the same source, be they cut or painted over. Two sources may number
     different pictures alike, and so may one that counts anew in each split: theirs must look alike as well."""
     rows = connection.execute(
@@ -107,7 +113,8 @@ def _same_image_ids(connection: sqlite3.Connection, looks: _Looks) -> Iterator[t
         pairs_of.setdefault(source, []).append((ours, theirs))
     for source, pairs in pairs_of.items():
         believed = source is not None and not _counts_anew(pairs, looks)
-        yield from (pair for pair in pairs if believed or looks.alike(*pair))
+        if believed or by_looks:
+            yield from (pair for pair in pairs if believed or looks.alike(*pair))
 
 
 def _counts_anew(pairs: Sequence[tuple[str, str]], looks: _Looks) -> bool:

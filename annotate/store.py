@@ -29,6 +29,8 @@ from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample
 
 Values = Mapping[str, object]
+# Real pictures have a few dozen samples; one on which thousands stand must not slow the page down.
+MOST_SIBLINGS = 200
 
 
 class Store:
@@ -63,7 +65,7 @@ class Store:
 
         A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
         errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them;
-        those in the folder `scratch` are always linked, and removed there once they are kept.
+        those in the folder `scratch` are always linked, and removed there once they were looked at.
         """
         taking = Taking(source, who, link=link, dry_run=dry_run, scratch=scratch)
         intake = Intake(self.path, self.pictures, taking)
@@ -127,12 +129,13 @@ class Store:
         with reading(self.path) as connection:
             return filters.annotators(connection, limit)
 
-    def siblings(self, sample_id: str) -> tuple[Item, ...]:
-        """The other samples of the same picture, in import order."""
+    def siblings(self, sample_id: str, most: int = MOST_SIBLINGS) -> tuple[Item, ...]:
+        """The other samples of the same picture, in import order; of more than `most` the nearest in that order."""
         with reading(self.path) as connection:
-            sha256 = one_item(connection, sample_id, self.pictures.folder).picture_sha256
-            tail = "WHERE s.picture_sha256 = ? AND s.id <> ? ORDER BY s.position"
-            return tuple(select_items(connection, self.pictures.folder, tail, (sha256, sample_id)))
+            item = one_item(connection, sample_id, self.pictures.folder)
+            positions = json.dumps(filters.nearest_of_picture(connection, item.picture_sha256, item.place[1], most))
+            tail = "WHERE s.position IN (SELECT value FROM json_each(?)) ORDER BY s.position"
+            return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
 
     def history(self, sample_id: str) -> tuple[Change, ...]:
         """Everything that happened to the sample, oldest first. Raises `StoreError` for an unknown id."""
@@ -143,12 +146,19 @@ class Store:
     def counts(self, split: str | None = None) -> Counts:
         """How many samples there are, in one split or in all; kept up to date by the database, so it costs nothing."""
         check_split(split)
+        return self.all_counts()[split]
+
+    def all_counts(self) -> dict[str | None, Counts]:
+        """`counts` of each split, and of all together under None, as they stand at one moment."""
         with reading(self.path) as connection:
             rows = connection.execute("SELECT * FROM tallies").fetchall()
         totals = {row["split"]: row["total"] for row in rows}
-        chosen = [dict(row) for row in rows if split in (None, row["split"])]
-        sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
-        return Counts(**sums, per_split={name: totals[name] for name in SPLITS})
+        counts: dict[str | None, Counts] = {}
+        for split in (None, *SPLITS):
+            chosen = [dict(row) for row in rows if split in (None, row["split"])]
+            sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
+            counts[split] = Counts(**sums, per_split={name: totals[name] for name in SPLITS})
+        return counts
 
     def get_sample(self, sample_id: str) -> Sample:
         """The sample alone. Raises `StoreError` for an unknown id."""
@@ -248,11 +258,12 @@ class Store:
         return self._edit(sample_id, expected_revision, Edit(who, "reopen"), lambda c, row: values)
 
     def mark_seen(self, sample_id: str) -> None:
-        """Note that a person had the sample open. No change of the sample: its revision stays."""
+        """Note that a person had the sample open. No change of the sample: its revision stays. Doesn't wait for the
+        disk: what a power cut takes away is seen again."""
         with reading(self.path) as connection:
             row = connection.execute("SELECT seen_at FROM samples WHERE id = ?", (sample_id,)).fetchone()
         if row is not None and row["seen_at"] is None:
-            with writing(self.path) as connection:
+            with writing(self.path, to_disk=False) as connection:
                 connection.execute("UPDATE samples SET seen_at = ? WHERE id = ?", (now(), sample_id))
 
     def _was_saved_already(self, current: Item, phrase: str, who: str, expected_revision: int, action: str) -> bool:
@@ -384,6 +395,7 @@ class View:
         )
         return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
 
-    def leaks(self) -> LeakReport:
-        """Pictures of train that stand in val or test too, as they are or as a copy."""
-        return find_leaks(self._connection, self._pictures_folder)
+    def leaks(self, *, by_looks: bool = True) -> LeakReport:
+        """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what
+        `by_looks` is."""
+        return find_leaks(self._connection, self._pictures_folder, by_looks=by_looks)

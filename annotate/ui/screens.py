@@ -10,6 +10,7 @@ from html import escape
 from annotate.items import Change, Item, Place, Queue
 from annotate.opinions import Agreement, Opinion
 from annotate.phrases import clean_text, usable_phrase
+from annotate.store import MOST_SIBLINGS
 from grounding.overlay import Layer, figure_html
 
 KEYED_CHIPS = 9
@@ -172,7 +173,8 @@ def _facts_html(item: Item) -> str:
 def _siblings_html(item: Item, siblings: Sequence[Item]) -> str:
     rows = [_sibling_html(sibling, item.image_size_wh) for sibling in siblings[:_MOST_SIBLINGS]]
     if len(siblings) > _MOST_SIBLINGS:
-        rows.append(f'<li class="an-more">and {len(siblings) - _MOST_SIBLINGS} more</li>')
+        at_least = "at least " if len(siblings) >= MOST_SIBLINGS else ""
+        rows.append(f'<li class="an-more">and {at_least}{len(siblings) - _MOST_SIBLINGS} more</li>')
     return "".join(rows)
 
 

@@ -97,7 +97,8 @@ class Workbench:
 
     def _first_split(self) -> str | None:
         """The split to begin with: train, unless only others have something to do or train is empty."""
-        train, everywhere = self.store.counts("train"), self.store.counts()
+        counts = self.store.all_counts()
+        train, everywhere = counts["train"], counts[None]
         waiting = train.placeholders or not everywhere.placeholders
         return "train" if train.total and waiting else None
 
@@ -333,20 +334,20 @@ class Workbench:
     def _done_html(self, ask: Ask) -> str:
         if ask.scope.is_narrowed:
             return filtered_done_html(*self.store.count_in(ask.scope))
-        return done_html(ask.queue, ask.split, self.store.counts(ask.split), self.store.counts())
+        counts = self.store.all_counts()
+        return done_html(ask.queue, ask.split, counts[ask.split], counts[None])
 
     def _counts(self, ask: Ask) -> Reply:
         """The selects and the progress, as they stand now."""
-        by_split = {name: self.store.counts(name) for name in SPLITS}
-        everywhere = self.store.counts()
-        here = by_split[ask.split] if ask.split else everywhere
+        by_split = self.store.all_counts()
+        here, everywhere = by_split[ask.split], by_split[None]
         queues = [
             (name, f"{label} ({_in_queue(here, name):,})")
             for name, label in QUEUE_LABELS.items()
             if name in _ALWAYS or _in_queue(everywhere, name) or name == ask.queue
         ]
         splits = [("", f"All splits ({_in_queue(everywhere, ask.queue):,})")]
-        splits += [(name, f"{name} ({_in_queue(counts, ask.queue):,})") for name, counts in by_split.items()]
+        splits += [(name, f"{name} ({_in_queue(by_split[name], ask.queue):,})") for name in SPLITS]
         done = here.repaired + here.written
         total = done + here.placeholders
         return {

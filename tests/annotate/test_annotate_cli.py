@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from conftest import PLACEHOLDER, MakeSample
+from test_import_refs import pictures_in, ref, refer_folder
 
 import annotate
 from annotate.__main__ import main
+from annotate.snapshot import SnapshotInfo
 from annotate.store import Store
 from grounding.records import write_samples
 from grounding.workspace import Workspace
@@ -88,7 +90,62 @@ def test_lint_tells_ids_by_code_for_a_profile(
     assert "(refcoco+): empty 0, placeholders 2, duplicates 0, location 1, typo 1." in capsys.readouterr().out
 
 
-COMMANDS = [["stats"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
+COMMANDS = [["stats"], ["checks"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
+
+
+def test_an_import_tells_at_once_what_leaks(tmp_path: Path, workspace: Workspace, capsys: Capture) -> None:
+    pictures_in(tmp_path / "data" / "images" / "mscoco" / "images" / "train2014")
+    refer_folder(
+        tmp_path / "data" / "refcoco", [ref(1, "train", "left"), ref(4, "train", "cup"), ref(2, "train", "man")]
+    )
+    refer_folder(tmp_path / "data" / "refcoco+", [ref(1, "testA", "red cup"), ref(5, "train", "blue one")])
+    assert document(capsys, "import", str(tmp_path / "data" / "refcoco"))["leaks"]["pictures"] == 0
+    assert "leaks" not in document(capsys, "import", str(tmp_path / "data" / "refcoco+"), "--dry-run")
+    assert main(["import", str(tmp_path / "data" / "refcoco+")]) == 0
+    assert "1 picture stands in train and also in val or test: snapshots leave the 2 train samples on it out" in (
+        capsys.readouterr().out
+    )
+    leaks = document(capsys, "import", str(tmp_path / "data" / "refcoco+"))["leaks"]
+    counts = {"same_picture": 2, "same_image_id": 0, "near_duplicate": 0}
+    assert leaks == {"pictures": 1, "samples": 2, "counts": counts}
+    snapshot = document(capsys, "snapshot", "one")
+    assert snapshot["left_out"]["leak"] == 2 and snapshot["counts"]["train"] == 2
+
+
+def test_the_checks_of_a_profile_are_chosen_for_the_workspace(
+    source_folder: Path, workspace: Workspace, capsys: Capture, make_sample: MakeSample
+) -> None:
+    write_samples(source_folder / "test.jsonl", [make_sample("s1", 4, phrase="the brown dog on the left")])
+    document(capsys, "import", str(source_folder))
+    before = document(capsys, "checks")
+    assert before == {"profile": "free", "problems": before["problems"], "samples": 6}
+    chosen = document(capsys, "checks", "--profile", "refcoco+")
+    assert (chosen["profile"], chosen["problems"]) == ("refcoco+", before["problems"] + 1)
+    assert "location" in Store(workspace.annotations_db, workspace.pictures).get("s1").problems
+    assert document(capsys, "checks") == chosen
+    assert main(["checks", "--profile", "free"]) == 0
+    assert f"{before['problems']} of 6 samples fail the checks of free." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_snapshot_is_pushed_to_the_hub(
+    public: bool, imported: Workspace, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: list[tuple[str, str, bool]] = []
+
+    def push(snapshot: SnapshotInfo, repo_id: str, private: bool = True) -> str:
+        print("Uploading the data set shards")
+        pushed.append((snapshot.name, repo_id, private))
+        return f"https://huggingface.co/datasets/{repo_id}"
+
+    monkeypatch.setattr("annotate.exporters.hub.push_to_hub", push)
+    document(capsys, "snapshot", "one")
+    told = document(
+        capsys, "export", "one", "--format", "datasets", "--push-to-hub", "ann/mugs", *["--public"] * public
+    )
+    assert pushed == [("one", "ann/mugs", not public)]
+    assert told["address"] == "https://huggingface.co/datasets/ann/mugs"
+    assert (told["public"], told["samples"]) == (public, 4)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -156,6 +213,11 @@ USAGE = [
     ["snapshot"],
     ["stats", "x"],
     ["lint", "--profile", "coco"],
+    ["checks", "--profile", "coco"],
+    ["export", "one", "--format", "jsonl"],
+    ["export", "one", "--format", "jsonl", "--push-to-hub", "ann/mugs"],
+    ["export", "one", "--format", "datasets", "--push-to-hub", "ann/mugs", "--out", "o"],
+    ["export", "one", "--format", "datasets", "--out", "o", "--public"],
 ]
 
 

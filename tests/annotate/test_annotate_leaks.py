@@ -33,6 +33,19 @@ def put(store: Store, tmp_path: Path) -> Put:
     return put_one
 
 
+def test_without_looking_only_what_is_certain_is_told(put: Put, store: Store) -> None:
+    put("same-train", draw(1), "train")
+    put("same-test", draw(1), "test", source="two")
+    put("id-train", cut(draw(3)), "train", image_id="581857")
+    put("id-val", draw(3), "val", image_id="581857")
+    put("near-train", smaller(draw(2)), "train", image_id="7")
+    put("near-val", draw(2), "val", image_id="7", source="two")
+    with store.view() as view:
+        report = view.leaks(by_looks=False)
+    assert [pair[0] for pair in pairs(report)] == ["same_picture", "same_image_id"]
+    assert [pair[0] for pair in pairs(find(store))] == ["same_picture", "same_image_id", "same_image_id"]
+
+
 def find(store: Store) -> LeakReport:
     fill_hashes(store.path, store.pictures)
     with store.view() as view:

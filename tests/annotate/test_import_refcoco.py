@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from annotate import intake
 from annotate.importers import find_importer
 from annotate.importers.unpacked import Unpacked
 from annotate.items import BadRow
@@ -103,6 +104,27 @@ def test_the_question_is_a_placeholder_and_the_answers_are_the_phrases(folder: P
     }
     assert store.repair("ann").count == 7
     assert store.get_sample("refcoco/testA/1").phrase == "man"
+
+
+def test_a_dry_run_keeps_no_picture_that_it_has_looked_at(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_BATCH_SAMPLES", 4)
+    broken = row(98, image={"bytes": b"no picture", "path": None})
+    source = parquet(tmp_path / "RefCOCO" / "val.parquet", [*(row(number) for number in range(40)), broken])
+    scratch = tmp_path / "scratch"
+    standing: list[int] = []
+    report = store.import_samples(
+        find_importer(source).read(source, scratch),
+        source="R",
+        who="ann",
+        dry_run=True,
+        scratch=scratch,
+        progress=lambda done: standing.append(len(list((scratch / "unpacked").iterdir()))),
+    )
+    assert (report.imported, len(report.errors), report.dry_run) == (40, 1, True)
+    assert len(standing) == 11 and not any(standing)
+    assert not store.pictures.folder.exists() or not any(store.pictures.folder.rglob("*.png"))
 
 
 def test_a_picture_is_written_once_and_leaves_the_scratch_folder(folder: Path, store: Store, workspace: Any) -> None:

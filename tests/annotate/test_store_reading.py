@@ -100,6 +100,14 @@ def test_siblings_are_the_other_samples_of_the_picture(seven: Store) -> None:
     assert [item.id for item in seven.siblings("d")] == ["e"]
 
 
+def test_of_many_siblings_the_nearest_come_in_import_order(fill: Callable[..., Store]) -> None:
+    store = fill(*"abcdefg")
+    assert [item.id for item in store.siblings("d", most=2)] == ["c", "e"]
+    assert [item.id for item in store.siblings("a", most=3)] == ["b", "c", "d"]
+    assert [item.id for item in store.siblings("g", most=3)] == ["d", "e", "f"]
+    assert len(fill(*(f"s{number}" for number in range(250))).siblings("s9")) == 200
+
+
 def test_many_boxes_stay_with_their_sample_and_in_order(store: Store, make_sample: MakeSample) -> None:
     def sample(number: int) -> Sample:
         return make_sample(f"s{number}", boxes_xyxy_px=tuple(Box(i, i, i + 1 + number, i + 2) for i in range(number)))

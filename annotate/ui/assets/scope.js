@@ -23,15 +23,22 @@ const openScope = (changed) => {
   Object.assign(kept, changed);
   press({ do: 'open', send: { id: '' }, forget: true });
 };
+// Hundreds of options are built anew only where they are others than those shown.
+const optionsShown = new Map();
+const fillSelect = (select, html, value) => {
+  if (optionsShown.get(select) !== html) select.innerHTML = html;
+  optionsShown.set(select, html);
+  select.value = value;
+};
 let answered = Object.fromEntries(SCOPE.map((name) => [name, ''])); // the last scope that the app took
 const refuseScope = () => { Object.assign(kept, answered); remember(); };
 const showScope = (counts) => {
   for (const name of SCOPE) kept[name] = counts[name] || '';
   answered = scopeNow();
-  fill(queueSelect, counts.queues_html);
-  fill(splitSelect, counts.splits_html);
-  fill(categorySelect, counts.categories_html);
-  fill(bySelect, counts.people_html);
+  fillSelect(queueSelect, counts.queues_html, kept.queue);
+  fillSelect(splitSelect, counts.splits_html, kept.split);
+  fillSelect(categorySelect, counts.categories_html, kept.category);
+  fillSelect(bySelect, counts.people_html, kept.by);
   if (document.activeElement !== wordsField) wordsField.value = kept.words;
   filters.hidden = !isFiltered() && part('filter').getAttribute('aria-expanded') !== 'true';
   part('filter').setAttribute('aria-expanded', String(!filters.hidden));
