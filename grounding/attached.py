@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from grounding.adapters import AdapterInfo
-from grounding.decoding.lora import LoraWeights, check_base_is_unchanged, read_lora
+from grounding.decoding.lora import NOT_FINITE, LoraWeights, check_base_is_unchanged, check_files, read_lora
 from grounding.engine import text_family
 from grounding.errors import AdapterError
 from grounding.models import LoadedModel, first_sentence
@@ -39,12 +39,19 @@ class AttachedAdapters:
             self._factors = {key: value for key, value in self._factors.items() if key[0] != info.path}
             parts = text_family(self.loaded).text_parts(self.loaded)
             weights = None if parts is None else read_lora(info.name, info.path, parts[0])
-            parameter = next(self.loaded.model.parameters())
-            dtype = parameter.dtype if parameter.is_floating_point() else self.loaded.model.dtype
-            self._factors[identity] = weights and weights.to(self.loaded.device, dtype)
+            self._factors[identity] = weights and self._cast(info, weights)
             for oldest in list(self._factors)[:-_MOST_KEPT]:
                 del self._factors[oldest]
         return self._factors[identity]
+
+    def _cast(self, info: AdapterInfo, weights: LoraWeights) -> LoraWeights:
+        """The factors in the number type of the base, on its device. Raises `AdapterError` where they overflow."""
+        parameter = next(self.loaded.model.parameters())
+        dtype = parameter.dtype if parameter.is_floating_point() else self.loaded.model.dtype
+        cast = weights.to(self.loaded.device, dtype)
+        if not cast.is_finite:
+            raise AdapterError(f"The adapter {info.name!r} has weights too large for {dtype}. Train it again.")
+        return cast
 
     def changes_pictures(self, info: AdapterInfo) -> bool:
         """Whether the adapter reaches beyond the language model, so that pictures must be looked at with it.
@@ -94,6 +101,7 @@ class AttachedAdapters:
         """Put the weights beside the base's, switched off. Raises `AdapterError`, the model left as it was."""
         from peft import PeftConfig, inject_adapter_in_model, load_peft_weights, set_peft_model_state_dict
 
+        check_files(info.name, info.path)
         model = self.loaded.model
         name = f"adapter{next(_NUMBERS)}"  # module names must not hold the dots that file names may
         with warnings.catch_warnings():
@@ -106,6 +114,8 @@ class AttachedAdapters:
                     raise ValueError("peft can't use DoRA on 8-bit weights; load the base in 4 bits or in full")
                 config.inference_mode = True
                 weights = load_peft_weights(str(info.path), device="cpu")
+                if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                    raise ValueError(NOT_FINITE)
                 # Not `load_adapter` of transformers 5.23: it doesn't know the names under which DoRA is saved.
                 inject_adapter_in_model(config, model, adapter_name=name)
                 model._hf_peft_config_loaded = True

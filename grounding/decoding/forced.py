@@ -12,7 +12,12 @@ from grounding.decoding.expected import NumberSpread
 from grounding.decoding.lora import LoraWeights
 from grounding.decoding.skeleton import Choice, Cursor, Skeleton
 from grounding.decoding.text_model import KeyValues, RowAdapters, TextModel
+from grounding.errors import ModelError
 
+NO_NUMBERS = (
+    "The model computes no finite numbers here: its weights or those of the adapter are damaged, or too large for its "
+    "number type. Take another adapter, or restore the model's folder."
+)
 _ROOM = 48  # columns for an answer, to begin with
 
 
@@ -82,7 +87,10 @@ def decode(
     how: Sampling | None = None,
     should_stop: Callable[[], None] | None = None,
 ) -> list[ForcedAnswer]:
-    """One answer a prompt, in order. `should_stop` is called before every step and raises to end the work."""
+    """One answer a prompt, in order. `should_stop` is called before every step and raises to end the work.
+
+    Raises `ModelError` where the model computes no finite numbers: there is nothing to decide by.
+    """
     how = how or Sampling()
     rows = [_Row(prompt, Cursor(prompt.skeleton, how.max_boxes), how.expected) for prompt in prompts]
     skeletons = {id(prompt.skeleton): prompt.skeleton for prompt in prompts}.values()
@@ -314,6 +322,8 @@ class _Scorer:
     def decide(self, rows: Sequence[_Row], hidden: Sequence[torch.Tensor]) -> None:
         """Each row takes its next token, the fixed ones after it included."""
         logits = self.model.logits(torch.cat(list(hidden)), self.head).cpu()  # [rows and runners-up, tokens]
+        if not logits.isfinite().all():
+            raise ModelError(NO_NUMBERS)
         begin = 0
         for row, states in zip(rows, hidden, strict=True):
             mine = logits[begin : begin + len(states)]

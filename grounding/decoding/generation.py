@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from grounding.decoding.forced import Decision, ForcedAnswer, Sampling
+from grounding.decoding.forced import NO_NUMBERS, Decision, ForcedAnswer, Sampling
 from grounding.decoding.skeleton import Choice, Cursor, Skeleton
+from grounding.errors import ModelError
 
 if TYPE_CHECKING:
     from grounding.families import TextFamily
@@ -50,6 +51,15 @@ class Written:
     confidence: float
     token_ids: tuple[int, ...] = ()
     forced: ForcedAnswer | None = None
+
+
+class _Finite(LogitsProcessor):
+    """Raises `ModelError` where there is nothing to decide by; changes nothing."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if not scores.amax(-1).isfinite().all():  # of a row with one NaN it is NaN
+            raise ModelError(NO_NUMBERS)
+        return scores
 
 
 class _Recorder(LogitsProcessor):
@@ -143,12 +153,13 @@ def generate(
 ) -> list[Written]:
     """One answer a row of `inputs` (left-padded `input_ids` and `attention_mask`), in order.
 
-    With `skeletons` every answer is held to its own and comes out whole. Raises what `should_stop` raises.
+    With `skeletons` every answer is held to its own and comes out whole. Raises what `should_stop` raises, and
+    `ModelError` where the model computes no finite numbers.
     """
     how = how or Sampling()
     recorder = _Recorder()
     held: _Skeletons | None = None
-    processors = LogitsProcessorList()
+    processors = LogitsProcessorList([_Finite()])
     settings: dict[str, Any] = {"max_new_tokens": loaded.profile.max_new_tokens}
     if skeletons is not None:
         end = loaded.processor.tokenizer.convert_tokens_to_ids(family.end_token(loaded))

@@ -1,7 +1,8 @@
 """Plain LoRA adapters in the form that lets base and several adapters share one pass.
 
 The low-rank matrices of all adapters of a call stand side by side, and a row's mask lets through only its own:
-y = W x + B (mask * (A x)), A stacked by rank, B with the scaling folded in. A row of the base has an empty mask.
+y = W x + B (A x where it is the row's own, else 0), A stacked by rank, B with the scaling folded in. A row of the base
+owns nothing. What is not a row's own is replaced, not multiplied by 0: 0 times an overflow is no number.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _IN_THE_BASE = (
     "it changes weights of the base itself, and base and adapters could not stand side by side. "
     "Train it without, or merge it into a model of its own."
 )
+NOT_FINITE = "some of its weights are no finite numbers"
 _BASE_STAYS = ("gaussian", "eva", "orthogonal")  # ways to begin that touch no weight of the base
 
 
@@ -43,16 +45,22 @@ class LoraWeights:
         moved = {key: (a.to(device, dtype), b.to(device, dtype)) for key, (a, b) in self.factors.items()}
         return LoraWeights(moved)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all factors are finite numbers: others would spoil every answer of the batch they are in."""
+        return all(bool(half.isfinite().all()) for pair in self.factors.values() for half in pair)
+
 
 def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | None:
     """A PEFT folder as `LoraWeights` for this language model; None when it is more than plain LoRA on its linear
     layers (DoRA, the vision tower): such an adapter needs PEFT itself.
 
     Raises `AdapterError` when it changes the base itself (`check_base_is_unchanged`), and when the folder is damaged:
-    a file can't be read, weights are missing or of other shapes.
+    a file can't be read, weights are missing, of other shapes, or no finite numbers.
     """
     from peft import LoraConfig, PeftConfig, load_peft_weights
 
+    check_files(name, folder)
     try:
         config = PeftConfig.from_pretrained(str(folder))
         check_base_is_unchanged(name, config)
@@ -68,6 +76,16 @@ def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | Non
             f"The adapter {name!r} at {folder} can't be loaded: {reason}. "
             "Its files are damaged or were made by other versions: train it again."
         ) from error
+
+
+def check_files(name: str, folder: Path) -> None:
+    """Raises `AdapterError` where a file is missing: peft would take the folder for a repository of the Hub."""
+    for wanted in (("adapter_config.json",), ("adapter_model.safetensors", "adapter_model.bin")):
+        if not any((folder / file).is_file() for file in wanted):
+            raise AdapterError(
+                f"The adapter {name!r} is incomplete: there is no {wanted[0]} in {folder}. "
+                "Copy its whole folder again, or train it again."
+            )
 
 
 def check_base_is_unchanged(name: str, config: object) -> None:
@@ -141,7 +159,10 @@ def _assembled(halves: _Halves, config: Any, language_model: Any) -> LoraWeights
             factors[index, part] = (pair["A"], pair["B"] * _scaling(config, place, rank))
     if len(factors) < len(halves):
         raise ValueError(f"{len(halves) - len(factors)} of its weights are not of this model")
-    return LoraWeights(factors)
+    weights = LoraWeights(factors)
+    if not weights.is_finite:
+        raise ValueError(NOT_FINITE)
+    return weights
 
 
 def _rank(config: Any, place: str) -> int:

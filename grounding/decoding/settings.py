@@ -23,6 +23,11 @@ class Decoding:
     values near them (forced only). `samples` above 1 draws so many answers at `temperature` (0.001 to 2.0)
     with `seed`; `choose` merges them by "vote" or takes the one whose crop fits the phrase best ("rerank", which
     needs a scorer). `max_boxes` ends an answer that never would.
+
+    Drawn again with the same seed, forced answers are the same whatever they are asked together with. Freely written
+    ones are only where the whole call is: `generate` of transformers draws for all rows of a batch from one source of
+    random numbers.
+
     Raises `SettingsError` for a value out of its range.
     """
 

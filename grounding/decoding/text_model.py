@@ -289,15 +289,16 @@ class _RowLoras:
         lora = None if self.adapters is None else self.adapters.fused[layer][group]
         if lora is None:
             return output
-        low = torch.mm(inputs, lora.a).mul_(self._mask(lora, inputs.dtype))  # [tokens, rank]
+        low = torch.mm(inputs, lora.a).masked_fill_(self._others(lora), 0.0)  # [tokens, rank]
         return output.addmm_(low, lora.b)
 
-    def _mask(self, lora: FusedLora, dtype: torch.dtype) -> torch.Tensor:
+    def _others(self, lora: FusedLora) -> torch.Tensor:
+        """[tokens, rank] bool: which ranks are not the token's own."""
         assert self.adapters is not None
         if lora.owner not in self._masks:
             owner = torch.tensor(lora.owner, device=self.adapters.adapter_of_row.device)
-            mine = (self.adapters.adapter_of_row[:, None] == owner).to(dtype)
-            self._masks[lora.owner] = self.packing.pack(mine.repeat_interleave(self.new, dim=0))  # [tokens, rank]
+            others = self.adapters.adapter_of_row[:, None] != owner
+            self._masks[lora.owner] = self.packing.pack(others.repeat_interleave(self.new, dim=0))
         return self._masks[lora.owner]
 
 

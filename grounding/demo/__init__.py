@@ -4,6 +4,7 @@
     scenes.py    256x256 pictures as the embedded model saw them when it was trained
     phrases.py   the grammar: what may be said of an object so that no other one fits
     plan.py      which picture asks for which nouns, before anything is drawn
+    mark.py      which files of a folder the demo wrote itself
     dataset.py   `write_demo`: the demo data set as JSONL and PNG
 
 Nothing here imports torch. Everything follows from a seed, and each picture from a seed of its own.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from grounding.demo.mark import MARK, check_own, mark_own
 from grounding.demo.phrases import Phrase, PhraseKind, absent_nouns, absent_phrase, true_phrases
 from grounding.demo.plan import PicturePlan, SamplePlan, Shown, plan_split
 from grounding.demo.scenes import Scene, draw_scene
@@ -17,6 +18,7 @@ from grounding.records import SPLITS, Sample, write_samples
 
 PLACEHOLDER_PHRASE = "Please carefully observe the area circled in the image and come up with a caption for the area."
 ALTERNATIVES_MIN, ALTERNATIVES_MAX = 2, 4
+_LISTS = {split: f"{split}.jsonl" for split in SPLITS}
 _KIND_WEIGHTS = {PhraseKind.NOUN: 3, PhraseKind.SIZE: 2, PhraseKind.LOCATION: 3, PhraseKind.RELATION: 2}
 
 Progress = Callable[[int, int], None]
@@ -63,31 +65,42 @@ def write_demo(
     """Write train.jsonl, val.jsonl, test.jsonl and images/*.png into `folder`, made where it is missing.
 
     The same seed and size give the same lines and the same pixels. `progress` is called with the number of
-    pictures done and the number of all. Files of the same names are replaced. Raises `WorkspaceError` when the
-    folder can't be written.
+    pictures done and the number of all. What an earlier call wrote is replaced. Raises `WorkspaceError` when the
+    folder can't be written, or holds files of these names that are somebody else's (see `mark.check_own`).
     """
     folder, size = Path(folder), size or DemoSize()
     by_split: dict[str, list[Sample]] = {}
     done = 0
     try:
+        pictures_of = ((split, number) for split, count in size.by_split.items() for number in range(count))
+        check_own(folder, _LISTS.values(), (f"images/{_image_id(*one)}.png" for one in pictures_of))
         (folder / "images").mkdir(parents=True, exist_ok=True)
+        mark_own(folder, (folder / name for name in _LISTS.values()))
         for split, pictures in size.by_split.items():
             by_split[split] = []
             plans = plan_split(random.Random(f"{seed}/{split}"), pictures, placeholders=split == "train")
             for number, plan in enumerate(plans):
-                by_split[split] += _write_picture(folder, plan, f"{split}-{number:04d}", seed)
+                by_split[split] += _write_picture(folder, plan, _image_id(split, number), seed)
                 done += 1
                 if progress is not None:
                     progress(done, size.pictures)
         # The lists come last, so a folder with all three has all the pictures they name.
+        partial = {split: folder / f"{name}.partial" for split, name in _LISTS.items()}
         for split, samples in by_split.items():
-            write_samples(folder / f"{split}.jsonl", samples)
+            write_samples(partial[split], samples)
+        mark_own(folder, partial.values())
+        for split, name in _LISTS.items():
+            partial[split].replace(folder / name)
     except OSError as error:
         raise WorkspaceError(
             f"The demo data set can't be written to {folder} ({error.strerror or error}). "
             "Choose a folder of your own with enough room (about 100 MB)."
         ) from error
     return _summarise(folder, by_split)
+
+
+def _image_id(split: str, number: int) -> str:
+    return f"{split}-{number:04d}"
 
 
 def draw_picture(plan: PicturePlan, rng: random.Random) -> tuple[Scene, tuple[int | None, ...]]:
@@ -170,7 +183,7 @@ def _summarise(folder: Path, by_split: Mapping[str, Sequence[Sample]]) -> DemoSu
     samples = [sample for split in by_split.values() for sample in split]
     lost = [sample for sample in samples if sample.phrase == PLACEHOLDER_PHRASE]
     pictures = {sample.image for sample in samples}
-    files = [*pictures, *(folder / f"{split}.jsonl" for split in by_split)]
+    files = [*pictures, folder / MARK, *(folder / name for name in _LISTS.values())]
     return DemoSummary(
         folder=folder,
         pictures=len(pictures),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from grounding import answering, engine
 from grounding.decoding.settings import Decoding
 from grounding.decoding.text_model import TextModel
-from grounding.errors import AdapterError, Cancelled, PictureError, RecordError
+from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, RecordError
 from grounding.formats import Frame
 from grounding.predict import Predictor
 from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Status, check_phrase
@@ -264,6 +265,12 @@ def keep_weights(path: Path, count: int, suffix: str = "") -> None:
     save_file({name + suffix: weights[name] for name in list(weights)[:count]}, path)
 
 
+def put_into_weights(path: Path, value: float) -> None:
+    weights = load_file(path)
+    next(iter(weights.values()))[0, 0] = value
+    save_file(weights, path)
+
+
 def change_config(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
@@ -276,6 +283,8 @@ def change_config(path: Path, **values: Any) -> None:
         pytest.param(lambda f: (f / WEIGHTS).unlink(), id="no weights"),
         pytest.param(lambda f: keep_weights(f / WEIGHTS, 10), id="some weights missing"),
         pytest.param(lambda f: keep_weights(f / WEIGHTS, 1000, "x"), id="weights of other names"),
+        pytest.param(lambda f: put_into_weights(f / WEIGHTS, math.nan), id="a weight that is no number"),
+        pytest.param(lambda f: put_into_weights(f / WEIGHTS, math.inf), id="an infinite weight"),
         pytest.param(lambda f: change_config(f / "adapter_config.json", r=8), id="another rank"),
         pytest.param(lambda f: change_config(f / "adapter_config.json", target_modules="nothing"), id="no target"),
         pytest.param(lambda f: change_config(f / "adapter_config.json", peft_type="NONSENSE"), id="no peft type"),
@@ -306,6 +315,41 @@ def test_a_damaged_adapter_is_told_in_a_sentence_and_leaves_the_model_as_it_was(
     make_adapter("damaged", seed=10)
     assert said([predictor.predict(*questions[0], "damaged")]) == sound
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), FREE])
+def test_an_adapter_of_other_numbers_never_answers_nor_spoils_the_base_beside_it(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, short_answers: None, decoding: Decoding
+) -> None:
+    put_into_weights(make_adapter("nan", seed=11) / WEIGHTS, math.nan)
+    with pytest.raises(AdapterError, match=r"'nan' at .*: some of its weights are no finite numbers\. .*rain it again"):
+        predictor.compare_many(questions[:2], [None, "nan"], decoding=decoding)
+
+
+@pytest.mark.parametrize("missing", [WEIGHTS, "adapter_config.json"])
+@pytest.mark.parametrize("decoding", [Decoding(), FREE])
+def test_an_incomplete_adapter_is_not_looked_for_on_the_hub(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, missing: str, decoding: Decoding
+) -> None:
+    folder = make_adapter("half", seed=11)
+    (folder / missing).unlink()
+    with pytest.raises(AdapterError) as caught:
+        predictor.predict(*questions[0], "half", decoding=decoding)
+    assert str(caught.value).startswith(f"The adapter 'half' is incomplete: there is no {missing} in {folder}. ")
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), FREE, Decoding(samples=2), Decoding(mode="free", samples=2)])
+def test_a_model_that_computes_no_numbers_says_so(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, short_answers: None, decoding: Decoding
+) -> None:
+    """Each weight is a number, but what comes of them is none."""
+    folder = make_adapter("huge", seed=11)
+    weights = load_file(folder / WEIGHTS)
+    save_file({name: weight * 1e30 for name, weight in weights.items()}, folder / WEIGHTS)
+    base = said([predictor.predict(*questions[0])])
+    with pytest.raises(ModelError, match="no finite numbers"):
+        predictor.predict(*questions[0], "huge", decoding=decoding)
+    assert said([predictor.predict(*questions[0])]) == base
 
 
 def test_a_damaged_adapter_before_any_other(

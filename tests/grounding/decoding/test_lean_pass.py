@@ -401,6 +401,21 @@ def test_several_adapters_in_a_batch_are_each_alone(model: Any, text: TextModel,
         torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
 
 
+@torch.inference_mode()
+def test_an_adapter_that_overflows_spoils_only_its_own_rows(model: Any, text: TextModel, tmp_path: Path) -> None:
+    good = read_lora("good", saved(tmp_path / "good", 3, **PLAIN["usual"])[0], language(model))
+    assert good is not None
+    huge = LoraWeights({key: (a * torch.finfo(a.dtype).max / a.abs().max(), b) for key, (a, b) in good.factors.items()})
+    assert huge.is_finite
+    embeddings, positions = text.embed(torch.stack([tokens(8, 30 + row) for row in range(3)])), axes_of(8)
+    mask, where = causal(8).expand(3, -1, -1), positions[:, None].expand(-1, 3, -1)
+    together = text.extend(embeddings, where, mask, text.new_cache(3, 8), text.adapters([good, huge], [-1, 1, 0]))
+    assert not together[1].isfinite().all()
+    for row, adapters in ((0, None), (2, text.adapters([good], [0]))):
+        alone = lean_states(text, embeddings[row], positions, adapters)
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
+
+
 def test_rows_of_the_base_alone_need_no_adapters(text: TextModel) -> None:
     assert text.adapters([], [-1, -1]) is None
     assert text.adapters([LoraWeights({})], [-1]) is None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from grounding.demo import dataset
 from grounding.demo.dataset import PLACEHOLDER_PHRASE, DemoSize, DemoSummary, draw_picture, write_demo
+from grounding.demo.mark import MARK
 from grounding.demo.phrases import true_phrases
 from grounding.demo.plan import PicturePlan, SamplePlan, Shown, plan_split
 from grounding.demo.scenes import Scene
@@ -163,7 +164,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path
         name: {file.relative_to(tmp_path / name): file.read_bytes() for file in (tmp_path / name).rglob("*.*")}
         for name in ("one", "again", "other")
     }
-    assert len(files["one"]) == 3 + 7
+    assert len(files["one"]) == 3 + 7 + 1
     assert files["one"] == files["again"]
     assert all(files["one"][path] != files["other"][path] for path in files["one"])
 
@@ -198,6 +199,65 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here first")
     with pytest.raises(WorkspaceError, match=r"can't be written to .*file.*Choose a folder"):
         write_demo(tmp_path / "file", size=DemoSize(1, 0, 0))
+
+
+SMALL = DemoSize(2, 1, 1)
+
+
+def drawn(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_the_demo_wrote_may_be_written_again(tmp_path: Path) -> None:
+    write_demo(tmp_path, size=SMALL)
+    first = drawn(tmp_path)
+    write_demo(tmp_path, seed=1, size=SMALL)
+    assert drawn(tmp_path)["train.jsonl"] != first["train.jsonl"]
+    write_demo(tmp_path, size=DemoSize(1, 1, 1))
+    write_demo(tmp_path, size=SMALL)
+    assert drawn(tmp_path).keys() == first.keys()
+
+
+def test_so_may_what_a_stop_or_an_earlier_version_left(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise Cancelled("Stopped.")
+
+    with pytest.raises(Cancelled):
+        write_demo(tmp_path, size=SMALL, progress=stop)
+    write_demo(tmp_path, size=SMALL)
+    (tmp_path / MARK).unlink()
+    with pytest.raises(Cancelled):
+        write_demo(tmp_path, size=SMALL, progress=stop)
+    write_demo(tmp_path, size=SMALL)
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "val.jsonl", "test.jsonl", "images/train-0001.png"])
+def test_somebodys_own_files_are_never_written_over(tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text('{"id": "a", "image": "a.png", "phrase": "dog", "boxes_xyxy_px": []}')
+    before = drawn(tmp_path)
+    with pytest.raises(WorkspaceError, match=rf"{name} would be written over.*Choose another folder"):
+        write_demo(tmp_path, size=SMALL)
+    assert drawn(tmp_path) == before
+
+
+def test_nor_is_a_list_of_the_demo_that_somebody_has_changed(tmp_path: Path) -> None:
+    write_demo(tmp_path, size=SMALL)
+    changed = (tmp_path / "train.jsonl").read_text().replace('"phrase": "', '"phrase": "my ', 1)
+    (tmp_path / "train.jsonl").write_text(changed)
+    with pytest.raises(WorkspaceError, match="not as the demo wrote it"):
+        write_demo(tmp_path, size=SMALL)
+    (tmp_path / MARK).write_text("{")
+    with pytest.raises(WorkspaceError, match="not as the demo wrote it"):
+        write_demo(tmp_path, size=SMALL)
+    assert (tmp_path / "train.jsonl").read_text() == changed
+
+
+def test_other_files_in_the_folder_are_none_of_the_demos_business(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    write_demo(tmp_path, size=SMALL)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_the_full_plan_keeps_shares_and_balance() -> None:
