@@ -46,6 +46,7 @@ const drawHeard = () => {
   }
 };
 const showHeardBy = (reply, sent) => {
+  if (reply.problem === GONE) reply = {}; // the press that fails says so
   heardPart.dataset.state = reply.later ? 'later' : reply.problem ? 'problem' : reply.heard_html ? 'ready' : 'idle';
   fill(heardPart.querySelector('.an-listeners'), reply.heard_html || `<p class="an-none">${escaped(reply.later || reply.problem || '')}</p>`);
   drawHeard();
@@ -104,4 +105,5 @@ const beat = async () => {
   if (shown && shown.id === id) showHolder(reply);
 };
 setInterval(beat, 15000);
+document.addEventListener('visibilitychange', beat); // back in this window: somebody may have taken it over
 window.addEventListener('pagehide', () => { aside({ do: 'release' }); });

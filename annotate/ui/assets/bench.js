@@ -166,19 +166,17 @@ const showUndo = () => {
 
 const focusBox = (redo) => {
   if (!shown || !visible() || document.querySelector('dialog[open]') || !note.closest('label').hidden) return;
+  if (document.activeElement === wordsField) return; // more words may follow
   box.focus({ preventScroll: true });
   if (redo && box.value === redo) box.select(); else box.setSelectionRange(box.value.length, box.value.length);
 };
 
 const warnTwin = () => {
   const typed = box.value.trim().replace(/\s+/g, ' ').toLowerCase();
-  let twins = 0;
   for (const sibling of bench.querySelectorAll('.an-sibling')) {
     const twin = typed !== '' && sibling.dataset.phrase === typed;
     sibling.classList.toggle('an-twin', twin);
-    twins += twin;
   }
-  bench.dataset.twin = twins > 0;
 };
 
 // Boxes of the other phrases, while the pointer is on them

@@ -204,6 +204,7 @@ const startAdding = () => {
   filled = '';
   bench.dataset.adding = 'true';
   renderBoxes();
+  reconsider();
   focusBox();
 };
 const stopAdding = () => {
@@ -212,5 +213,6 @@ const stopAdding = () => {
   box.value = stored(localStorage, draftKey(shown.id)) || shown.phrase;
   filled = box.value;
   takeBoxes(shown);
+  reconsider();
   focusBox();
 };

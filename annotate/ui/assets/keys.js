@@ -98,7 +98,7 @@ const CLICKS = {
   'annotate-filter': turnFilters,
   'annotate-more': () => turnMenu(menu.hidden),
   'annotate-take-over': async () => { if (shown) showHolder(await aside({ do: 'take_over', id: shown.id })); },
-  'annotate-unfilter': () => { wordsField.value = ''; openScope({ category: '', words: '', by: '' }); },
+  'annotate-unfilter': () => { wordsField.value = ''; wordsField.blur(); openScope({ category: '', words: '', by: '' }); },
   'annotate-boxes-reset': () => { if (drawn.adding) stopAdding(); else resetBoxes(); focusBox(); },
   'annotate-back': back,
   'annotate-undo': undo,
@@ -130,7 +130,7 @@ bench.addEventListener('click', (event) => {
   else if (revert !== undefined) press({ do: 'revert', send: { change: Number(revert) } });
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.unfilter !== undefined) CLICKS['annotate-unfilter']();
-  else if (button.dataset.again !== undefined) openScope({});
+  else if (button.dataset.again !== undefined) { wordsField.blur(); openScope({}); }
   else if (button.dataset.dismiss !== undefined) { forgetRepaired(); focusBox(); }
 });
 // A click on a button must not take the caret out of the phrase.

@@ -64,6 +64,7 @@ wordsField.addEventListener('keydown', (event) => {
   event.preventDefault();
   event.stopPropagation();
   clearTimeout(typing);
+  wordsField.blur();
   if (wordsField.value !== kept.words) openScope({ words: wordsField.value });
   focusBox();
 });

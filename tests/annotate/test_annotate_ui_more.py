@@ -1,0 +1,273 @@
+"""The Annotate tab in a real browser: filters, checks, the listener, suggestions, opinions, many at once, leases."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from annotate_page import Rows, at_rest, box, shown, status
+from chromium import visit
+from served import ServedApp
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# On one picture of the demo, which is drawn the same each time: a phrase that the embedded model knows, and its rival.
+TRUCK, RIVAL = "demo-train-0026", "demo-train-0027"
+LISTENER_MS = 60_000  # the model may still be loading
+
+
+def go_to(page: Page, app: ServedApp, sample: str, queue: str = "all") -> Page:
+    visit(page, f"{app.url}#queue={queue}&split=train&sample={sample}")
+    expect(page.locator("[data-fact=id]")).to_have_text(sample)
+    return at_rest(page)
+
+
+def choose(page: Page, entry: str) -> None:
+    page.locator("#annotate-more").click()
+    page.locator(f"[data-open={entry}]").click()
+
+
+def be(page: Page, name: str) -> None:
+    field = page.locator("#annotate-who input")
+    field.fill(name)
+    field.blur()
+    box(page).focus()
+
+
+def phrase_of(rows: Rows, sample: str) -> str:
+    return str(rows("SELECT phrase FROM samples WHERE id = ?", sample)[0][0])
+
+
+def test_filters_stand_in_the_address_and_open_the_same_elsewhere(
+    context: BrowserContext, page: Page, app: ServedApp, rows: Rows
+) -> None:
+    go_to(page, app, TRUCK)
+    (found,) = rows("SELECT count(*) FROM samples WHERE split = 'train' AND placeholder = 0 AND phrase LIKE '%left%'")[
+        0
+    ]
+    page.locator("#annotate-filter").click()
+    page.keyboard.type("left")
+    expect(page.locator("#annotate-filters output")).to_have_text(f"{found} found")
+    expect(page).to_have_url(re.compile(r"#queue=all&split=train&words=left$"))
+    expect(page.locator("#annotate-words")).to_be_focused()
+    assert "left" in phrase_of(rows, shown(page))
+
+    other = context.new_page()
+    visit(other, page.url)
+    at_rest(other)
+    expect(other.locator("#annotate-words")).to_have_value("left")
+    assert "left" in phrase_of(rows, shown(other)), "the link leads to the same samples"
+    other.reload()
+    at_rest(other)
+    expect(other.locator("#annotate-filters output")).to_have_text(f"{found} found")
+    other.evaluate("location.hash = 'queue=nonsense'")
+    status(other, "no queue 'nonsense'")
+    other.keyboard.press("Alt+ArrowRight")
+    expect(other.locator("#annotate-status")).to_be_empty()
+    assert "left" in phrase_of(rows, shown(other)), "a broken link leaves one where one was"
+
+    page.locator("#annotate-words").fill("no such words")
+    expect(page.locator("#annotate-done")).to_contain_text("Nothing matches the filter")
+    page.locator("#annotate-unfilter").click()  # the end of a queue must not lie over the filters
+    at_rest(page)
+    expect(page.locator("#annotate-filters output")).to_be_empty()
+
+
+def test_checks_appear_while_typing_and_never_hold_up_a_save(page: Page, rows: Rows) -> None:
+    sample = shown(page)
+    findings = page.locator("#annotate-findings li")
+    page.keyboard.type("the red circled objct {x}")
+    expect(findings).not_to_have_count(0)
+    box(page).fill("the lone zebra by the lake")
+    expect(findings).to_have_count(0)
+    box(page).fill("the red circled objct")
+    expect(findings).not_to_have_count(0)
+    page.keyboard.press("Enter")
+    status(page, "Saved")
+    assert rows("SELECT phrase, state FROM samples WHERE id = ?", sample) == [("the red circled objct", "written")]
+    expect(findings).to_have_count(0)
+
+
+def test_the_listener_says_where_it_would_point_and_its_rival_is_drawn(page: Page, app: ServedApp, rows: Rows) -> None:
+    truck = phrase_of(rows, TRUCK)
+    go_to(page, app, RIVAL)
+    box(page).fill(truck)
+    said = page.locator(".an-listeners [data-listener=base]")
+    expect(said).to_contain_text(f"points at “{truck}”" if False else "points at", timeout=LISTENER_MS)
+    expect(said).to_contain_text(truck)
+    expect(said.locator(".an-iou")).to_have_attribute("data-hit", "false")
+    expect(page.locator("#annotate-figure .an-heard-base")).to_have_count(1)
+    page.keyboard.type("x")
+    expect(page.locator("#annotate-figure .an-heard-base")).to_have_count(0)  # it was about other words
+    box(page).fill("")
+    expect(said).to_have_count(0)
+
+    go_to(page, app, TRUCK)
+    expect(said.locator(".an-iou")).to_have_attribute("data-hit", "true", timeout=LISTENER_MS)
+    expect(said).not_to_contain_text("points at")
+
+
+def test_a_suggestion_taken_as_it_is_is_told_from_words_of_a_person(page: Page, rows: Rows) -> None:
+    def take() -> tuple[str, str]:
+        while not page.locator(".an-suggested .an-chip").count():
+            page.wait_for_timeout(700)
+            if not page.locator(".an-suggested .an-chip").count():
+                page.keyboard.press("Alt+ArrowRight")
+        chip = page.locator(".an-suggested .an-chip").first
+        text = chip.locator("span").inner_text()
+        chip.click()
+        expect(box(page)).to_have_value(text)
+        expect(box(page)).to_be_focused()
+        return shown(page), text
+
+    sample, text = take()
+    page.keyboard.press("Enter")
+    status(page, "Saved")
+    assert rows("SELECT phrase_after, origin FROM changes WHERE sample_id = ? ORDER BY id DESC", sample)[0] == (
+        text,
+        "model",
+    )
+    page.keyboard.press("Alt+ArrowLeft")
+    expect(page.locator(".an-history")).to_contain_text("tester took a suggestion")
+    page.keyboard.press("Alt+ArrowRight")
+    shown(page)
+    sample, text = take()
+    page.keyboard.type(" over there")
+    page.keyboard.press("Enter")
+    status(page, "Saved")
+    assert rows("SELECT phrase_after, origin FROM changes WHERE sample_id = ? ORDER BY id DESC", sample)[0] == (
+        f"{text} over there",
+        "human",
+    )
+
+
+def test_another_opinion_changes_nothing_until_somebody_decides(page: Page, app: ServedApp, rows: Rows) -> None:
+    stood = phrase_of(rows, TRUCK)
+    go_to(page, app, TRUCK)
+    be(page, "Ben")
+    box(page).fill("the red engine")
+    page.keyboard.press("Shift+Enter")
+    status(page, "Kept as another opinion")
+    assert phrase_of(rows, TRUCK) == stood
+    choose(page, "undecided")
+    expect(page.locator("[data-fact=id]")).to_have_text(TRUCK)
+    opinion = page.locator(".an-opinions li", has_text="the red engine")
+    expect(opinion).to_contain_text("Ben")
+    opinion.get_by_role("button", name="Take it").click()
+    status(page, "Decided")
+    assert rows("SELECT action, phrase_after FROM changes WHERE sample_id = ? ORDER BY id DESC", TRUCK)[0] == (
+        "decide",
+        "the red engine",
+    )
+    choose(page, "undecided")
+    status(page, "Nobody disagrees")
+    be(page, "tester")
+
+
+def test_blind_pointing_records_how_far_people_agree(page: Page, rows: Rows) -> None:
+    be(page, "Cleo")
+    choose(page, "blind")
+    dialog = page.locator("#annotate-dialog")
+    expect(dialog.locator("[data-kind=target]")).to_have_count(0)
+    picture = dialog.locator(".an-blind-picture svg")
+    for hit in (True, False):
+        phrase = dialog.locator(".an-blind-phrase").inner_text()
+        ((sample, x1, y1, x2, y2, width),) = rows(
+            "SELECT samples.id, x1_px, y1_px, x2_px, y2_px, width_px FROM samples JOIN boxes ON sample_id = samples.id"
+            " JOIN pictures ON pictures.sha256 = samples.picture_sha256 WHERE phrase = ? AND placeholder = 0",
+            phrase,
+        )
+        if hit:
+            frame = picture.bounding_box()
+            assert frame is not None
+            scale = frame["width"] / width
+            page.mouse.move(frame["x"] + x1 * scale, frame["y"] + y1 * scale)
+            page.mouse.down()
+            page.mouse.move(frame["x"] + x2 * scale, frame["y"] + y2 * scale, steps=5)
+            page.mouse.up()
+        else:
+            page.keyboard.press("0")
+        expect(dialog.locator(".an-blind-verdict .an-iou")).to_have_attribute("data-hit", str(hit).lower())
+        ((who, kind, met),) = rows("SELECT who, kind, iou FROM opinions WHERE sample_id = ? AND kind = 'blind'", sample)
+        assert (who, kind, met >= 0.5) == ("Cleo", "blind", hit)
+        page.keyboard.press("Enter")
+        expect(dialog.locator(".an-blind-verdict .an-iou")).to_have_count(0)
+    picture.hover()
+    page.mouse.down()
+    page.mouse.move(5, 5)  # let go beside the overlay: that counts, and no button hangs
+    page.mouse.up()
+    expect(dialog.locator(".an-blind-verdict .an-iou")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(box(page)).to_be_focused()
+    choose(page, "people")
+    expect(dialog).to_contain_text("From the phrase alone 1 of 3 targets were found")
+    page.keyboard.press("Escape")
+    be(page, "tester")
+
+
+def test_many_are_changed_at_once_after_a_preview_and_put_back(page: Page, app: ServedApp, rows: Rows) -> None:
+    go_to(page, app, TRUCK)
+    before = rows("SELECT id, phrase FROM samples ORDER BY id")
+    lefts = [row for row in before if re.search(r"\bleft\b", row[1]) and row[0].startswith("demo-train")]
+    choose(page, "bulk")
+    dialog = page.locator("#annotate-dialog")
+    expect(dialog.locator(".an-dialog-status")).to_be_empty()
+    dialog.locator("[name=find]").fill("left")
+    dialog.locator("[name=put]").fill("far left")
+    press = dialog.locator("[data-bulk]")
+    expect(press).to_have_text(f"Change {len(lefts)}")
+    expect(dialog.locator(".an-preview tbody tr")).to_have_count(len(lefts))
+    assert rows("SELECT id, phrase FROM samples ORDER BY id") == before
+    dialog.locator("[name=put]").fill("leftmost")
+    assert press.is_disabled(), "what the preview does not show yet can't be done"
+    expect(dialog.locator(".an-preview tbody")).to_contain_text("leftmost")
+    press.click()
+    expect(page.locator(".an-repaired")).to_contain_text(f"{len(lefts)} samples changed")
+    now = dict(rows("SELECT id, phrase FROM samples"))
+    assert {now[sample] for sample, _ in lefts} == {re.sub(r"\bleft\b", "leftmost", phrase) for _, phrase in lefts}
+    page.locator("#annotate-repair-undo").click()
+    status(page, f"{len(lefts)} samples put back")
+    assert rows("SELECT id, phrase FROM samples ORDER BY id") == before
+
+
+def test_who_has_a_sample_open_is_shown_and_it_can_be_taken_over(
+    context: BrowserContext, page: Page, app: ServedApp, rows: Rows
+) -> None:
+    sample = shown(page)
+    expect(page.locator("#annotate-holder")).to_be_hidden()
+    other = go_to(context.new_page(), app, sample, "placeholders")
+    holder = other.locator("#annotate-holder")
+    expect(holder).to_contain_text("tester has this sample open")
+    (token,) = rows("SELECT token FROM leases WHERE sample_id = ?", sample)[0]
+    other.locator("#annotate-take-over").click()
+    expect(holder).to_be_hidden()
+    assert rows("SELECT count(*) FROM leases WHERE sample_id = ? AND token <> ?", sample, token) == [(1,)]
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # back in the first window
+    expect(page.locator("#annotate-holder")).to_contain_text("has this sample open")
+    other.keyboard.press("Alt+ArrowRight")
+    assert shown(other) != sample
+    expect(holder).to_be_hidden()
+    other.close(run_before_unload=True)
+
+
+def test_the_menu_has_keys_of_its_own_and_the_picture_stays_in_its_frame(page: Page, rows: Rows) -> None:
+    sample = shown(page)
+    page.locator("#annotate-more").click()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Escape")
+    expect(page.locator("#annotate-menu")).to_be_hidden()
+    expect(box(page)).to_be_focused()
+    assert shown(page) == sample, "Esc closes the menu and skips nothing"
+
+    frame = page.locator("#annotate-figure").bounding_box()
+    target = page.locator("#annotate-figure .an-target")
+    page.keyboard.press("Alt+x")
+    expect(page.locator("#annotate-figure")).to_have_attribute("data-zoom", "true")
+    near = target.bounding_box()
+    assert frame is not None and near is not None and page.locator("#annotate-figure").bounding_box() == frame
+    assert near["x"] + near["width"] / 2 == pytest.approx(frame["x"] + frame["width"] / 2, abs=2)
+    assert near["y"] + near["height"] / 2 == pytest.approx(frame["y"] + frame["height"] / 2, abs=2)
+    page.keyboard.press("Alt+x")
+    expect(page.locator("#annotate-figure")).to_have_attribute("data-zoom", "false")
