@@ -88,22 +88,27 @@ def print_size(size: dict[str, Any]) -> None:
 
 def measure(folder: Path, scenes: Sequence[Drawn], count: int) -> dict[str, Any]:
     """One size: the imports, then every operation."""
-    pictures = write_pictures(folder / "source", scenes, (count - SECOND_IMPORT) // SAMPLES_A_PICTURE)
     store = Store(folder / "annotations.db", PictureStore(folder / "images"))
-    first = timed_import(store, make_samples(scenes, pictures, "first", count - SECOND_IMPORT))
-    standing = pictures[: SECOND_IMPORT // SAMPLES_A_PICTURE]
-    second = timed_import(store, make_samples(scenes, standing, "second", SECOND_IMPORT))
-    fill_queues(store)
+    built = build(store, folder / "source", scenes, count)
     rng = random.Random(7)
     ways = operations(store, rng)
     return {
         "samples": store.counts().total,
         "busy_processors": psutil.getloadavg()[0],
-        "pictures": len(pictures),
+        **built,
         "database_mib": round(store.path.stat().st_size / 2**20),
-        "import": {"pictures_new": first, "pictures_standing": second},
         "milliseconds": {name: percentiles(run) for name, run in ways.items()},
     }
+
+
+def build(store: Store, source: Path, scenes: Sequence[Drawn], count: int) -> dict[str, Any]:
+    """Fill an empty store with so many samples and some work of people; returns what the imports took."""
+    pictures = write_pictures(source, scenes, (count - SECOND_IMPORT) // SAMPLES_A_PICTURE)
+    first = timed_import(store, make_samples(scenes, pictures, "first", count - SECOND_IMPORT))
+    standing = pictures[: SECOND_IMPORT // SAMPLES_A_PICTURE]
+    second = timed_import(store, make_samples(scenes, standing, "second", SECOND_IMPORT))
+    fill_queues(store)
+    return {"pictures": len(pictures), "import": {"pictures_new": first, "pictures_standing": second}}
 
 
 def draw_scenes(count: int) -> list[Drawn]:

@@ -100,7 +100,14 @@ def test_siblings_are_the_other_samples_of_the_picture(seven: Store) -> None:
     assert [item.id for item in seven.siblings("d")] == ["e"]
 
 
-def test_of_many_siblings_the_nearest_come_in_import_order(fill: Callable[..., Store]) -> None:
+def test_all_counts_are_those_of_each_split_and_of_all(seven: Store) -> None:
+    seven.flag("d", "look", who="ann", expected_revision=1)
+    counts = seven.all_counts()
+    assert counts == {split: seven.counts(split) for split in (None, "train", "val", "test")}
+    assert counts[None].flagged == 1 and counts[None].total == 7 == sum(counts[None].per_split.values())
+
+
+def test_of_many_siblings_the_nearest_come_in_import_order(fill: Fill) -> None:
     store = fill(*"abcdefg")
     assert [item.id for item in store.siblings("d", most=2)] == ["c", "e"]
     assert [item.id for item in store.siblings("a", most=3)] == ["b", "c", "d"]
