@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from grounding.families import Family, family_named, family_of_type
 from grounding.feature_store import model_fingerprint
 from grounding.profiles import ModelProfile, calibration_for, profile_for
 from grounding.training.settings import TrainSettings
+from grounding.turns import Turns
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class LoadedModel:
     quantize: str = "none"
     calibration: Calibration | None = None
     fingerprint: str = ""
-    lock: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
+    lock: Turns = field(default_factory=Turns, compare=False, repr=False)
 
     @property
     def family(self) -> Family:

@@ -34,7 +34,8 @@ Progress = Callable[[int, int], None]
 
 
 class Predictor:
-    """Answers phrases on pictures. Safe to use from several threads: one call at a time runs on the model.
+    """Answers phrases on pictures. Safe to use from several threads: one batch at a time runs on the model, and who
+    waits comes next, before a further batch of a long call.
 
     `decoding` is how answers are made unless a call says otherwise; `features` keeps what the vision tower made of
     pictures (None: nothing is kept); `scorer` is what `Decoding(choose="rerank")` asks.
@@ -122,7 +123,8 @@ class Predictor:
     ) -> list[list[Prediction]]:
         """For each (picture, phrase) one answer per entry of `adapters`, in order, base and adapters side by side.
 
-        `batch_size` counts pairs. Raises `Cancelled` when `cancelled` says so, asked before every batch and every step.
+        `batch_size` counts pairs. Raises `Cancelled` when `cancelled` says so: asked before every batch and every step,
+        and while another call has the model.
         """
         how = decoding or self.decoding
         if how.choose == "rerank" and how.samples > 1 and self.scorer is None:
@@ -157,7 +159,7 @@ class Predictor:
         how: Decoding,
         should_stop: Callable[[], None],
     ) -> list[list[Prediction]]:
-        with self._lock:
+        with self._lock.held(should_stop):
             start = time.perf_counter()
             answers = self._answers_that_fit(pairs, infos, how, should_stop)
             seconds = (time.perf_counter() - start) / max(1, len(answers))
