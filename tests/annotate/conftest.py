@@ -11,14 +11,11 @@ from PIL import Image
 
 from annotate.store import Store
 from annotate_page import app, browser, context, page, rows  # noqa: F401  # fixtures of the browser tests
+from annotate_samples import MakePicture, MakeSample
 from grounding import database
 from grounding.boxes import Box
 from grounding.records import Sample, write_samples
 from grounding.workspace import Workspace
-
-PLACEHOLDER = "Provide a short description for this region."
-MakePicture = Callable[..., Path]
-MakeSample = Callable[..., Sample]
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate import backup as backup_module
 from annotate.backup import back_up
@@ -26,6 +25,7 @@ from annotate.check import check
 from annotate.restore import restore
 from annotate.snapshot import freeze, read_snapshot
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.errors import StoreError, WorkspaceError
 from grounding.workspace import Workspace
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 from test_import_refs import pictures_in, ref, refer_folder
 
 import annotate
 from annotate.__main__ import main
 from annotate.snapshot import SnapshotInfo
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding.records import write_samples
 from grounding.workspace import Workspace
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from conftest import PLACEHOLDER
-
 from annotate.checks import PROFILES
 from annotate.lint import lint
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.boxes import Box
 
 Fill = Callable[..., Store]

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PLACEHOLDER
 
 import annotate
 from annotate import snapshot as snapshot_module
 from annotate.snapshot import check_unchanged, freeze, list_snapshots, read_snapshot
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.errors import SnapshotError, WorkspaceError
 from grounding.records import read_samples
 from grounding.workspace import Workspace

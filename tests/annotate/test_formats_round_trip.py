@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeSample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,6 +23,7 @@ from annotate.exporters import export
 from annotate.importers import find_importer
 from annotate.snapshot import SnapshotInfo, freeze
 from annotate.store import Store
+from annotate_samples import MakeSample
 from grounding.boxes import Box
 from grounding.errors import SnapshotError
 from grounding.records import _KNOWN_KEYS, SPLITS, Sample

@@ -11,11 +11,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import MakePicture
 
 from annotate.importers import find_importer, importers, unzip
 from annotate.items import BadRow
 from annotate.store import Store
+from annotate_samples import MakePicture
 from grounding.errors import RecordError, StoreError
 from grounding.records import Sample
 

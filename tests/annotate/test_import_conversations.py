@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakePicture
 
 from annotate.conventions import MEANINGS, Convention, numbers_1000
 from annotate.importers import find_importer
 from annotate.items import BadRow
 from annotate.store import Store
+from annotate_samples import MakePicture
 from grounding.boxes import Box
 from grounding.errors import BoxError, RecordError
 from grounding.records import Sample

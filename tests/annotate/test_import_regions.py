@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakePicture
 from PIL import Image
 
 from annotate.importers import find_importer
 from annotate.items import BadRow
 from annotate.store import Store
+from annotate_samples import MakePicture
 from grounding.boxes import Box
 from grounding.errors import RecordError
 from grounding.records import Sample

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate import listening
 from annotate.heard import Heard
 from annotate.listening import Ask, Listening, ListeningState, Phase, walk
 from annotate.scopes import Scope
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.boxes import Box
 from grounding.errors import BusyError, ModelError, PictureError, StoreError
 from grounding.records import Prediction, Status

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate import edits, versions
 from annotate import store as store_module
 from annotate.people import progress, work_sql
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.boxes import Box
 from grounding.database import connect
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 
 from annotate.problems import check_profile, choose_profile
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding.boxes import Box
 from grounding.errors import StoreError
 

@@ -8,12 +8,12 @@ from typing import Any
 import datasets
 import huggingface_hub
 import pytest
-from conftest import MakeSample
 from huggingface_hub.errors import LocalTokenNotFoundError
 
 from annotate.exporters.hub import push_to_hub
 from annotate.snapshot import SnapshotInfo, freeze
 from annotate.store import Store
+from annotate_samples import MakeSample
 from grounding.errors import SnapshotError
 from grounding.workspace import Workspace
 

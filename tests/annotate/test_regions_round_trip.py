@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeSample
 from hypothesis import HealthCheck, given, settings
 from test_formats_round_trip import check_round_trip, frozen, read_back, sample_lists, told
 
@@ -19,6 +18,7 @@ from annotate.exporters import export
 from annotate.importers import find_importer
 from annotate.snapshot import SnapshotInfo, freeze
 from annotate.store import Store
+from annotate_samples import MakeSample
 from grounding.boxes import Box
 from grounding.errors import SnapshotError
 from grounding.records import Sample

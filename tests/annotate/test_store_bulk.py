@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate import bulk
 from annotate.bulk import BulkEdit
 from annotate.items import Item
 from annotate.scopes import Scope
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.database import connect
 from grounding.errors import StoreError
 

@@ -15,11 +15,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 
 from annotate.leases import Leases
 from annotate.opinions import Opinions
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding import database
 from grounding.database import connect
 from grounding.errors import StaleSaveError, StoreError

@@ -9,9 +9,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.errors import StaleSaveError, StoreError
 
 Fill = Callable[..., Store]

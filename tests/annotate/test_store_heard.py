@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import MakeSample
 
 from annotate.heard import Heard, answer_gap, heard_iou, judge, rival_of
 from annotate.store import Store
+from annotate_samples import MakeSample
 from grounding.boxes import Box
 from grounding.database import connect
 from grounding.errors import StoreError

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PLACEHOLDER, MakePicture, MakeSample
 
 from annotate import intake
 from annotate.items import BadRow, ImportReport
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakePicture, MakeSample
 from grounding.boxes import Box
 from grounding.errors import StoreError
 from grounding.pictures import PictureStore

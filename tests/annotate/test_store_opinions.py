@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 
 from annotate.blind import SEEK_BLIND
 from annotate.opinions import Agreement, BlindAsk, Opinions
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding.boxes import Box
 from grounding.database import connect
 from grounding.errors import StaleSaveError, StoreError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate.items import Queue
 from annotate.queues import ORDERS, QUEUES, walk_sql
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.database import connect
 from grounding.errors import StoreError
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import MakeSample
 
 from annotate import rows
 from annotate import store as store_module
 from annotate.store import Store
+from annotate_samples import MakeSample
 from grounding.boxes import Box
 from grounding.database import connect
 from grounding.errors import StoreError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate import repairs
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.errors import StoreError
 
 Fill = Callable[..., Store]

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 
 from annotate import filters
 from annotate.items import Item, Queue
 from annotate.queues import QUEUES
 from annotate.scopes import Scope
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding.database import connect
 from grounding.errors import StoreError
 from grounding.records import SPLITS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import PLACEHOLDER
 
 from annotate.items import Item
 from annotate.store import Store
+from annotate_samples import PLACEHOLDER
 from grounding.boxes import Box
 from grounding.errors import StoreError
 

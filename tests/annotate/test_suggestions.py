@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import PLACEHOLDER, MakeSample
 
 from annotate.items import Item
 from annotate.listening import Ask
 from annotate.store import Store
 from annotate.suggest import MOST_SUGGESTIONS, Suggestion, candidates, origin_of, ranked
 from annotate.true_words import Thing, noun_of, wordings
+from annotate_samples import PLACEHOLDER, MakeSample
 from grounding.boxes import Box
 from grounding.records import Prediction, Sample, Status
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from conftest import MakeSample
-
 from annotate.store import Store
 from annotate.templates import mark_templates
+from annotate_samples import MakeSample
 
 TEMPLATE = "kindly name whatever happens to lie within these four corners"
 
