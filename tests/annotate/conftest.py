@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotate.store import Store
 from annotate_page import app, browser, context, page, rows  # noqa: F401  # fixtures of the browser tests
-from annotate_samples import MakePicture, MakeSample
+from annotate_samples import PLACEHOLDER, MakePicture, MakeSample
 from grounding import database
 from grounding.boxes import Box
 from grounding.records import Sample, write_samples
