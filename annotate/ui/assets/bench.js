@@ -166,7 +166,7 @@ const showUndo = () => {
 
 const focusBox = (redo) => {
   if (!shown || !visible() || document.querySelector('dialog[open]') || !note.closest('label').hidden) return;
-  if (document.activeElement === wordsField) return; // more words may follow
+  if (!menu.hidden || document.activeElement === wordsField) return; // more words may follow
   box.focus({ preventScroll: true });
   if (redo && box.value === redo) box.select(); else box.setSelectionRange(box.value.length, box.value.length);
 };
