@@ -80,8 +80,11 @@ class AdapterRegistry:
                 continue
         return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
 
-    def find(self, name_or_folder: str) -> AdapterInfo:
+    def find(self, name_or_folder: str | Path) -> AdapterInfo:
         """An adapter by its name in the workspace or by a folder. Raises `AdapterError` naming those that stand."""
+        if not isinstance(name_or_folder, str | Path):
+            raise AdapterError(f"{name_or_folder!r:.80} names no adapter: expected its name, its folder, or None.")
+        name_or_folder = str(name_or_folder)
         try:
             named, folder = self.folder / name_or_folder, Path(name_or_folder).expanduser()
             if named.parent == self.folder and (named / MANIFEST).is_file():

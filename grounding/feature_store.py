@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from grounding.errors import PictureError
-from grounding.pictures import file_sha256
+from grounding.pictures import check_type, file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -241,6 +241,7 @@ def picture_sha256(picture: str | Path | Image.Image) -> str:
     For an opened picture, that of its mode, size, pixels, palette, transparency and EXIF orientation: the same
     picture has one value as a file and another one opened. Raises `PictureError` when it can't be read or decoded.
     """
+    check_type(picture)
     if not isinstance(picture, Image.Image):
         return file_sha256(picture)
     try:

@@ -28,8 +28,7 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
     `MAX_PICTURE_PIXELS` pixels. The size is read before any pixel is decoded, so a small file that unpacks
     to gigabytes costs nothing.
     """
-    if not isinstance(source, str | Path | Image.Image):
-        raise PictureError(f"A {type(source).__name__} is no picture: expected a path or an image of Pillow.")
+    check_type(source)
     if isinstance(source, Image.Image):
         _check_size(source.size, "The picture")
         return _upright_rgb(source, "The picture")
@@ -50,6 +49,22 @@ def grey_thumbnail(path: str | Path, size_wh: tuple[int, int]) -> Image.Image:
         return _upright_rgb(picture, path.name).convert("L").resize(size_wh, Image.Resampling.HAMMING)
 
 
+def check_header(source: str | Path | Image.Image) -> None:
+    """Raises `PictureError` as `open_picture` does, as far as a file's beginning shows: nothing is decoded."""
+    check_type(source)
+    if not isinstance(source, Image.Image):
+        _open_header(Path(source)).close()
+
+
+def check_type(source: object) -> None:
+    """Raises `PictureError` for what can't be a picture whatever it holds: an array, bytes, an open file."""
+    if not isinstance(source, str | Path | Image.Image):
+        raise PictureError(
+            f"What was given as a picture is of the type {type(source).__name__}: expected a path or an image of "
+            "Pillow (PIL.Image.fromarray makes one of an array)."
+        )
+
+
 def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)
@@ -58,17 +73,8 @@ def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
             "RGBa",
         ):  # colours multiplied by their opacity: Pillow converts these to one mode only
             upright = upright.convert(upright.mode.upper())
-        extrema: Any = upright.getextrema() if upright.mode in ("F", "I") else None
-        if upright.mode == "F":
-            least, most = extrema
-            # Fractions from 0 to 1, or greys from 0 to 255: Pillow would cut either to whole numbers.
-            scale = 255.0 if least >= 0 and most <= 1 else 1.0
-            upright = upright.point(lambda grey: grey * scale).convert("L")
-        elif upright.mode == "I" and extrema[1] > 255:
-            upright = upright.point(lambda grey: grey / 256).convert("L")
-        elif upright.mode.startswith("I;16"):
-            # Pillow clips 16-bit greys to 255, which leaves nearly all of them white.
-            upright = upright.convert("I").point(lambda grey: grey / 256).convert("L")
+        if upright.mode in ("F", "I") or upright.mode.startswith("I;16"):
+            upright = _as_8_bits(upright, name)
         elif upright.has_transparency_data:
             # On white, as people see it: under what is transparent there may be anything.
             clear = upright.convert("RGBA")
@@ -78,6 +84,29 @@ def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
         return plain
     except (OSError, ValueError, SyntaxError, EOFError, AssertionError) as error:  # Pillow asserts on closed files
         raise PictureError(f"{name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
+
+
+def _as_8_bits(picture: Image.Image, name: str) -> Image.Image:
+    """Greys of 16 or 32 bits, or fractions: Pillow would clip them to 0 and 255, which leaves most black or white.
+
+    What they mean shows in how far they reach: fractions to 1, greys to 255, whole ones to 65535. Greys beyond, or
+    below 0, are stretched so that the darkest is black and the lightest white.
+    """
+    import numpy as np
+
+    greys = picture.convert("I").convert("F") if picture.mode != "F" else picture
+    if not np.isfinite(np.asarray(greys)).all():
+        raise PictureError(f"{name} holds greys that are no finite numbers. Save it with greys from 0 to 255.")
+    extrema: Any = greys.getextrema()
+    least, most = extrema
+    fractions, black = picture.mode == "F", 0.0
+    if picture.mode.startswith("I;16") or (not fractions and least >= 0 and 255 < most <= 65535):
+        scale = 1 / 256
+    elif least < 0 or most > 255:
+        black, scale = least, 255 / max(most - least, 1e-30)
+    else:
+        scale = 255.0 if fractions and most <= 1 else 1.0
+    return greys.point(lambda grey: grey * scale - black * scale).convert("L")
 
 
 def picture_size_wh(path: str | Path) -> tuple[int, int]:
@@ -104,8 +133,10 @@ def _open_header(path: Path) -> Image.Image:
             # Pillow's own limit is replaced by ours, which has a message that says what to do.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise PictureError(f"There is no picture at {path}.") from error
+    except IsADirectoryError as error:
+        raise PictureError(f"{path} is a folder: expected a picture.") from error
     except UnidentifiedImageError as error:
         raise PictureError(
             f"{path.name} is not a picture that can be read. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
@@ -116,15 +147,22 @@ def _open_header(path: Path) -> Image.Image:
             f"The limit is {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels: scale the picture down."
         ) from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise PictureError(f"{path.name} can't be opened as a picture ({error}).") from error
+        raise PictureError(f"{path.name!r:.200} can't be opened as a picture ({_reason(error)}).") from error
     try:
         _check_size(picture.size, path.name)
         if picture.format not in _SUFFIX_OF_FORMAT:
-            raise PictureError(f"{path.name} is a {picture.format} file. Expected PNG, JPEG, WebP, BMP, GIF or TIFF.")
+            raise PictureError(
+                f"{path.name} has the format {picture.format}. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
+            )
     except PictureError:
         picture.close()
         raise
     return picture
+
+
+def _reason(error: Exception) -> str:
+    """Without the number and the path that an error of the system carries."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _check_size(size_wh: tuple[int, int], name: str) -> None:
@@ -143,8 +181,8 @@ def file_sha256(path: str | Path) -> str:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise PictureError(f"There is no readable picture at {path}: {error}") from error
+    except (OSError, ValueError) as error:  # no path may hold a NUL
+        raise PictureError(f"There is no readable picture at {str(path)!r:.200} ({_reason(error)}).") from error
 
 
 class PictureStore:

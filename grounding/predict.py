@@ -17,14 +17,14 @@ from grounding.answering import Answer, Answerer, Ask
 from grounding.boxes import iou
 from grounding.calibration import BoxEvidence, Calibration
 from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
-from grounding.decoding.settings import Decoding
+from grounding.decoding.settings import Decoding, is_whole
 from grounding.errors import Cancelled, ModelError, SettingsError
 from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
 from grounding.features import ImageFeatures
 from grounding.formats import Decoded
 from grounding.models import LoadedModel, first_sentence
-from grounding.pictures import open_picture
+from grounding.pictures import check_header, check_type, open_picture
 from grounding.profiles import ModelProfile
 from grounding.records import Prediction, Sample, Status, check_phrase
 
@@ -129,14 +129,15 @@ class Predictor:
         how = decoding or self.decoding
         if how.choose == "rerank" and how.samples > 1 and self.scorer is None:
             raise SettingsError('choose="rerank" needs a scorer: give the Predictor one (grounding.choose.ClipScorer).')
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(f"batch_size={batch_size} is no size: expected a whole number from 1, or None.")
-        if isinstance(adapters, str):
-            raise SettingsError(f"adapters={adapters!r} is one name: expected a list, such as [None, {adapters!r}].")
+        if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
+            raise SettingsError(f"batch_size={batch_size!r} is no size: expected a whole number from 1, or None.")
+        if isinstance(adapters, str) or not isinstance(adapters, Sequence):
+            raise SettingsError(f"adapters={adapters!r} is no list: expected one, such as [None, 'tools-v1'].")
+        pairs = [_checked(pair) for pair in pairs]
         if not adapters:
             return [[] for _ in pairs]
         infos = [None if adapter is None else self.registry.find(adapter) for adapter in adapters]
-        pairs = [(image, check_phrase(phrase)) for image, phrase in pairs]
+        names = [None if adapter is None else str(adapter) for adapter in adapters]
         size = batch_size or max(1, (40 if self.device == "cpu" else 128) // max(1, len(adapters) * how.samples))
         results: list[list[Prediction]] = []
 
@@ -146,7 +147,7 @@ class Predictor:
 
         for start in range(0, len(pairs), size):
             should_stop()
-            results += self._batch(pairs[start : start + size], infos, adapters, how, should_stop)
+            results += self._batch(pairs[start : start + size], infos, names, how, should_stop)
             if progress is not None:
                 progress(len(results), len(pairs))
         return results
@@ -253,6 +254,7 @@ class Predictor:
         store = self._features
         if store is not None and self.loaded.fingerprint and self.loaded.family.keeps_features:
             for key, image in pictures.items():
+                check_header(image)  # before all its bytes are read for a name
                 names[key] = feature_key(picture_sha256(image), self.loaded.fingerprint, self._feature_settings)
                 kept = store.get(names[key])
                 if kept is not None:
@@ -290,7 +292,8 @@ class Predictor:
 
     @cached_property
     def _feature_settings(self) -> str:
-        return f"on white, {self.profile.pixel_budget} {self.device} transformers {version('transformers')}"
+        budget, library = self.profile.pixel_budget, version("transformers")
+        return f"on white, greys stretched, {budget} {self.device} transformers {library}"
 
     def _choose(self, image: Picture, ask: Ask, drawn: Sequence[Answer], how: Decoding) -> Answer:
         """One answer out of several."""
@@ -310,6 +313,15 @@ class Predictor:
             box_confidences=(choice.agreement,) * len(choice.boxes_xyxy_px),
             evidence=(),
         )
+
+
+def _checked(pair: object) -> tuple[Picture, str]:
+    """The pair, its phrase without outer blanks; what it says of the picture is only that it may be one."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise SettingsError(f"{pair!r:.200} is no question: expected a pair, (picture, phrase).")
+    image, phrase = pair
+    check_type(image)
+    return image, check_phrase(phrase)
 
 
 def _key(image: Picture) -> object:

@@ -45,9 +45,9 @@ class Decoding:
                 raise SettingsError(f"{name}={getattr(self, name)!r} is unknown. Expected one of {', '.join(known)}.")
         for name, least, most in (("samples", 1, 64), ("max_boxes", 1, 100)):
             value = getattr(self, name)
-            if not _is_whole(value) or not least <= value <= most:
+            if not is_whole(value) or not least <= value <= most:
                 raise SettingsError(f"{name}={value!r} is out of range. Expected a whole number, {least} to {most}.")
-        if not _is_whole(self.seed) or not 0 <= self.seed < 2**63:
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
             raise SettingsError(f"seed={self.seed!r} is out of range. Expected a whole number, 0 to 2**63 - 1.")
         number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
         if not number or not _COLDEST <= self.temperature <= 2.0:
@@ -68,5 +68,6 @@ class Decoding:
         return cls(**values)
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether it is an int; True and False aren't."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -189,7 +189,8 @@ class BoxFormat(Protocol):
         ...
 
     def place(self, numbers: Sequence[float], frame: Frame) -> Box | None:
-        """Four numbers in the order this format writes them -> a box clipped to the picture; None when degenerate.
+        """Four numbers in the order this format writes them -> a box clipped to the picture; None when degenerate, or
+        so far outside that they can't be meant.
 
         Takes fractions too. Corners may be swapped.
         """

@@ -40,6 +40,10 @@ class Axis:
         """Where a number lies, 0 to `length_px`."""
         return min(float(length_px), max(0.0, (number + self.offset) * length_px / self.full))
 
+    def reaches(self, number: float) -> bool:
+        """Whether a number can be meant as a position: models overshoot the picture a little, not by its own length."""
+        return -self.full <= number <= 2 * self.full
+
     @property
     def offset(self) -> float:
         return 0.5 if self.bins else 0.0
@@ -80,21 +84,24 @@ class GridFormat(ABC):
     def decode(self, text: str, frame: Frame) -> Decoded:
         """Boxes of the answer, clipped to the image; swapped corners put in order; a repeated box counts once.
 
+        A box with a number below minus the full range or beyond twice that is left out: clipped, it would pass for
+        an answer, and such a number has lost its end (`44888777777777969696969699`) or is of another scale.
         Status: `no_box` for "nothing there", `degenerate` when boxes were written but none has an area inside
         the image, `unreadable` for anything else.
         """
-        quadruples = self.read(text)
-        if quadruples is None:
-            return Decoded((), Status.UNREADABLE)
-        if not quadruples:
+        written = self.read(text)
+        if written is not None and not written:
             return Decoded((), Status.NO_BOX)
+        quadruples = [numbers for numbers in written or () if self._is_meant(numbers, frame)]
+        if not quadruples:
+            return Decoded((), Status.UNREADABLE)
         placed = (self.place(numbers, frame) for numbers in quadruples)
         boxes = tuple(dict.fromkeys(box for box in placed if box is not None))
         return Decoded(boxes, Status.OK if boxes else Status.DEGENERATE)
 
     def place(self, numbers: Sequence[float], frame: Frame) -> Box | None:
-        """Four numbers in the order written -> a box clipped to the picture; None when degenerate."""
-        if not all(math.isfinite(number) for number in numbers):
+        """Four numbers in the order written -> a box clipped to the picture; None when degenerate or far outside."""
+        if not self._is_meant(numbers, frame):
             return None
         first, second, third, fourth = numbers
         across, down = ((second, fourth), (first, third)) if self.y_first else ((first, third), (second, fourth))
@@ -106,6 +113,12 @@ class GridFormat(ABC):
             return Box(left, top, right, bottom)
         except BoxError:
             return None
+
+    def _is_meant(self, numbers: Sequence[float], frame: Frame) -> bool:
+        """Whether all four numbers can be positions on the picture."""
+        x_axis, y_axis = self.axes(frame)
+        axes = (y_axis, x_axis) if self.y_first else (x_axis, y_axis)
+        return all(axis.reaches(number) for axis, number in zip(axes * 2, numbers, strict=True))
 
     def step_px(self, frame: Frame) -> tuple[float, float]:
         """One quantisation step along x and y, in pixels of the original image."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import struct
@@ -19,7 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grounding.errors import PictureError
-from grounding.pictures import MAX_PICTURE_PIXELS, PictureStore, file_sha256, open_picture, picture_size_wh
+from grounding.pictures import (
+    MAX_PICTURE_PIXELS,
+    PictureStore,
+    check_header,
+    file_sha256,
+    open_picture,
+    picture_size_wh,
+)
 
 SIZE_WH = (12, 8)
 ORIENTATION = 0x0112
@@ -176,8 +184,8 @@ def folder(path: Path) -> None:
         (cut_jpeg, "is a damaged picture and can't be decoded"),
         (cut_png, "is a damaged picture and can't be decoded"),
         (broken_exif, "is a damaged picture"),
-        (icon, "is a ICO file. Expected PNG, JPEG"),
-        (folder, "can't be opened as a picture"),
+        (icon, "has the format ICO. Expected PNG, JPEG"),
+        (folder, "is a folder: expected a picture"),
     ],
     ids=["missing", "text named .png", "empty", "cut JPEG", "cut PNG", "broken EXIF", "icon", "folder"],
 )
@@ -206,8 +214,17 @@ def test_neither_has_it_a_size_nor_is_it_kept(tmp_path: Path, spoil: Callable[[P
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
     for name in ("a\0b.png", "a" * 5000 + ".png"):
-        with pytest.raises(PictureError):
-            open_picture(tmp_path / name)
+        for ask in (open_picture, check_header, file_sha256, picture_size_wh):
+            with pytest.raises(PictureError, match=r"embedded null byte|File name too long") as caught:
+                ask(tmp_path / name)
+            assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("thing", [b"bytes", None, 5, [[0]]])
+def test_a_thing_of_another_type_is_no_picture(thing: Any) -> None:
+    for ask in (open_picture, check_header):
+        with pytest.raises(PictureError, match=f"of the type {type(thing).__name__}: expected a path or an image"):
+            ask(thing)
 
 
 def test_a_cut_picture_in_memory_is_a_sentence_too(tmp_path: Path) -> None:
@@ -411,6 +428,40 @@ def test_a_long_id_is_cut_in_the_message(store: PictureStore) -> None:
     with pytest.raises(PictureError) as caught:
         store.path("x" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+def grey_picture(mode: str, greys: list[float]) -> Image.Image:
+    """A row of pixels with these greys."""
+    packed = struct.pack(f"<{len(greys)}{'f' if mode == 'F' else 'i'}", *greys)
+    return Image.frombytes(mode, (len(greys), 1), packed)
+
+
+@pytest.mark.parametrize(
+    ("mode", "greys", "seen"),
+    [
+        ("F", [0.0, 32768.0, 65535.0], [0, 127, 255]),
+        ("F", [-1.0, 0.0, 1.0], [0, 127, 255]),
+        ("F", [0.0, 129.0, 258.0], [0, 127, 255]),
+        ("F", [-3e38, 0.0, 3e38], [0, 127, 255]),
+        ("I", [-1000, 0, 1000], [0, 127, 255]),
+        ("I", [0, 2**30, 2**31 - 1], [0, 127, 255]),
+        ("I", [0, 32768, 65535], [0, 128, 255]),
+        ("I", [70000, 70000, 70000], [0, 0, 0]),
+        ("I", [0, 128, 255], [0, 128, 255]),
+    ],
+)
+def test_greys_beyond_what_is_usual_are_stretched(mode: str, greys: list[float], seen: list[int]) -> None:
+    picture = open_picture(grey_picture(mode, greys))
+    assert [picture.getpixel((x, 0)) for x in range(3)] == [(grey,) * 3 for grey in seen]
+
+
+@pytest.mark.parametrize("grey", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_greys_that_are_no_numbers_are_refused(grey: float, place: int) -> None:
+    greys = [0.5, 0.25]
+    greys[place] = grey
+    with pytest.raises(PictureError, match="no finite numbers"):
+        open_picture(grey_picture("F", greys))
 
 
 @pytest.mark.parametrize(

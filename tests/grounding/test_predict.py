@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -19,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from grounding import answering, engine
 from grounding.decoding.settings import Decoding
 from grounding.decoding.text_model import TextModel
-from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, RecordError
+from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, RecordError, SettingsError
+from grounding.feature_store import FeatureStore
 from grounding.formats import Frame
+from grounding.pictures import open_picture
 from grounding.predict import Predictor
 from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Status, check_phrase
 
@@ -400,9 +403,56 @@ def test_blanks_in_a_phrase_do_not_count(
     assert said(predictor.compare(questions[0][0], untidy)) == base_answers[:1]
 
 
-def test_a_picture_that_is_not_there(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="no picture at"):
-        predictor.predict(tmp_path / "none.png", "dog")
+@pytest.fixture(params=[True, False], ids=["features kept", "no features kept"])
+def any_predictor(request: pytest.FixtureRequest, loaded: Any, tmp_path: Path) -> Predictor:
+    return Predictor(loaded, tmp_path, features=FeatureStore(tmp_path / "features") if request.param else None)
+
+
+def test_a_picture_that_is_not_there(any_predictor: Predictor, tmp_path: Path) -> None:
+    """The same sentence as that of the command line, whether or not features are kept by content."""
+    for path, told in ((tmp_path / "none.png", "There is no picture at"), (tmp_path, "is a folder: expected a pict")):
+        with pytest.raises(PictureError) as caught:
+            any_predictor.predict(path, "dog")
+        with pytest.raises(PictureError) as opened:
+            open_picture(path)
+        assert str(caught.value) == str(opened.value)
+        assert told in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_what_is_no_picture_at_all(any_predictor: Predictor, questions: list[Question]) -> None:
+    with questions[0][0].open("rb") as file:
+        for thing in (np.zeros((4, 4, 3), "uint8"), b"bytes", None, file, 5):
+            with pytest.raises(PictureError, match=f"of the type {type(thing).__name__}: expected a path or an image"):
+                any_predictor.predict(thing, "dog")  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match="null byte"):
+        any_predictor.predict("a\0b.png", "dog")
+
+
+@pytest.mark.parametrize("pairs", [["a.png"], [("a.png",)], [("a.png", "dog", "cat")], "ab", [5]])
+def test_what_is_no_pair(predictor: Predictor, pairs: Any) -> None:
+    with pytest.raises(SettingsError, match=r"is no question: expected a pair, \(picture, phrase\)"):
+        predictor.predict_many(pairs)
+
+
+@pytest.mark.parametrize("size", [2.5, True, "2", 0, -1])
+def test_a_batch_size_that_is_none(predictor: Predictor, questions: list[Question], size: Any) -> None:
+    with pytest.raises(SettingsError, match=r"batch_size=.* is no size: expected a whole number"):
+        predictor.predict_many(questions[:1], batch_size=size)
+
+
+@pytest.mark.parametrize("adapter", [5, 2.5, b"name", ["name"]])
+def test_what_names_no_adapter(predictor: Predictor, questions: list[Question], adapter: Any) -> None:
+    with pytest.raises(AdapterError, match="names no adapter: expected its name, its folder, or None"):
+        predictor.predict(*questions[0], adapter)
+    with pytest.raises(SettingsError, match="is no list: expected one"):
+        predictor.compare_many(questions[:1], 5)  # type: ignore[arg-type]
+
+
+def test_an_adapter_may_be_a_path(predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter) -> None:
+    folder: Any = make_adapter("by-path", seed=15)
+    answer = predictor.predict(*questions[0], folder)
+    assert answer.adapter == str(folder)
+    assert said([answer]) == said([predictor.predict(*questions[0], "by-path")])
 
 
 # --- progress, cancelling, threads ---

@@ -51,7 +51,11 @@ QWEN_PIXELS: list[Row] = [  # the model sees 1000 x 1000 pixels
     ("several", '[{"bbox_2d": [100, 200, 300, 400]}, {"bbox_2d": [500, 500, 1000, 1000]}]', OK, [BOX, SECOND]),
     ("none", "```json\n[]\n```", NO_BOX, []),
     ("swapped corners", '[{"bbox_2d": [300, 400, 100, 200]}]', OK, [BOX]),
-    ("out of range", '[{"bbox_2d": [-5, -5, 1200, 4000]}]', OK, [WHOLE]),
+    ("out of range", '[{"bbox_2d": [-5, -1000, 1200, 2000]}]', OK, [WHOLE]),
+    ("far out of range", '[{"bbox_2d": [100, 200, 2001, 400]}]', UNREADABLE, []),
+    ("far below it", '[{"bbox_2d": [100, -1001, 300, 400]}]', UNREADABLE, []),
+    ("a number without end", '[{"bbox_2d": [44888777777777969696969699, 879, 879, 988]}]', UNREADABLE, []),
+    ("one far out of range", '[{"bbox_2d": [9e9, 0, 1, 1]}, {"bbox_2d": [100, 200, 300, 400]}]', OK, [BOX]),
     ("wholly out of range", '[{"bbox_2d": [1001, 0, 1200, 100]}]', DEGENERATE, []),
     ("numbers as strings", '[{"bbox_2d": ["100", "200", "300", "400"]}]', OK, [BOX]),
     ("an extra number", '[{"bbox_2d": [100, 200, 300, 400, 5]}]', OK, [BOX]),
@@ -88,7 +92,8 @@ QWEN_TOKENS: list[Row] = [
     ("none after half a box", "(100,200),(300 none", UNREADABLE, []),
     ("a number in place of a box", REF + "100", UNREADABLE, []),
     ("swapped corners", REF + "<|box_start|>(300,400),(100,200)<|box_end|>", OK, [BOX]),
-    ("out of range", REF + "<|box_start|>(-5,-1e3),(1200,9000)<|box_end|>", OK, [WHOLE]),
+    ("out of range", REF + "<|box_start|>(-5,-1e3),(1200,1999)<|box_end|>", OK, [WHOLE]),
+    ("far out of range", REF + "<|box_start|>(-5,-1e3),(1200,9000)<|box_end|>", UNREADABLE, []),
     ("wholly out of range", REF + "<|box_start|>(1001,0),(1200,100)<|box_end|>", DEGENERATE, []),
     ("no width", REF + "<|box_start|>(100,200),(100,400)<|box_end|>", DEGENERATE, []),
     ("an extra number", REF + "<|box_start|>(100,200),(300,400,5)<|box_end|>", OK, [BOX]),
@@ -118,7 +123,8 @@ INTERNVL: list[Row] = [
     ("none, stripped", "mug[]", NO_BOX, []),
     ("none among other lists", "[] [[1, 2]]", UNREADABLE, []),
     ("swapped corners", "<box>[[300, 400, 100, 200]]</box>", OK, [BOX]),
-    ("out of range", "<box>[[-5, -1, 1200, 9000]]</box>", OK, [WHOLE]),
+    ("out of range", "<box>[[-5, -1, 1200, 1500]]</box>", OK, [WHOLE]),
+    ("far out of range", "<box>[[-5, -1, 1200, 9000]]</box>", UNREADABLE, []),
     ("wholly out of range", "<box>[[1001, 0, 1200, 100]]</box>", DEGENERATE, []),
     ("no height", "<box>[[100, 200, 300, 200]]</box>", DEGENERATE, []),
     ("numbers as strings", '<box>[["100", "200", "300", "400"]]</box>', OK, [BOX]),
@@ -151,7 +157,8 @@ FLORENCE: list[Row] = [
     ("coordinates in another spelling", "[100, 200, 300.5, -4]", UNREADABLE, []),
     ("single quotes are words", "'the mug'" + F_ONE, OK, [F_BOX]),
     ("swapped corners", "<loc_300><loc_400><loc_100><loc_200>", OK, [F_BOX]),
-    ("out of range", "<loc_0><loc_0><loc_1200><loc_99999>", OK, [Box(1, 0.25, 2000, 500)]),
+    ("out of range", "<loc_0><loc_0><loc_1200><loc_1999>", OK, [Box(1, 0.25, 2000, 500)]),
+    ("far out of range", "<loc_0><loc_0><loc_1200><loc_99999>", UNREADABLE, []),
     ("wholly out of range", "<loc_1100><loc_0><loc_1200><loc_9>", DEGENERATE, []),
     ("no width", "<loc_100><loc_200><loc_100><loc_400>", DEGENERATE, []),
     ("an extra number", f"the mug{F_ONE}<loc_5>", OK, [F_BOX]),
@@ -182,7 +189,8 @@ PALIGEMMA: list[Row] = [
     ("words without a box", "the mug", UNREADABLE, []),
     ("single quotes are words", P_ONE + " 'the mug'", OK, [P_BOX]),
     ("swapped corners", "<loc0400><loc0300><loc0200><loc0100> the mug", OK, [P_BOX]),
-    ("out of range", "<loc0000><loc0000><loc1200><loc9999> the mug", OK, [Box(0, 0, 2046, 1023)]),
+    ("out of range", "<loc0000><loc0000><loc1200><loc2046> the mug", OK, [Box(0, 0, 2046, 1023)]),
+    ("far out of range", "<loc0000><loc0000><loc1200><loc2047> the mug", UNREADABLE, []),
     ("wholly out of range", "<loc1100><loc0000><loc1200><loc0009>", DEGENERATE, []),
     ("no height", "<loc0200><loc0100><loc0200><loc0300>", DEGENERATE, []),
     ("an extra number", P_ONE + "<loc0005> the mug", OK, [P_BOX]),
@@ -212,7 +220,9 @@ FLOATS: list[Row] = [
     ("none", "[]", NO_BOX, []),
     ("none in prose", "Nothing there: []", NO_BOX, []),
     ("swapped corners", '{"x_min": 0.3, "y_min": 0.4, "x_max": 0.1, "y_max": 0.2}', OK, [BOX]),
-    ("out of range", '{"x_min": -0.1, "y_min": -7, "x_max": 1.5, "y_max": 900}', OK, [WHOLE]),
+    ("out of range", '{"x_min": -0.1, "y_min": -1, "x_max": 1.5, "y_max": 2}', OK, [WHOLE]),
+    ("far out of range", '{"x_min": 0.1, "y_min": 0.2, "x_max": 0.3, "y_max": 2.1}', UNREADABLE, []),
+    ("another scale", '{"x_min": 100, "y_min": 200, "x_max": 300, "y_max": 400}', UNREADABLE, []),
     ("wholly out of range", '{"x_min": 1.1, "y_min": 0, "x_max": 1.5, "y_max": 1}', DEGENERATE, []),
     ("no width", '{"x_min": 0.1, "y_min": 0.2, "x_max": 0.1, "y_max": 0.4}', DEGENERATE, []),
     ("numbers as strings", '{"x_min": "0.1", "y_min": "0.2", "x_max": "0.3", "y_max": "0.4"}', OK, [BOX]),
@@ -344,6 +354,12 @@ def test_every_format_has_a_name_of_its_own() -> None:
         "paligemma_locations",
         "float_json",
     ]
+
+
+def test_each_side_has_its_own_reach() -> None:
+    frame = Frame((2000, 500), (1000, 250))
+    for numbers, status in (([0, 0, 1999, 499], OK), ([0, 0, 499, 1999], UNREADABLE)):
+        assert QwenJsonPixels().decode(f'[{{"bbox_2d": {numbers}}}]', frame).status is status
 
 
 # --- any text at all ---
