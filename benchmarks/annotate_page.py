@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def print_size(size: dict[str, Any]) -> None:
-    print(f"{size['samples']:,} samples, load {size['busy_processors']:.1f} before")
+    print(f"{size['samples']:,} samples, load and niceness {size['busy_processors']}, {size['niceness']}")
     for name, figures in size["milliseconds"].items():
         words, picture = figures["words"], figures["with_picture"]
         print(
@@ -118,7 +118,8 @@ def measure(folder: Path, scenes: Sequence[Drawn], count: int, repetitions: int)
         app.stop()
     return {
         "samples": store.counts().total,
-        "busy_processors": round(busy, 2),
+        "busy_processors": {"before": round(busy, 2), "after": round(psutil.getloadavg()[0], 2)},
+        "niceness": psutil.Process().nice(),
         "repetitions": repetitions,
         "milliseconds": {name: figures_of(each) for name, each in taken.items()},
     }
