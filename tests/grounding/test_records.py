@@ -169,7 +169,7 @@ def test_empty_lines_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path: Pat
         ("a phrase that is null", json.dumps(GOOD | {"phrase": None}), "'phrase' must be text, not None"),
         ("an image that is a list", json.dumps(GOOD | {"image": ["a.png"]}), "'image' must be text"),
         ("an unknown split", json.dumps(GOOD | {"split": "dev"}), "split 'dev' is not one of train, val, test"),
-        ("boxes that are one box", json.dumps(GOOD | {"boxes_xyxy_px": [1, 2, 3, 4]}), "must be a list of boxes, as [["),
+        ("boxes that are one box", json.dumps(GOOD | {"boxes_xyxy_px": [1, 2, 3, 4]}), "list of boxes, as [["),
         ("boxes that are a text", json.dumps(GOOD | {"boxes_xyxy_px": "1 2 3 4"}), "must be a list of boxes"),
         ("a box of three", json.dumps(GOOD | {"boxes_xyxy_px": [[1, 2, 3]]}), "expected four numbers"),
         ("a box as width and height", json.dumps(GOOD | {"boxes_xyxy_px": [[9, 9, 5, 5]]}), "x2 must be greater"),
