@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grounding.errors import BoxwrightError, JobError, RecordError, SettingsError
+from grounding.decoding.settings import MOST_SAMPLES
+from grounding.errors import BoxwrightError, Cancelled, JobError, RecordError, SettingsError
 from grounding.records import Prediction, Sample, check_phrase, read_samples
 from grounding.training.settings import TrainSettings
-from grounding.workspace import Workspace, find_workspace
+from grounding.workspace import Workspace, find_workspace, make_folder
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
@@ -25,15 +27,32 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, or 1 when the work failed. Wrong usage exits with 2."""
-    options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options, find_workspace(options.workspace)))
+        options = _parser().parse_args(arguments)
+        if getattr(options, "rerank", None) and options.votes == 1:
+            options.refuse("argument --rerank: there is nothing to choose from without --votes N, above 1")
+        status = int(options.run(options, find_workspace(options.workspace)))
+        sys.stdout.flush()
+        return status
     except BoxwrightError as error:
         print(f"boxwright: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("boxwright: stopped.", file=sys.stderr)
-        return 1
+    except OSError as error:
+        if error.filename is not None:  # then it is no write to an open file, such as standard output
+            raise
+        _forget_output()
+        print(
+            f"boxwright: the output can't be written ({error.strerror}). Free some space, or send it elsewhere.",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _forget_output() -> None:
+    """What can't be written now can't be written at the end of the program either, when Python tries again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,9 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     profile = argparse.ArgumentParser(add_help=False)
     profile.add_argument("--profile", help="another prompt and box format than the model's default, by name")
     answers = argparse.ArgumentParser(add_help=False)
-    answers.add_argument("--free", action="store_true", help="let the model write freely: no fixed characters fed")
-    answers.add_argument("--expected", action="store_true", help="expected coordinates instead of the likeliest digits")
-    answers.add_argument("--votes", type=_count, default=1, metavar="N", help="draw N answers and merge them")
+    way = answers.add_mutually_exclusive_group()
+    way.add_argument("--free", action="store_true", help="let the model write freely: no fixed characters fed")
+    way.add_argument("--expected", action="store_true", help="expected coordinates instead of the likeliest digits")
+    answers.add_argument("--votes", type=_votes, default=1, metavar="N", help="draw N answers and merge them")
     answers.add_argument("--rerank", metavar="CLIP", help="with --votes: this CLIP or SigLIP model chooses")
     adapter = argparse.ArgumentParser(add_help=False)
     adapter.add_argument("--adapter", help="an adapter's name in the workspace, or its folder")
@@ -62,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("image", type=Path)
     predict.add_argument("phrase")
     predict.add_argument("--out", type=Path, metavar="BOXED.png", help="write the picture with its boxes drawn")
-    predict.set_defaults(run=_predict)
+    predict.set_defaults(run=_predict, refuse=predict.error)
 
     evaluate = commands.add_parser(
         "evaluate", parents=[shared, model, profile, adapter, answers], help="score a set of samples"
@@ -70,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet, report.md and .json")
     evaluate.add_argument("--limit", type=_count, metavar="N", help="only the first N samples")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, refuse=evaluate.error)
 
     compare = commands.add_parser("compare", parents=[shared], help="two evaluations of the same samples, in pairs")
     compare.add_argument("report_a", type=Path, metavar="REPORT_A", help="the folder of a finished evaluation")
@@ -114,8 +134,6 @@ def _load(options: argparse.Namespace, workspace: Workspace) -> Predictor:
     import grounding
     from grounding.choose import ClipScorer
 
-    if options.rerank and options.votes == 1:
-        raise SettingsError(f"--rerank {options.rerank} has nothing to choose from: give --votes N, above 1, too.")
     decoding = grounding.Decoding(
         mode="free" if options.free else "forced",
         coordinates="expected" if options.expected else "likeliest",
@@ -142,9 +160,10 @@ def _calibrate(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.calibration import keep_calibration
 
     samples = list(read_samples(options.samples))
+    workspace.check_writable()
     predictor = grounding.load(options.model, quantize=options.quantize, workspace=workspace, profile=options.profile)
-    calibration = predictor.calibrate(samples, progress=_show_progress)
-    print(file=sys.stderr)
+    with _progress() as show:
+        calibration = predictor.calibrate(samples, progress=show)
     quantize = predictor.loaded.quantize
     keep_calibration(workspace.calibrations, predictor.model_id, predictor.profile.name, calibration, quantize)
     if options.json:
@@ -192,17 +211,22 @@ def _write_picture(picture: Any, path: Path) -> None:
     try:
         picture.save(path)
     except (OSError, ValueError) as error:
-        raise PictureError(
-            f"The picture can't be written to {path} ({error}). Give a .png path in a folder that exists."
-        ) from error
+        misplaced = isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        way_out = "Give a .png path in a folder that exists." if misplaced else "Free space or rights there."
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise PictureError(f"The picture can't be written to {path} ({reason}). {way_out}") from error
 
 
 def _evaluate(options: argparse.Namespace, workspace: Workspace) -> int:
-    from grounding.reports import report_json
+    from grounding.reports import REPORT, report_json
 
     samples = list(islice(read_samples(options.samples), options.limit))
     if not samples:
         raise RecordError(f"{options.samples} holds no sample: there is nothing to score. Give a file with some.")
+    if options.out is None:
+        workspace.check_writable()
+    elif not (options.out / REPORT).is_file():
+        make_folder(options.out, "The folder", "Choose another one (--out).")
     predictor = _load(options, workspace)
     kept = _kept_evaluation(options, workspace, samples, predictor)
     if options.json:
@@ -245,8 +269,14 @@ def _kept_evaluation(
         answers = len(Journal(log, settings).read())
         if answers:
             print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
-        report = evaluate(samples, predictor, options.adapter, progress=_show_progress, log=log, conditions=conditions)
-        print(file=sys.stderr)
+        try:
+            with _progress() as show:
+                report = evaluate(samples, predictor, options.adapter, progress=show, log=log, conditions=conditions)
+        except KeyboardInterrupt as stop:
+            answers = len(Journal(log, settings).read())
+            raise Cancelled(
+                f"stopped: {answers} of {len(samples)} answers are kept in {log}; the same command asks for the rest."
+            ) from stop
         # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
         return store.keep(report, split=options.samples.name, folder=folder)
 
@@ -259,7 +289,16 @@ def _count(text: str) -> int:
     return value
 
 
-_count.__name__ = "count (a whole number from 1)"  # what argparse says was expected
+def _votes(text: str) -> int:
+    """As many answers as can be drawn, for argparse."""
+    if _count(text) > MOST_SAMPLES:
+        raise ValueError(text)
+    return int(text)
+
+
+# What argparse says was expected.
+_count.__name__ = "count (a whole number from 1)"
+_votes.__name__ = f"count (a whole number from 1 to {MOST_SAMPLES})"
 
 
 def _compare(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -290,8 +329,21 @@ def _compare(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
-def _show_progress(done: int, total: int) -> None:
-    print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Shows done and total on one line, which ends with the block however that ends."""
+    shown = False
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        shown = True
+        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            print(file=sys.stderr)
 
 
 def _train(options: argparse.Namespace, workspace: Workspace) -> int:
@@ -356,7 +408,8 @@ def _tell_progress(progress: Any, told: str) -> str:
         step = progress.last_step
         line = f"step {step.step} of {step.steps}, loss {step.loss:.3f}"
     elif progress.phase is not None:
-        line = f"{progress.phase.text} {progress.phase.done} of {progress.phase.total}"
+        phase = progress.phase
+        line = f"{phase.text} {phase.done} of {phase.total}" if phase.total else phase.text
     else:
         line = "starting"
     if progress.scores:
@@ -370,8 +423,8 @@ def _tell_progress(progress: Any, told: str) -> str:
 def _demo(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.demo.dataset import write_demo
 
-    summary = write_demo(options.folder, seed=options.seed, progress=_show_progress)
-    print(file=sys.stderr)
+    with _progress() as show:
+        summary = write_demo(options.folder, seed=options.seed, progress=show)
     if options.json:
         counts = dict(summary.samples_by_split)
         document = {"folder": str(summary.folder), "pictures": summary.pictures, "samples": counts}

@@ -38,7 +38,7 @@ class Box:
     @classmethod
     def from_numbers(cls, numbers: Sequence[object]) -> Box:
         """A box from four numbers x1, y1, x2, y2 in pixels; raises `BoxError` for anything else."""
-        if isinstance(numbers, str) or len(numbers) != 4:
+        if isinstance(numbers, str) or not hasattr(numbers, "__len__") or len(numbers) != 4:
             raise BoxError(f"{numbers!r} is no box: expected four numbers x1, y1, x2, y2 in pixels.")
         try:
             return cls(*(float(value) for value in numbers))  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def evaluate(
     `Predictor.predict_many`.
     """
     listed = list(samples)
-    _check_all(listed, predictor)
+    check_askable(listed, predictor)
     if log is None:
         settings = None
         predictions = predictor.predict_many(_pairs(listed), adapter, progress=progress, cancelled=cancelled)
@@ -68,8 +68,9 @@ def evaluate(
     return Report(predictor.model_id, adapter, summarise(rows), rows, settings)
 
 
-def _check_all(samples: Sequence[Sample], predictor: Predictor) -> None:
-    """Raises `RecordError` or `PictureError` for what can't be asked: before the first answer, not an hour in.
+def check_askable(samples: Sequence[Sample], predictor: Predictor) -> None:
+    """Raises `RecordError` or `PictureError` naming a sample that can't be asked: before the first answer, not an
+    hour in.
 
     Pictures are decoded: one cut short shows that nowhere else. That takes a small part of what answering takes.
     """

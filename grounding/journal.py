@@ -17,6 +17,7 @@ from grounding.boxes import Box
 from grounding.errors import PictureError, WorkspaceError
 from grounding.pictures import file_sha256
 from grounding.records import Prediction, Sample, Status
+from grounding.workspace import make_folder
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
@@ -37,9 +38,22 @@ _IN_WORDS = {
     "adapter_sha256": "the content of the adapter",
     "samples_sha256": "the list of samples",
     "pictures_sha256": "the content of the pictures",
-    "decoding": "the decoding",
-    "conditions": "the rest",
 }
+_PARTS_IN_WORDS = {
+    "mode": "the mode of decoding",
+    "coordinates": "the kind of coordinates",
+    "samples": "the number of votes",
+    "choose": "the way to choose",
+    "quantize": "--quantize",
+    "profile": "--profile",
+    "rerank": "--rerank",
+    "weights": "the quantisation of the weights",
+    "device": "the device",
+    "numbers": "the number type",
+    "model_files": "the content of the model",
+    "calibration": "the calibration of the confidence",
+}
+_DIGESTS = ("model_files", "calibration")  # of no meaning to people
 
 
 @dataclass(frozen=True)
@@ -67,15 +81,22 @@ class EvaluationSettings:
     def differences(self, others: Mapping[str, Any]) -> list[str]:
         """What other settings (in their JSON form) have otherwise, in words: "the model is 'a' there, 'b' here"."""
         mine = self.to_json()
-        unlike = [key for key in _IN_WORDS if others.get(key) != mine[key]]
-        return [_in_words(key, others.get(key), mine[key]) for key in unlike]
+        found = [_in_words(key, words, others.get(key), mine[key]) for key, words in _IN_WORDS.items()]
+        for kind in ("decoding", "conditions"):
+            there, here = dict(others.get(kind) or {}), mine[kind]
+            for key in sorted(there.keys() | here.keys()):
+                found.append(_in_words(key, _PARTS_IN_WORDS.get(key, key), there.get(key), here.get(key)))
+        return [sentence for sentence in found if sentence]
 
 
-def _in_words(key: str, there: object, here: object) -> str:
-    if key.endswith("_sha256"):
-        return f"{_IN_WORDS[key]} differs"
-    shown = ["none" if value in (None, {}) else repr(value) for value in (there, here)]
-    return f"{_IN_WORDS[key]} is {shown[0]} there, {shown[1]} here"
+def _in_words(key: str, words: str, there: object, here: object) -> str:
+    """How one thing differs; "" where it does not."""
+    if there == here:
+        return ""
+    if key.endswith("_sha256") or key in _DIGESTS:
+        return f"{words} differs"
+    shown = ["none" if value is None else repr(value) for value in (there, here)]
+    return f"{words} is {shown[0]} there, {shown[1]} here"
 
 
 def settings_of(
@@ -172,7 +193,7 @@ class Journal:
         if fcntl is None:
             yield
             return
-        self._make_folder()
+        make_folder(self.path.parent, "The folder", "Choose another one (--out).")
         with (self.path.parent / _LOCK).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,14 +206,6 @@ class Journal:
                 yield
             finally:
                 (self.path.parent / _LOCK).unlink(missing_ok=True)
-
-    def _make_folder(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WorkspaceError(
-                f"The folder {self.path.parent} can't be made ({error}). Choose another one (--out)."
-            ) from error
 
     def read(self) -> dict[int, Prediction]:
         """The answers so far, by the number of their sample from 0; none where there is no file yet.

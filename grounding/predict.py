@@ -18,7 +18,8 @@ from grounding.boxes import iou
 from grounding.calibration import BoxEvidence, Calibration
 from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
 from grounding.decoding.settings import Decoding, is_whole
-from grounding.errors import Cancelled, ModelError, SettingsError
+from grounding.errors import Cancelled, ModelError, PictureError, SettingsError
+from grounding.evaluation import check_askable
 from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
 from grounding.features import ImageFeatures
@@ -223,9 +224,11 @@ class Predictor:
     def calibrate(self, samples: Sequence[Sample], *, progress: Progress | None = None) -> Calibration:
         """How far the base's own probabilities can be trusted, measured on samples with one target box each.
 
-        The predictor goes on with it. Raises `ModelError` unless some of the boxes are right and some are wrong.
+        The predictor goes on with it. Raises `ModelError` unless some of the boxes are right and some are wrong,
+        `RecordError` or `PictureError` naming a sample that can't be asked.
         """
         single = [sample for sample in samples if len(sample.boxes_xyxy_px) == 1]
+        check_askable(single, self)
         evidence: list[BoxEvidence] = []
         hits: list[bool] = []
         for start in range(0, len(single), 40):
@@ -276,9 +279,20 @@ class Predictor:
         for start in range(0, len(keys), _IMAGES_PER_PASS):
             should_stop()
             some = keys[start : start + _IMAGES_PER_PASS]
-            encoded = engine.encode_images(self.loaded, [open_picture(pictures[key]) for key in some])
+            encoded = engine.encode_images(self.loaded, [self._opened(pictures[key]) for key in some])
             found |= dict(zip(some, encoded, strict=True))
         return found
+
+    def _opened(self, image: Picture) -> Image.Image:
+        """Raises `PictureError`, with the name of the file, for a picture that the model's family refuses."""
+        picture = open_picture(image)
+        try:
+            self.loaded.family.check_picture(picture)
+        except PictureError as error:
+            if isinstance(image, Image.Image):
+                raise
+            raise PictureError(f"{Path(image).name} can't be asked about. {error}") from error
+        return picture
 
     def _look_at_with(
         self, info: AdapterInfo | None, pictures: dict[object, Picture], should_stop: Callable[[], None]

@@ -80,15 +80,20 @@ class Sample:
         alternatives = record.get("alternatives", [])
         if not isinstance(alternatives, list) or not all(isinstance(phrase, str) for phrase in alternatives):
             raise RecordError(f"The sample {record['id']}: 'alternatives' must be a list of texts.")
-        if not isinstance(record["boxes_xyxy_px"], list):
-            raise RecordError(f"The sample {record['id']}: 'boxes_xyxy_px' must be a list of boxes.")
+        listed = record["boxes_xyxy_px"]
+        if not isinstance(listed, list) or any(isinstance(box, int | float) for box in listed):
+            raise RecordError(f"The sample {record['id']}: 'boxes_xyxy_px' must be a list of boxes, as [[0, 0, 9, 9]].")
         try:
-            boxes = tuple(Box.from_numbers(numbers) for numbers in record["boxes_xyxy_px"])
+            boxes = tuple(Box.from_numbers(numbers) for numbers in listed)
         except (BoxError, TypeError) as error:
             raise RecordError(f"The sample {record['id']}: {error}") from error
+        try:
+            image = (folder / record["image"]).resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a NUL, or links that go round in circles
+            raise RecordError(f"The sample {record['id']}: {record['image']!r:.200} is no path ({error}).") from error
         return cls(
             id=record["id"],
-            image=(folder / record["image"]).resolve(),
+            image=image,
             phrase=record["phrase"],
             boxes_xyxy_px=boxes,
             split=_text(record, "split", "test"),
@@ -144,6 +149,11 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
                     if not isinstance(record, dict):
                         raise RecordError(f"expected a JSON object, found {type(record).__name__}.")
                     yield Sample.from_json(record, path.parent)
+                except json.JSONDecodeError as error:
+                    raise RecordError(
+                        f"{path}, line {number}: no JSON ({error.msg}, at character {error.colno}). "
+                        "Expected one object a line, each a sample: correct that line, or take it out."
+                    ) from error
                 except (ValueError, RecursionError) as error:
                     raise RecordError(f"{path}, line {number}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:

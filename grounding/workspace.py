@@ -69,30 +69,40 @@ class Workspace:
 
     def check_writable(self) -> None:
         """Make the folder and prove that a file can be written; raises `WorkspaceError` with the way out."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise WorkspaceError(
-                f"The workspace {self.root} can't be written ({error.strerror or error}). "
-                f"Choose a folder of your own with --workspace DIR or {ENVIRONMENT_VARIABLE}."
-            ) from error
+        way_out = f"Choose a folder of your own with --workspace DIR or {ENVIRONMENT_VARIABLE}."
+        make_folder(self.root, "The workspace", way_out)
+
+
+def make_folder(folder: Path, what: str, way_out: str) -> None:
+    """Make the folder and prove that a file can be written; raises `WorkspaceError`, which `what` begins and `way_out`
+    ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError as error:
+        raise WorkspaceError(f"{what} {folder} is a file: expected a folder. {way_out}") from error
+    except (OSError, ValueError) as error:  # no path may hold a NUL
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise WorkspaceError(f"{what} {folder} can't be written ({reason}). {way_out}") from error
 
 
 def find_workspace(folder: str | Path | None = None) -> Workspace:
     """The workspace at `folder`, else at $BOXWRIGHT_WORKSPACE, else data/workspace in the repository.
 
-    Raises `WorkspaceError` for a path that no folder can have.
+    Raises `WorkspaceError` for a file, and for a path that no folder can have.
     """
     chosen = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if chosen:
         try:
-            return Workspace(Path(chosen).expanduser().resolve())
+            root = Path(chosen).expanduser().resolve()
         except (RuntimeError, ValueError) as error:
             raise WorkspaceError(
                 f"{str(chosen)!r} can't be a workspace ({error}). Choose a folder with --workspace DIR."
             ) from error
+        if root.is_file():
+            raise WorkspaceError(f"The workspace {root} is a file: expected a folder. Choose one with --workspace DIR.")
+        return Workspace(root)
     return Workspace(Path(__file__).resolve().parent.parent / "data" / "workspace")
 
 

@@ -11,6 +11,7 @@ from grounding.errors import SettingsError
 MODES = ("forced", "free")
 COORDINATES = ("likeliest", "expected")
 CHOICES = ("vote", "rerank")
+MOST_SAMPLES = 64
 _COLDEST = 0.001  # below, the likeliest answer is all there is
 
 
@@ -43,7 +44,7 @@ class Decoding:
         for name, known in (("mode", MODES), ("coordinates", COORDINATES), ("choose", CHOICES)):
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name}={getattr(self, name)!r} is unknown. Expected one of {', '.join(known)}.")
-        for name, least, most in (("samples", 1, 64), ("max_boxes", 1, 100)):
+        for name, least, most in (("samples", 1, MOST_SAMPLES), ("max_boxes", 1, 100)):
             value = getattr(self, name)
             if not is_whole(value) or not least <= value <= most:
                 raise SettingsError(f"{name}={value!r} is out of range. Expected a whole number, {least} to {most}.")

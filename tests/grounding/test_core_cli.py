@@ -6,6 +6,8 @@ Subprocesses, wrong usage and wrong files stand in tests/test_public_api.py.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -20,6 +22,7 @@ from grounding import evaluation
 from grounding.__main__ import main
 from grounding.adapters import AdapterInfo
 from grounding.boxes import Box
+from grounding.errors import ModelError
 from grounding.evaluation import Report
 from grounding.jobs import launch
 from grounding.jobs.launch import RunRequest
@@ -135,6 +138,44 @@ def test_out_that_cannot_be_written(
     assert str(tmp_path / name) in told and ".png" in told
 
 
+def test_out_on_a_full_disk(
+    model_at_hand: list[Any], questions: list[Question], tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    told = failure(capsys, "predict", *questions[0], "--out", tmp_path / "full.png")
+    assert told.endswith("full.png (No space left on device). Free space or rights there.")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "calibrate"])
+def test_a_workspace_that_is_a_file(
+    model_at_hand: list[Any], questions: list[Question], tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    given = questions[0] if command == "predict" else ["some.jsonl"]
+    told = failure(capsys, command, *given, "--workspace", tmp_path / "file")
+    assert f"The workspace {tmp_path / 'file'} is a file: expected a folder." in told
+    assert model_at_hand == []
+
+
+def run_cli(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "grounding", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(grounding.__file__).parent.parent,
+        **options,
+    )
+
+
+def test_output_that_cannot_be_written(two_reports: tuple[Path, Path]) -> None:
+    with Path("/dev/full").open("w") as full, run_cli("compare", *two_reports, "--json", stdout=full) as running:
+        told = running.communicate(timeout=60)[1]
+    assert running.returncode == 1
+    assert told == (
+        "boxwright: the output can't be written (No space left on device). Free some space, or send it elsewhere.\n"
+    )
+
+
 def test_an_unknown_adapter_names_those_that_stand(
     model_at_hand: list[Any], questions: list[Question], make_adapter: MakeAdapter, capsys: Capture
 ) -> None:
@@ -239,8 +280,10 @@ def test_evaluate_goes_on_where_it_was_interrupted(
     folders = tmp_path if out else workspace.evaluations
     impatient(2)
     assert main(command) == 1
-    assert capsys.readouterr().err.endswith("boxwright: stopped.\n")
     (log,) = folders.glob("*/answers.jsonl")
+    assert capsys.readouterr().err.endswith(
+        f"\r6 of 8\nboxwright: stopped: 6 of 8 answers are kept in {log}; the same command asks for the rest.\n"
+    )
     assert len(log.read_text().splitlines()) == 1 + 6
     rest = impatient(9)
     assert main(command) == 0
@@ -268,8 +311,53 @@ def test_evaluate_again_into_the_same_folder(
     told = failure(capsys, *command, "--limit", "5")
     assert "the list of samples differs" in told and "--out" in told
     told = failure(capsys, *command, "--quantize", "8bit")
-    assert all(part in told for part in ("the rest is", "'quantize': 'none'", "'quantize': '8bit'"))
+    assert "--quantize is 'none' there, '8bit' here" in told
     assert again.asked == 0
+
+
+@pytest.mark.parametrize("name", ["file", "file/inside"])
+def test_evaluate_into_what_is_no_folder_is_refused_before_the_model_loads(
+    model_at_hand: list[Any], samples_file: Path, tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    told = failure(capsys, "evaluate", samples_file, "--out", tmp_path / name)
+    assert f"The folder {tmp_path / name} " in told and told.endswith("Choose another one (--out).")
+    assert ("is a file: expected a folder" in told) == (name == "file")
+    assert model_at_hand == []
+
+
+def test_an_error_begins_a_line_of_its_own(
+    impatient: Callable[[int], Interrupted], samples_file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = impatient(9)
+
+    def answer(pairs: Sequence[Any], *_: Any, progress: Callable[[int, int], None], **__: Any) -> None:
+        progress(1, 8)
+        raise ModelError("It broke.")
+
+    monkeypatch.setattr(broken, "predict_many", answer, raising=False)
+    assert main(["evaluate", str(samples_file)]) == 1
+    assert capsys.readouterr().err.endswith("\r1 of 8\nboxwright: It broke.\n")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--free", "--expected"], "argument --expected: not allowed with argument --free"),
+        (["--votes", "65"], "argument --votes: invalid count (a whole number from 1 to 64) value: '65'"),
+        (["--votes", "0"], "argument --votes: invalid count (a whole number from 1 to 64) value: '0'"),
+        (["--rerank", "clip"], "argument --rerank: there is nothing to choose from without --votes N, above 1"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_wrong_usage(
+    model_at_hand: list[Any], capsys: Capture, command: str, flags: list[str], told: str
+) -> None:
+    given = ["a.png", "dog"] if command == "predict" else ["some.jsonl"]
+    with pytest.raises(SystemExit) as ended:
+        main([command, *given, *flags])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{told}\n")
 
 
 def test_evaluate_a_few(model_at_hand: list[Any], samples_file: Path, capsys: Capture) -> None:
@@ -436,6 +524,14 @@ def test_a_snapshot_of_the_workspace_goes_before_a_folder_here(
     worker.ends(RunState.DONE, "Done.")
     assert main(["train", "tiny", "--name", "mugs"]) == 0
     assert worker.requests[0].snapshot == "tiny"
+
+
+def test_a_phase_without_an_end_to_count_to_is_told_as_it_is(worker: Worker, capsys: Capture) -> None:
+    worker.on_look.append(lambda run_id: worker.store.tell(run_id, PhaseEvent("Loading the model", 0, 0)))
+    worker.on_look.append(lambda run_id: None)
+    worker.ends(RunState.DONE, "Done.")
+    assert main(["train", "tiny", "--name", "mugs"]) == 0
+    assert "Loading the model\n" in capsys.readouterr().err
 
 
 def test_ctrl_c_asks_the_run_to_stop_and_waits(

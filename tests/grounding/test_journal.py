@@ -198,8 +198,11 @@ def test_every_batch_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
         ({"adapter_sha256": "x"}, "the content of the adapter differs"),
         ({"samples_sha256": "x"}, "the list of samples differs"),
         ({"pictures_sha256": "x"}, "the content of the pictures differs"),
-        ({"decoding": {"mode": "free"}}, "the decoding is none there, {'mode': 'free'} here"),
-        ({"conditions": {"quantize": "4bit"}}, r"the rest is {'quantize': 'none'} there, {'quantize': '4bit'} here"),
+        ({"decoding": {"mode": "free"}}, "the mode of decoding is none there, 'free' here"),
+        ({"conditions": {"quantize": "4bit"}}, "--quantize is 'none' there, '4bit' here"),
+        ({"conditions": {"quantize": "none", "calibration": "ab"}}, "the calibration of the confidence differs"),
+        ({"conditions": {"quantize": "none", "model_files": "ab"}}, "the content of the model differs"),
+        ({"conditions": {"quantize": "none", "device": "cuda"}}, "the device is none there, 'cuda' here"),
     ],
 )
 def test_answers_of_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -245,7 +248,7 @@ def test_another_way_to_decode_gives_other_answers(tmp_path: Path) -> None:
     predictor: Any = Fake()
     run(tmp_path / "log", predictor)
     predictor.decoding = SimpleNamespace(to_json=lambda: {"mode": "free"})
-    with pytest.raises(WorkspaceError, match=r"the decoding is none there, \{'mode': 'free'\} here"):
+    with pytest.raises(WorkspaceError, match=r"the mode of decoding is none there, 'free' here"):
         run(tmp_path / "log", predictor)
 
 

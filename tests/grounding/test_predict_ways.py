@@ -16,7 +16,7 @@ from grounding import engine
 from grounding.boxes import Box
 from grounding.calibration import Calibration
 from grounding.decoding.settings import Decoding
-from grounding.errors import ModelError, PictureError, SettingsError
+from grounding.errors import ModelError, PictureError, RecordError, SettingsError
 from grounding.feature_store import FeatureStore
 from grounding.predict import Predictor
 from grounding.records import Prediction, Sample, Status
@@ -247,6 +247,16 @@ def test_calibrating_gives_confidences_that_fit(
     assert again == calibration
 
 
+def test_calibrating_names_a_sample_that_can_not_be_asked(
+    predictor: Predictor, demo_samples: dict[str, list[Sample]], tmp_path: Path
+) -> None:
+    own = Predictor(predictor.loaded, tmp_path)
+    good = [sample for sample in demo_samples["train"] if len(sample.boxes_xyxy_px) == 1]
+    for bad in (replace(good[0], id="odd", image=tmp_path / "none.png"), replace(good[0], id="odd", phrase=" ")):
+        with pytest.raises((PictureError, RecordError), match="The sample odd can't be scored"):
+            own.calibrate([*good, bad], progress=lambda *_: pytest.fail("the model was asked"))
+
+
 def test_calibrating_on_nothing_says_so(predictor: Predictor, tmp_path: Path) -> None:
     own = Predictor(predictor.loaded, tmp_path)
     with pytest.raises(ModelError, match="nothing to calibrate"):
@@ -359,6 +369,12 @@ def test_pictures_of_every_mode(
 def test_a_strip_is_refused(predictor: Predictor) -> None:
     with pytest.raises(PictureError, match="200 times"):
         predictor.predict(Image.new("RGB", (4, 900)), "dog")
+
+
+def test_a_strip_in_a_file_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 900)).save(tmp_path / "strip.png")
+    with pytest.raises(PictureError, match=r"^strip\.png can't be asked about\. The picture has 4 x 900 pixels"):
+        predictor.predict(tmp_path / "strip.png", "dog")
 
 
 def test_what_is_drawn_does_not_depend_on_the_batch(predictor: Predictor, questions: list[Question]) -> None:

@@ -84,7 +84,7 @@ def test_a_workspace_that_can_not_be_written_says_the_way_out(tmp_path: Path, ca
         workspace.check_writable()
     message = str(caught.value)
     assert str(workspace.root) in message
-    assert "can't be written (" in message
+    assert ("is a file: expected a folder. " if case == "it is a file" else "can't be written (Not a dir") in message
     assert f"--workspace DIR or {ENVIRONMENT_VARIABLE}" in message
     assert (tmp_path / "file").read_text() == "mine"
 
