@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -436,5 +437,16 @@ def _demo(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
+class _Interrupt(KeyboardInterrupt):
+    """Ctrl-C. Where a plain KeyboardInterrupt passes through an `exec` of text, as imports have them, Python 3.11 ends
+    the process by the signal in the end, although it was caught."""
+
+
+def _interrupt(*unused: object) -> None:
+    raise _Interrupt
+
+
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as behind nohup
+        signal.signal(signal.SIGINT, _interrupt)
     sys.exit(main())

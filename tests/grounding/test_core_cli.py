@@ -6,6 +6,7 @@ Subprocesses, wrong usage and wrong files stand in tests/test_public_api.py.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -174,6 +175,18 @@ def test_output_that_cannot_be_written(two_reports: tuple[Path, Path]) -> None:
     assert told == (
         "boxwright: the output can't be written (No space left on device). Free some space, or send it elsewhere.\n"
     )
+
+
+def test_ctrl_c_while_packages_are_imported_ends_with_status_1(tmp_path: Path) -> None:
+    """Imports `exec` text here and there; that it is interrupted in there must not end the process by a signal."""
+    stop = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    code = f"import grounding.pictures\ngrounding.pictures.open_picture = lambda path: exec({stop!r})\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    root = Path(grounding.__file__).parent.parent
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    running = run_cli("predict", "a.png", "dog", env=os.environ | path, stdout=subprocess.PIPE)
+    told = running.communicate(timeout=60)
+    assert (running.returncode, *told) == (1, "", "boxwright: stopped.\n")
 
 
 def test_an_unknown_adapter_names_those_that_stand(
