@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def kept_profile(connection: sqlite3.Connection) -> str:
 def choose_profile(path: Path, name: str) -> int:
     """Check every phrase anew as this profile says; returns how many samples have a problem now.
 
-    Raises `StoreError` for an unknown profile.
+    A batch a transaction, so that people can save meanwhile. Raises `StoreError` for an unknown profile.
     """
     profile = profile_named(name)
     with writing(path) as connection:
@@ -45,9 +45,18 @@ def choose_profile(path: Path, name: str) -> int:
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (_PROFILE, profile.name),
         )
-        for rows in _batches(connection):
+    position = -1
+    while True:
+        with writing(path) as connection:
+            rows = connection.execute(
+                "SELECT * FROM samples WHERE position > ? ORDER BY position LIMIT ?", (position, BATCH_ROWS)
+            ).fetchall()
             for row in rows:
                 refresh(connection, row, profile)
+        if not rows:
+            break
+        position = rows[-1]["position"]
+    with reading(path) as connection:
         return int(connection.execute("SELECT coalesce(sum(problems), 0) FROM tallies").fetchone()[0])
 
 
@@ -145,12 +154,3 @@ def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str, mo
 def _row(connection: sqlite3.Connection, sample_id: str) -> sqlite3.Row:
     row: sqlite3.Row = connection.execute("SELECT * FROM samples WHERE id = ?", (sample_id,)).fetchone()
     return row
-
-
-def _batches(connection: sqlite3.Connection) -> Iterator[list[sqlite3.Row]]:
-    position = -1
-    while rows := connection.execute(
-        "SELECT * FROM samples WHERE position > ? ORDER BY position LIMIT ?", (position, BATCH_ROWS)
-    ).fetchall():
-        yield rows
-        position = rows[-1]["position"]
