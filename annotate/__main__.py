@@ -164,7 +164,7 @@ def _told(
 def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
     store = _open(workspace)
     if options.undo:
-        undone = store.undo_repair(options.undo, options.who)
+        undone = store.undo_batch(options.undo, options.who)
         return asdict(undone), f"{undone.count} samples put back; {undone.left} were changed since and left alone."
     if options.dry_run:
         preview = store.repair_preview()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,13 +136,17 @@ def insert_boxes(connection: sqlite3.Connection, sample_id: str, boxes: Iterable
 
 def stands_for_nothing(connection: sqlite3.Connection, phrase: str) -> bool:
     """Whether the phrase is a placeholder: by its wording, or as a template that stands on many unrelated boxes."""
-    return is_placeholder(phrase) or wording_key(phrase) in known_templates(connection, wording_key(phrase))
+    return is_stand_in(phrase, known_templates(connection))
 
 
-def known_templates(connection: sqlite3.Connection, wording: str | None = None) -> frozenset[str]:
-    """The wordings known as templates: all of them, which are few, or whether this one is."""
-    condition, parameters = ("", ()) if wording is None else (" WHERE phrase = ?", (wording,))
-    return frozenset(row[0] for row in connection.execute(f"SELECT phrase FROM templates{condition}", parameters))
+def is_stand_in(phrase: str, templates: Collection[str]) -> bool:
+    """The same for those who ask about many phrases; `templates` are `known_templates`."""
+    return is_placeholder(phrase) or (bool(templates) and wording_key(phrase) in templates)
+
+
+def known_templates(connection: sqlite3.Connection) -> frozenset[str]:
+    """The wordings known as templates; they are few."""
+    return frozenset(row[0] for row in connection.execute("SELECT phrase FROM templates"))
 
 
 def next_skip_order(connection: sqlite3.Connection) -> int:

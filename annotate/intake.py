@@ -11,13 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 from annotate.checks import profile_named, same_wording
-from annotate.edits import clean_who, known_templates, now
+from annotate.edits import clean_who, is_stand_in, known_templates, now
 from annotate.items import BadRow, ImportReport
 from annotate.phrases import clean_text
-from annotate.placeholders import is_placeholder
 from annotate.problems import check_imported, kept_profile, problems_alone
 from annotate.remembered import KeptPicture, Remembered
-from annotate.structure import wording_key
 from grounding.boxes import Box
 from grounding.database import connect, transaction
 from grounding.errors import PictureError, RecordError, StoreError
@@ -207,9 +205,7 @@ def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source:
     profile = profile_named(kept_profile(connection))
     phrases = {one.sample.phrase for one in fresh}
     templates = known_templates(connection)
-    placeholder = {
-        phrase: is_placeholder(phrase) or bool(templates and wording_key(phrase) in templates) for phrase in phrases
-    }
+    placeholder = {phrase: is_stand_in(phrase, templates) for phrase in phrases}
     problems = {phrase: "" if placeholder[phrase] else problems_alone(phrase, profile) for phrase in phrases}
     connection.executemany(
         "INSERT INTO pictures (sha256, file, width_px, height_px) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

@@ -359,10 +359,6 @@ class Store:
         with writing(self.path) as connection:
             return undo_batch(connection, batch, who)
 
-    def undo_repair(self, batch: str, who: str) -> RepairReport:
-        """`undo_batch` under its older name."""
-        return self.undo_batch(batch, who)
-
 
 class View:
     """The samples at one moment; made by `Store.view`."""

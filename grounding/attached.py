@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from grounding.adapters import AdapterInfo
 from grounding.decoding.lora import NOT_FINITE, LoraWeights, check_base_is_unchanged, check_files, read_lora
 from grounding.engine import text_family
-from grounding.errors import AdapterError
-from grounding.models import LoadedModel, first_sentence
+from grounding.errors import AdapterError, first_sentence
+from grounding.models import LoadedModel
 
 _MOST_KEPT = 16  # adapters; each takes memory beside the base
 # Of the whole program: two Predictors may share one model.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from grounding.boxes import Box, iou, set_iou
-from grounding.errors import ModelError
+from grounding.errors import ModelError, first_sentence
 from grounding.records import Status
 
 CROP_MARGIN = 0.1  # of a box's width to the left and right, of its height above and below
@@ -290,8 +290,6 @@ def _batches(crops: list[Image.Image]) -> Iterable[list[Image.Image]]:
 @contextmanager
 def _loading(model_id: str) -> Iterator[None]:
     """Turns what a loader raises into a ModelError that names the model and the way out."""
-    from grounding.models import first_sentence
-
     try:
         yield
     except Exception as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grounding.calibration import Calibration
-from grounding.errors import ModelError
+from grounding.errors import ModelError, first_sentence
 from grounding.families import Family, family_named, family_of_type
 from grounding.feature_store import model_fingerprint
 from grounding.profiles import ModelProfile, calibration_for, profile_for
@@ -218,14 +218,6 @@ class _loading:
             f"The model {self.model_id!r} can't be loaded: {first_sentence(error)}. "
             "Check that its folder is complete, or that the Hub can be reached and the id is right."
         ) from error
-
-
-def first_sentence(error: Exception) -> str:
-    """What a loader of transformers complains of, in one line without its full stop."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if "ignore_mismatched_sizes" in text:  # it goes on to speak of a report in the log
-        return "some of its weights have other shapes than its config says"
-    return text.rstrip(". ")
 
 
 def _load_processor(model_id: str, source: str, family: Family, profile: ModelProfile) -> Any:

@@ -18,13 +18,13 @@ from grounding.boxes import iou
 from grounding.calibration import BoxEvidence, Calibration
 from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
 from grounding.decoding.settings import Decoding, is_whole
-from grounding.errors import Cancelled, ModelError, PictureError, SettingsError
+from grounding.errors import Cancelled, ModelError, PictureError, SettingsError, first_sentence
 from grounding.evaluation import check_askable
 from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
 from grounding.features import ImageFeatures
 from grounding.formats import Decoded
-from grounding.models import LoadedModel, first_sentence
+from grounding.models import LoadedModel
 from grounding.pictures import check_header, check_type, open_picture
 from grounding.profiles import ModelProfile
 from grounding.records import Prediction, Sample, Status, check_phrase

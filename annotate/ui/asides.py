@@ -14,14 +14,15 @@ from annotate.leases import Held, Leases
 from annotate.listening import Listener, Listening, Phase, walk
 from annotate.opinions import Opinions
 from annotate.people import progress
-from annotate.phrases import clean_text, usable_phrase
+from annotate.phrases import usable_phrase
 from annotate.problems import check_profile
 from annotate.store import Store
 from annotate.suggest import Suggestion, candidates, ranked
 from annotate.ui import dialogs
-from annotate.ui.asks import Ask
+from annotate.ui.asks import Ask, find_action
 from annotate.ui.pages import QUEUE_LABELS
 from annotate.ui.screens import quoted
+from annotate.undecided import HIT_IOU
 from grounding.errors import BusyError, StoreError
 from grounding.overlay import Layer, figure_html
 
@@ -69,12 +70,9 @@ class Asides:
 
     def answer(self, sent: object, login_name: str | None, default_who: str) -> Reply:
         """The reply to one question. `login_name` wins over the name that the page sends. Raises `StoreError`."""
-        ask = Ask.from_page(sent)
-        action = self._actions.get(ask.do)
-        if action is None:
-            raise StoreError(f"The page asked for {ask.do[:40]!r}, which does not exist. Reload the page.")
+        action, ask = find_action(self._actions, sent, login_name, default_who)
         try:
-            return action(replace(ask, who=clean_text(login_name or ask.who) or default_who))
+            return action(ask)
         except BusyError as error:
             return {"later": str(error)}
 
@@ -113,7 +111,7 @@ class Asides:
             where = f"points at {quoted(rival.phrase, 60)}" if not rival.placeholder else "points at another box"
         return (
             f'<li data-listener="{kind}" data-boxes="{boxes}"><i></i><b>{escape(name)}</b>'
-            f'<b class="an-iou" data-hit="{str(answer.iou >= 0.5).lower()}">IoU {answer.iou:.2f}</b>'
+            f'<b class="an-iou" data-hit="{str(answer.iou >= HIT_IOU).lower()}">IoU {answer.iou:.2f}</b>'
             f"<span>{where}</span></li>"
         )
 

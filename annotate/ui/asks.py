@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from annotate.items import Place, Queue
+from annotate.phrases import clean_text
 from annotate.scopes import Scope
 from grounding.boxes import Box
 from grounding.errors import BoxError, StoreError
@@ -78,6 +80,20 @@ class Ask:
             seconds=_seconds(sent.get("seconds", 0)),
             edit=MappingProxyType(_fields(sent.get("edit"))),
         )
+
+
+Action = Callable[[Ask], dict[str, Any]]
+
+
+def find_action(
+    actions: Mapping[str, Action], sent: object, login_name: str | None, default_who: str
+) -> tuple[Action, Ask]:
+    """What the page asks for, and by whom: `login_name` wins over the name that it sends. Raises `StoreError`."""
+    ask = Ask.from_page(sent)
+    action = actions.get(ask.do)
+    if action is None:
+        raise StoreError(f"The page asked for {ask.do[:40]!r}, which does not exist. Reload the page.")
+    return action, replace(ask, who=clean_text(login_name or ask.who) or default_who)
 
 
 def _text(sent: Mapping[object, object], key: str) -> str:

@@ -15,7 +15,7 @@ from annotate.queues import QUEUES
 from annotate.scopes import Scope
 from annotate.store import Store
 from annotate.suggest import candidates, origin_of
-from annotate.ui.asks import Ask
+from annotate.ui.asks import Ask, find_action
 from annotate.ui.dialogs import bulk_edit
 from annotate.ui.pages import (
     QUEUE_LABELS,
@@ -84,11 +84,7 @@ class Workbench:
 
     def answer(self, sent: object, login_name: str | None, default_who: str) -> Reply:
         """The reply to one request. `login_name` wins over the name that the page sends. Raises `StoreError`."""
-        ask = Ask.from_page(sent)
-        action = self._actions.get(ask.do)
-        if action is None:
-            raise StoreError(f"The page asked for {ask.do[:40]!r}, which does not exist. Reload the page.")
-        ask = replace(ask, who=clean_text(login_name or ask.who) or default_who)
+        action, ask = find_action(self._actions, sent, login_name, default_who)
         if ask.do == "start":
             ask = replace(ask, scope=replace(ask.scope, queue="placeholders", split=self._first_split()))
         return action(ask) | {"counts": self._counts(ask)}

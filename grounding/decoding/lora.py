@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from grounding.errors import AdapterError
+from grounding.errors import AdapterError, first_sentence
 
 # Modules of one layer in the order in which the text model fuses them.
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -71,9 +71,8 @@ def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | Non
     except AdapterError:
         raise
     except Exception as error:  # every loader of peft and safetensors has its own tree of errors
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise AdapterError(
-            f"The adapter {name!r} at {folder} can't be loaded: {reason}. "
+            f"The adapter {name!r} at {folder} can't be loaded: {first_sentence(error)}. "
             "Its files are damaged or were made by other versions: train it again."
         ) from error
 

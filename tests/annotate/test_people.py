@@ -83,7 +83,7 @@ def test_work_is_told_by_day_and_since_a_moment(fill: Fill, clock: Callable[[flo
 
 def test_imports_repairs_and_their_undoing_are_nobodys_work(fill: Fill) -> None:
     store = fill("a", phrase=PLACEHOLDER, alternatives=("mug",))
-    store.undo_repair(store.repair("ann").batch, "ann")
+    store.undo_batch(store.repair("ann").batch, "ann")
     assert progress(store.path) == ()
     assert store.annotators() == []
 

@@ -52,19 +52,19 @@ def test_preview_is_what_repair_does(broken: Store) -> None:
 def test_undo_puts_everything_back(broken: Store) -> None:
     before = [broken.get(sample_id).sample for sample_id in "abcde"]
     report = broken.repair("ann")
-    undone = broken.undo_repair(report.batch, "bob")
+    undone = broken.undo_batch(report.batch, "bob")
     assert (undone.count, undone.left) == (3, 0)
     assert [broken.get(sample_id).sample for sample_id in "abcde"] == before
     assert broken.get("a").placeholder and broken.get("a").state == "imported"
     assert broken.history("a")[-1].who == "bob"
-    assert broken.undo_repair(report.batch, "bob").count == 0
+    assert broken.undo_batch(report.batch, "bob").count == 0
     assert broken.repair_preview().total == 3
 
 
 def test_undo_leaves_what_people_wrote_since(broken: Store) -> None:
     report = broken.repair("ann")
     broken.save("a", "the red cup", who="bob", expected_revision=2)
-    undone = broken.undo_repair(report.batch, "ann")
+    undone = broken.undo_batch(report.batch, "ann")
     assert (undone.count, undone.left) == (2, 1)
     assert broken.get("a").phrase == "the red cup"
     assert broken.undo("a", who="bob", expected_revision=3).phrase == "red cup"
@@ -72,7 +72,7 @@ def test_undo_leaves_what_people_wrote_since(broken: Store) -> None:
 
 def test_an_unknown_repair_is_named(broken: Store) -> None:
     with pytest.raises(StoreError, match="no repair or bulk edit named 'repair-x'"):
-        broken.undo_repair("repair-x", "ann")
+        broken.undo_batch("repair-x", "ann")
 
 
 def test_rejected_samples_stay_and_skipped_ones_are_filled(broken: Store) -> None:
