@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,11 @@ from annotate.schema import migrations
 from annotate.scopes import Scope
 from annotate.versions import add_sample, check_boxes, version_after
 from grounding.boxes import Box
-from grounding.database import held_open, prepare, reading, writing
+from grounding.database import prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
 from grounding.records import SPLITS, Sample
+from grounding.write_ahead import keep_log
 
 Values = Mapping[str, object]
 # Real pictures have a few dozen samples; one on which thousands stand must not slow the page down.
@@ -46,7 +46,7 @@ class Store:
         self.path = Path(annotations_db).absolute()
         self.pictures = PictureStore(Path(pictures.folder).resolve())
         prepare(self.path, migrations)
-        self._held = weakref.finalize(self, held_open(self.path).close)
+        self._log = keep_log(self, self.path)
 
     # Import
 

@@ -327,8 +327,5 @@ def test_a_store_keeps_its_log_open_between_edits_and_folds_it_in_at_the_end(fil
     store = fill("b")
     store.save("a", "the red mug", who="ann", expected_revision=1)
     assert log.exists()  # so an edit waits for one write to the disk, not for the folding in too
-    path = store.path
-    finish = store._held
-    del store
-    finish()
-    assert not log.exists() and path.exists()
+    store._log()
+    assert not log.exists() and store.path.exists()

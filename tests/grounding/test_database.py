@@ -323,9 +323,3 @@ def test_a_reader_that_is_left_open_is_closed(path: Path) -> None:
         add(connection, "cup")
         next(left_open)
     assert words(path) == ["cup", "mug"]
-
-
-def test_a_connection_held_open_is_explained_where_it_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "notes.db").write_text("no database, but long enough to look like one " * 20)
-    with pytest.raises(StoreError, match="is not an SQLite database"):
-        database.held_open(tmp_path / "notes.db")
