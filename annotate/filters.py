@@ -21,8 +21,8 @@ from annotate.scopes import Scope
 _FEW_HITS = 3_000
 _WALKED_ROWS = 3_000
 # How many samples of a queue, or hits of common words, are looked at to count; behind them it is "at least".
-_COUNTED_ROWS = 10_000
-_COUNTED_HITS = 20_000
+_COUNTED_ROWS = 5_000
+_COUNTED_HITS = 10_000
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 
 from annotate.items import Place, Queue
 from grounding.errors import StoreError
@@ -84,12 +86,16 @@ def walk(
         "limit": limit,
     }
     sql = walk_sql(queue, forward=forward, of_category=bool(category), passing_over=bool(passed_over))
-    found = [
-        (row[0], row[1])
+    # One row ahead of each split is read, not `limit` of each.
+    of_splits = [
+        map(_place, connection.execute(sql, parameters | {"split": one_split}))
         for one_split in ([split] if split else SPLITS)
-        for row in connection.execute(sql, parameters | {"split": one_split})
     ]
-    return sorted(found, reverse=forward == ORDERS[queue].falling)[:limit]
+    return list(islice(merge(*of_splits, reverse=forward == ORDERS[queue].falling), limit))
+
+
+def _place(row: sqlite3.Row) -> Place:
+    return row[0], row[1]
 
 
 def walk_sql(queue: str, *, forward: bool, of_category: bool = False, passing_over: bool = False) -> str:
