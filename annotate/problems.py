@@ -11,8 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from annotate.checks import CODES, CheckProfile, check, profile_named, same_wording
+from annotate.chunks import in_chunks, positions_in, row_at
 from annotate.rows import BATCH_ROWS, boxes_of
-from grounding.database import reading, writing
+from grounding.database import connect, reading, writing
 
 _PROFILE = "check_profile"
 _DEFAULT = "free"
@@ -37,7 +38,7 @@ def kept_profile(connection: sqlite3.Connection) -> str:
 def choose_profile(path: Path, name: str) -> int:
     """Check every phrase anew as this profile says; returns how many samples have a problem now.
 
-    A batch a transaction, so that people can save meanwhile. Raises `StoreError` for an unknown profile.
+    In chunks, so that people can save meanwhile. Raises `StoreError` for an unknown profile.
     """
     profile = profile_named(name)
     with writing(path) as connection:
@@ -45,17 +46,10 @@ def choose_profile(path: Path, name: str) -> int:
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (_PROFILE, profile.name),
         )
-    position = -1
-    while True:
-        with writing(path) as connection:
-            rows = connection.execute(
-                "SELECT * FROM samples WHERE position > ? ORDER BY position LIMIT ?", (position, BATCH_ROWS)
-            ).fetchall()
-            for row in rows:
-                refresh(connection, row, profile)
-        if not rows:
-            break
-        position = rows[-1]["position"]
+    with connect(path) as connection:
+        for chunk in in_chunks(connection, positions_in(connection, "samples")):
+            for position in chunk:
+                refresh(connection, row_at(connection, position), profile)
     with reading(path) as connection:
         return int(connection.execute("SELECT coalesce(sum(problems), 0) FROM tallies").fetchone()[0])
 

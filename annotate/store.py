@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annotate import bulk, filters, repairs
-from annotate.batches import undo_batch
+from annotate.batches import Progress as BatchProgress
+from annotate.batches import batch_name, batch_named, batches, broken_batch, run_batch, undo_batch
 from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
-from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
+from annotate.items import BadRow, Batch, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
 from annotate.leaks import LeakReport, find_leaks
 from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split
@@ -336,28 +337,56 @@ class Store:
         with reading(self.path) as connection:
             return repairs.preview(connection, limit)
 
-    def repair(self, who: str) -> RepairReport:
-        """Fill every placeholder from its own alternatives, all or none; the report names the batch for undoing."""
-        with writing(self.path) as connection:
-            return repairs.repair(connection, who)
+    def repair(
+        self, who: str, *, as_of: int | None = None, batch: str | None = None, progress: BatchProgress | None = None
+    ) -> RepairReport:
+        """Fill every placeholder from its own alternatives, a little at a time, so that nobody's save waits.
+
+        The report names the batch for undoing; `batch` chooses that name. Those that people changed since `as_of`
+        (that of the preview; None: now) stay as they are.
+        """
+        edit = Edit(who, "repair", origin="source", batch=batch or batch_name("repair"))
+        return run_batch(
+            self.path, repairs.PLACEHOLDERS, repairs.fill_from_source, edit, as_of=as_of, progress=progress
+        )
 
     def bulk_preview(self, scope: Scope, edit: BulkEdit, limit: int = 50) -> BulkPreview:
         """What `bulk` would do now."""
         with reading(self.path) as connection:
             return bulk.preview(connection, scope, edit, limit)
 
-    def bulk(self, scope: Scope, edit: BulkEdit, *, who: str) -> RepairReport:
-        """Edit every sample of the scope, all or none; the report names the batch for undoing."""
-        with writing(self.path) as connection:
-            return bulk.apply_bulk(connection, scope, edit, who)
+    def bulk(
+        self,
+        scope: Scope,
+        edit: BulkEdit,
+        *,
+        who: str,
+        as_of: int | None = None,
+        batch: str | None = None,
+        progress: BatchProgress | None = None,
+    ) -> RepairReport:
+        """Edit every sample of the scope, as `repair` does."""
+        recorded = bulk.recorded(edit, who, batch)
+        return run_batch(self.path, scope, bulk.outcome_of(edit), recorded, as_of=as_of, progress=progress)
 
-    def undo_batch(self, batch: str, who: str) -> RepairReport:
+    def undo_batch(self, batch: str, who: str, *, progress: BatchProgress | None = None) -> RepairReport:
         """Take a repair or bulk edit back where nobody has changed the sample since.
 
-        Raises `StoreError` for an unknown batch.
+        One that is still running ends. Raises `StoreError` for an unknown batch.
         """
-        with writing(self.path) as connection:
-            return undo_batch(connection, batch, who)
+        return undo_batch(self.path, batch, who, progress)
+
+    def batch(self, name: str) -> Batch | None:
+        """Where a repair or bulk edit stands; None when there is none of this name."""
+        return batch_named(self.path, name)
+
+    def broken_batch(self) -> Batch | None:
+        """The newest repair or bulk edit that ended in the middle, as it does when the power goes."""
+        return broken_batch(self.path)
+
+    def batches(self, limit: int = 100) -> list[Batch]:
+        """The repairs and bulk edits that changed anything, the newest first."""
+        return batches(self.path, limit)
 
 
 class View:

@@ -20,6 +20,7 @@ from annotate.store import Store
 from annotate.suggest import Suggestion, candidates, ranked
 from annotate.ui import dialogs
 from annotate.ui.asks import Ask, find_action
+from annotate.ui.behind import batch_reply
 from annotate.ui.pages import QUEUE_LABELS
 from annotate.ui.screens import quoted
 from annotate.undecided import HIT_IOU
@@ -61,6 +62,7 @@ class Asides:
             "people": self._people,
             "bulk_form": self._bulk_form,
             "bulk_preview": self._bulk_preview,
+            "batch": self._batch,
             "blind": self._blind,
             "point": self._point,
             "pass": self._pass,
@@ -153,6 +155,11 @@ class Asides:
     def _bulk_preview(self, ask: Ask) -> Reply:
         preview = self.store.bulk_preview(ask.scope, dialogs.bulk_edit(ask.edit), _EXAMPLES)
         return {"preview_html": dialogs.bulk_preview_html(preview)}
+
+    def _batch(self, ask: Ask) -> Reply:
+        """Where a repair or bulk edit stands that goes on behind the page."""
+        batch = self.store.batch(ask.batch)
+        return {} if batch is None else {"repaired": batch_reply(batch)}
 
     def _scope_words(self, ask: Ask) -> str:
         """The scope for people: "the 23 samples of Placeholders in train"."""
