@@ -138,6 +138,13 @@ class Store:
             tail = "WHERE s.position IN (SELECT value FROM json_each(?)) ORDER BY s.position"
             return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
 
+    def sibling_count(self, sample_id: str) -> int:
+        """How many other samples the same picture has, all told. Raises `StoreError` for an unknown id."""
+        with reading(self.path) as connection:
+            item = one_item(connection, sample_id, self.pictures.folder)
+            sql = "SELECT COUNT(*) - 1 FROM samples WHERE picture_sha256 = ?"
+            return int(connection.execute(sql, (item.picture_sha256,)).fetchone()[0])
+
     def history(self, sample_id: str) -> tuple[Change, ...]:
         """Everything that happened to the sample, oldest first. Raises `StoreError` for an unknown id."""
         with reading(self.path) as connection:

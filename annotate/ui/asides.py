@@ -8,14 +8,13 @@ from html import escape
 from typing import Any
 
 from annotate.checks import check, profile_named
-from annotate.heard import Heard, HeardAnswer, judge
-from annotate.items import Item
+from annotate.heard import Heard, HeardAnswer
 from annotate.leases import Held, Leases
 from annotate.listening import Listener, Listening, Phase, walk
 from annotate.opinions import Opinions
 from annotate.people import progress
 from annotate.phrases import usable_phrase
-from annotate.problems import check_profile
+from annotate.problems import check_profile, duplicate_of
 from annotate.store import Store
 from annotate.suggest import Suggestion, candidates, ranked
 from annotate.ui import dialogs
@@ -81,8 +80,8 @@ class Asides:
     # The phrase as it is typed
 
     def _check(self, ask: Ask) -> Reply:
-        item = self.store.get(ask.sample_id)
-        others = [one.phrase for one in self.store.siblings(item.id) if _is_another(one, item)]
+        rival = duplicate_of(self.store.path, self.store.get(ask.sample_id).id, ask.text)
+        others = () if rival is None else (rival,)
         findings = check(ask.text, profile_named(check_profile(self.store.path)), others)
         rows = "".join(f'<li data-code="{finding.code}">{escape(finding.sentence)}</li>' for finding in findings)
         return {"findings_html": rows}
@@ -99,8 +98,7 @@ class Asides:
             predictions = self.listener(item.sample.image, phrase)
             if phrase == item.phrase:
                 self.heard.record(item.id, phrase, predictions)
-            others = {one.id: one.sample.boxes_xyxy_px for one in self.store.siblings(item.id)}
-            kept = judge(predictions, phrase, item.sample.boxes_xyxy_px, others)
+            kept = self.heard.judge(item.id, phrase, predictions)
         return {"heard_html": "".join(self._heard_html(answer) for answer in kept)}
 
     def _heard_html(self, answer: HeardAnswer) -> str:
@@ -120,9 +118,11 @@ class Asides:
     def _suggest(self, ask: Ask) -> Reply:
         item = self.store.get(ask.sample_id)
         locations = profile_named(check_profile(self.store.path)).location_allowed
-        found = [
-            one for one in candidates(item, self.store.siblings(item.id), locations=locations) if one.origin == "model"
-        ]
+        siblings = self.store.siblings(item.id)
+        # Of more than are read here, none can be said to be the only one.
+        whole = len(siblings) == self.store.sibling_count(item.id)
+        made = candidates(item, siblings, locations=locations) if whole else ()
+        found = [one for one in made if one.origin == "model"]
         try:
             ordered = ranked(item, found, self.listener)
         except BusyError:
@@ -211,11 +211,6 @@ class Asides:
             self.listening.stop()
             self.listening.wait(2.0)
         return self._pass(ask)
-
-
-def _is_another(one: Item, item: Item) -> bool:
-    """Whether its phrase must tell apart from that of `item`: another box, and a phrase at all."""
-    return not one.placeholder and one.sample.boxes_xyxy_px != item.sample.boxes_xyxy_px
 
 
 def _suggestion_html(one: Suggestion) -> str:

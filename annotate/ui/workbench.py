@@ -14,7 +14,7 @@ from annotate.opinions import Opinions
 from annotate.phrases import clean_text
 from annotate.queues import QUEUES
 from annotate.scopes import Scope
-from annotate.store import Store
+from annotate.store import MOST_SIBLINGS, Store
 from annotate.suggest import candidates, origin_of
 from annotate.ui.asks import Ask, find_action
 from annotate.ui.behind import batch_reply, batch_sentence, begin
@@ -332,7 +332,8 @@ class Workbench:
             return {"screen": {"id": "", "done_html": self._done_html(ask)}}
         self.store.mark_seen(item.id)
         siblings, history = self.store.siblings(item.id), self.store.history(item.id)
-        screen = build_screen(item, siblings, history, self.picture_url, ask.queue)
+        siblings_in_all = self.store.sibling_count(item.id) if len(siblings) >= MOST_SIBLINGS else len(siblings)
+        screen = build_screen(item, siblings, history, self.picture_url, ask.queue, siblings_in_all)
         opinions = opinions_html(self.opinions.of(item.id), self.opinions.agreement(item.id), item)
         upcoming = self.store.next_item(ask.scope, screen.place)
         return {
