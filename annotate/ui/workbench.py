@@ -13,8 +13,9 @@ from annotate.items import Batch, Change, Counts, Item
 from annotate.opinions import Opinions
 from annotate.phrases import clean_text
 from annotate.queues import QUEUES
+from annotate.reads import MOST_SIBLINGS
 from annotate.scopes import Scope
-from annotate.store import MOST_SIBLINGS, Store
+from annotate.store import Store
 from annotate.suggest import candidates, origin_of
 from annotate.ui.asks import Ask, find_action
 from annotate.ui.behind import batch_reply, batch_sentence, begin

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from annotate.store import MOST_SIBLINGS, Store
+from annotate.reads import MOST_SIBLINGS
+from annotate.store import Store
 from annotate.suggest import candidates
 from annotate.ui.asides import AsideParts, Asides
 from annotate.ui.workbench import Workbench
