@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from annotate.batches import batch_name
 from annotate.checks import PROFILES
 from annotate.exporters import export, exporters
 from annotate.importers import find_importer, importers
@@ -28,7 +29,7 @@ from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
 from annotate.upkeep import add_commands, tell_progress
 from annotate.who import default_who
-from grounding.errors import BoxwrightError, StoreError
+from grounding.errors import BoxwrightError, Cancelled, StoreError
 from grounding.workspace import Workspace, find_workspace
 
 Document = dict[str, Any]
@@ -68,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--link", action="store_true", help="hard-link pictures instead of copying them")
     command = add("repair", _repair, "Fill placeholders from the phrases that the source itself gave.")
     command.add_argument("--dry-run", action="store_true", help="show what would change")
-    command.add_argument("--undo", metavar="BATCH", help="take this repair back")
+    command.add_argument("--undo", metavar="BATCH", help="take this repair or bulk edit back")
+    add("batches", _batches, "List repairs and bulk edits, the newest first, by the names that repair --undo takes.")
     command = add("checks", _checks, "Say which checks this workspace goes by, and count the samples that fail them.")
     command.add_argument("--profile", choices=tuple(PROFILES), help="go by these from now on")
     command = add("lint", _lint, "Look for empty, placeholder, ambiguous and ill-written phrases.")
@@ -164,16 +166,41 @@ def _told(
 def _repair(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
     store = _open(workspace)
     if options.undo:
-        undone = store.undo_batch(options.undo, options.who)
+        undone = store.undo_batch(options.undo, options.who, progress=tell_progress("Samples put back"))
         return asdict(undone), f"{undone.count} samples put back; {undone.left} were changed since and left alone."
     if options.dry_run:
         preview = store.repair_preview()
         lines = [f"{sample_id}: {before!r} -> {after!r}" for sample_id, before, after in preview.examples]
         lines.append(f"{preview.total} placeholders would be filled; {preview.left_for_people} are left for people.")
         return asdict(preview) | {"dry_run": True}, "\n".join(lines)
-    report = store.repair(options.who)
+    name = batch_name("repair")
+    try:
+        report = store.repair(options.who, batch=name, progress=tell_progress("Placeholders looked at"))
+    except KeyboardInterrupt as stop:
+        raise Cancelled(
+            f"stopped: what was filled stays. Take it back with: python -m annotate repair --undo {name}"
+        ) from stop
     undo = f" Undo: python -m annotate repair --undo {report.batch}" if report.count else ""
     return asdict(report), f"{report.count} placeholders filled; {report.left} are left for people.{undo}"
+
+
+def _batches(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
+    found = _open(workspace).batches()
+    words = {
+        "running": "under way",
+        "broken": "ended in the middle",
+        "undoing": "is put back",
+        "undone": "was put back",
+    }
+    lines = [
+        f"{one.name}: {one.action} by {one.who} at {one.began_at}, {one.count} samples"
+        + (f", {words[one.state]}" if one.state in words else "")
+        for one in found
+    ]
+    lines.append(
+        "Undo one: python -m annotate repair --undo NAME" if found else "Nothing was changed many at once yet."
+    )
+    return {"batches": [asdict(one) for one in found]}, "\n".join(lines)
 
 
 def _checks(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:

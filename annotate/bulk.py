@@ -1,25 +1,20 @@
-"""One edit of every sample of a scope: shown before, done all or none, and taken back by its name."""
+"""One edit of every sample of a scope: shown before, done as shown, and taken back by its name."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from annotate.batches import batch_name
-from annotate.edits import Edit, apply, stands_for_nothing
-from annotate.filters import query_of
-from annotate.items import RepairReport
+from annotate.batches import Outcome, OutcomeOf, batch_name, last_change, outcomes
+from annotate.edits import Edit, stands_for_nothing
 from annotate.phrases import MAX_PHRASE_CHARACTERS, check_note, check_phrase, clean_text
 from annotate.queues import check_split
-from annotate.rows import BATCH_ROWS
 from annotate.scopes import MAX_FILTER_CHARACTERS, Scope
 from grounding.errors import StoreError
 
 BulkKind = Literal["replace", "approve", "reject", "flag", "unflag", "split", "category"]
-Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -61,30 +56,23 @@ class BulkPreview:
     """What a bulk edit would do: `total` samples changed, `refused` ones left as they are because of a bad result.
 
     `examples` are (sample id, before, after), `refusals` (sample id, before, why), the first few in import order.
+    `as_of` is the moment of the preview: hand it to the edit, which then leaves alone what people change in between.
     """
 
     total: int
     refused: int
     examples: tuple[tuple[str, str, str], ...]
     refusals: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What the edit does to one sample: new values, or why it may not be; `before` and `after` in words."""
-
-    before: str
-    after: str
-    values: Values
-    refusal: str = ""
+    as_of: int | None = None
 
 
 def preview(connection: sqlite3.Connection, scope: Scope, edit: BulkEdit, limit: int) -> BulkPreview:
-    """What `apply_bulk` would do now, with up to `limit` examples of each."""
+    """What the edit would do now, with up to `limit` examples of each."""
     total = refused = 0
     examples: list[tuple[str, str, str]] = []
     refusals: list[tuple[str, str, str]] = []
-    for row, outcome in _outcomes(connection, scope, edit):
+    as_of = last_change(connection)
+    for row, outcome in outcomes(connection, scope, outcome_of(edit)):
         if outcome.refusal:
             refused += 1
             if len(refusals) < limit:
@@ -93,52 +81,16 @@ def preview(connection: sqlite3.Connection, scope: Scope, edit: BulkEdit, limit:
             total += 1
             if len(examples) < limit:
                 examples.append((row["id"], outcome.before, outcome.after))
-    return BulkPreview(total, refused, tuple(examples), tuple(refusals))
+    return BulkPreview(total, refused, tuple(examples), tuple(refusals), as_of)
 
 
-def apply_bulk(connection: sqlite3.Connection, scope: Scope, edit: BulkEdit, who: str) -> RepairReport:
-    """Do it to every sample of the scope that it changes; those refused are left as they are, and counted."""
-    batch = batch_name(f"bulk-{edit.kind}")
+def recorded(edit: BulkEdit, who: str, batch: str | None = None) -> Edit:
+    """How the history tells it; `batch` None: under a new name."""
     note = check_note(edit.put) if edit.kind in ("reject", "flag") else ""
-    recorded = Edit(who, edit.kind, note=note, batch=batch)
-    count = left = 0
-    for row, outcome in _outcomes(connection, scope, edit):
-        if outcome.refusal:
-            left += 1
-        else:
-            apply(connection, row, outcome.values, recorded)
-            count += 1
-    return RepairReport(count, batch, left)
+    return Edit(who, edit.kind, note=note, batch=batch or batch_name(f"bulk-{edit.kind}"))
 
 
-def _outcomes(connection: sqlite3.Connection, scope: Scope, edit: BulkEdit) -> Iterator[tuple[sqlite3.Row, _Outcome]]:
-    """Each sample that the edit would change or be refused for; rows may be changed while this runs."""
-    outcome_of = _outcome_of(edit)
-    for row in _rows(connection, scope):
-        outcome = outcome_of(connection, row)
-        if outcome is not None:
-            yield row, outcome
-
-
-def _rows(connection: sqlite3.Connection, scope: Scope) -> Iterator[sqlite3.Row]:
-    """The scope's samples in import order. Which they are is noted first, as an edit may take one out of its queue."""
-    query = query_of(scope)
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (position INTEGER PRIMARY KEY)")
-    connection.execute("DELETE FROM temp.chosen")
-    connection.execute(
-        f"INSERT INTO temp.chosen SELECT position FROM {query.tables} WHERE {query.where}", query.parameters
-    )
-    position = -1
-    while rows := connection.execute(
-        "SELECT samples.* FROM temp.chosen CROSS JOIN samples INDEXED BY samples_in_order "
-        "ON samples.position = chosen.position WHERE chosen.position > ? ORDER BY chosen.position LIMIT ?",
-        (position, BATCH_ROWS),
-    ).fetchall():
-        yield from rows
-        position = rows[-1]["position"]
-
-
-def _outcome_of(edit: BulkEdit) -> Callable[[sqlite3.Connection, sqlite3.Row], _Outcome | None]:
+def outcome_of(edit: BulkEdit) -> OutcomeOf:
     """The function that says what the edit does to a sample; None: nothing."""
     if edit.kind == "replace":
         return _replacer(edit)
@@ -153,28 +105,28 @@ def _outcome_of(edit: BulkEdit) -> Callable[[sqlite3.Connection, sqlite3.Row], _
     }[edit.kind]
     words: dict[object, str] = {0: "not flagged", 1: "flagged"}
 
-    def outcome(connection: sqlite3.Connection, row: sqlite3.Row) -> _Outcome | None:
+    def outcome(connection: sqlite3.Connection, row: Any) -> Outcome | None:
         if row[column] == value:
             return None
         before, after = (words.get(one, str(one)) for one in (row[column], value))
-        return _Outcome(before, after, {column: value, **further})
+        return Outcome(before, after, {column: value, **further})
 
     return outcome
 
 
-def _approve(connection: sqlite3.Connection, row: sqlite3.Row) -> _Outcome | None:
+def _approve(connection: sqlite3.Connection, row: Any) -> Outcome | None:
     """Rejected samples are left as they are: one by one they may be opened again."""
     if row["state"] in ("approved", "rejected"):
         return None
     refusal = _refusal(connection, row["phrase"])
-    return _Outcome(row["state"], "approved", {"state": "approved", "skipped_at": None, "skip_order": 0}, refusal)
+    return Outcome(row["state"], "approved", {"state": "approved", "skipped_at": None, "skip_order": 0}, refusal)
 
 
-def _replacer(edit: BulkEdit) -> Callable[[sqlite3.Connection, sqlite3.Row], _Outcome | None]:
+def _replacer(edit: BulkEdit) -> OutcomeOf:
     find = re.escape(clean_text(edit.find))
     pattern = re.compile(rf"(?<!\w){find}(?!\w)" if edit.whole_words else find, re.IGNORECASE * edit.ignore_case)
 
-    def outcome(connection: sqlite3.Connection, row: sqlite3.Row) -> _Outcome | None:
+    def outcome(connection: sqlite3.Connection, row: Any) -> Outcome | None:
         before = row["phrase"]
         phrase, found = pattern.subn(lambda match: edit.put, before)
         if not found or row["state"] == "rejected":
@@ -182,7 +134,7 @@ def _replacer(edit: BulkEdit) -> Callable[[sqlite3.Connection, sqlite3.Row], _Ou
         after = clean_text(phrase)
         if after == before:
             return None
-        return _Outcome(before, after, {"phrase": after, "state": "written"}, _refusal(connection, after))
+        return Outcome(before, after, {"phrase": after, "state": "written"}, _refusal(connection, after))
 
     return outcome
 

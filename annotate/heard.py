@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotate.edits import now
-from annotate.rows import boxes_of
+from annotate.rows import boxes_of, boxes_on_picture
 from grounding.boxes import Box, iou, set_iou
 from grounding.database import reading, writing
 from grounding.errors import StoreError
@@ -123,13 +123,17 @@ class Heard:
             if row is None:
                 raise StoreError(f"There is no sample {sample_id[:80]!r} in this workspace. Reload the page.")
             answers = _answers(connection, sample_id, row["phrase"])
-            ids = connection.execute(
-                "SELECT id FROM samples WHERE picture_sha256 = ? ORDER BY position", (row["picture_sha256"],)
-            )
-            boxes = boxes_of(connection, [one["id"] for one in ids] if answers else [])
+            boxes = boxes_on_picture(connection, row["picture_sha256"]) if answers else {}
         target = boxes.pop(sample_id, [])
         judged = judge([one for one, _ in answers], row["phrase"], target, boxes)
         return tuple(replace(one, at=at) for one, (_, at) in zip(judged, answers, strict=True))
+
+    def judge(self, sample_id: str, phrase: str, predictions: Sequence[Prediction]) -> tuple[HeardAnswer, ...]:
+        """What answers to a phrase that is not kept are worth, judged against every box of the sample's picture."""
+        with reading(self.path) as connection:
+            row = connection.execute("SELECT picture_sha256 FROM samples WHERE id = ?", (sample_id,)).fetchone()
+            boxes = {} if row is None else boxes_on_picture(connection, row["picture_sha256"])
+        return judge(predictions, phrase, boxes.pop(sample_id, []), boxes)
 
 
 def _keep(connection: sqlite3.Connection, sample_id: str, phrase: str, predictions: Sequence[Prediction]) -> None:

@@ -12,6 +12,7 @@ State = Literal["imported", "repaired", "written", "approved", "rejected"]
 Queue = Literal[
     "placeholders", "problems", "low_iou", "disagree", "review", "unseen", "flagged", "skipped", "rejected", "all"
 ]
+BatchState = Literal["running", "done", "broken", "undoing", "undone"]
 Place = tuple[float, int]
 
 
@@ -131,19 +132,39 @@ class ImportReport:
 class RepairPreview:
     """What `repair` would do: `total` placeholders filled, `left_for_people` without a usable alternative.
 
-    `examples` are (sample id, phrase before, phrase after), the first few in queue order.
+    `examples` are (sample id, phrase before, phrase after), the first few in import order. `as_of` is the moment of
+    the preview: hand it to the repair, which then leaves alone what people change in between.
     """
 
     total: int
     left_for_people: int
     examples: tuple[tuple[str, str, str], ...]
+    as_of: int | None = None
 
 
 @dataclass(frozen=True)
 class RepairReport:
     """`count` samples were changed under the name `batch`; `left` ones were not (no usable alternative, a phrase that
-    can't stand, or, when undoing, changed by somebody since)."""
+    can't stand, or changed by somebody since). `meanwhile` says how many of these were changed since the preview."""
 
     count: int
     batch: str
     left: int
+    meanwhile: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Where a repair or bulk edit stands. `done` of `total` samples were looked at, `count` changed, `left` not; once
+    it is taken back these speak of the way back. `broken`: it ended in the middle, and may be taken back.
+    `began_at` is UTC in ISO 8601."""
+
+    name: str
+    action: str
+    who: str
+    began_at: str
+    state: BatchState
+    done: int = 0
+    total: int = 0
+    count: int = 0
+    left: int = 0

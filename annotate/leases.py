@@ -55,14 +55,6 @@ class Leases:
             with writing(self.path, to_disk=False) as connection:
                 connection.execute("DELETE FROM leases WHERE token = ? OR until <= ?", (token, self._clock()))
 
-    def of_others(self, token: str) -> dict[str, Held]:
-        """What other pages have open now, by sample id: a queue passes over these."""
-        with reading(self.path) as connection:
-            rows = connection.execute(
-                "SELECT * FROM leases WHERE until > ? AND token <> ?", (self._clock(), token)
-            ).fetchall()
-        return {row["sample_id"]: Held(row["who"], False, row["until"]) for row in rows}
-
     def _hold(self, sample_id: str, who: str, token: str, seconds: float, *, by_force: bool) -> Held:
         now = self._clock()
         with reading(self.path) as connection:

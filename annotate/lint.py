@@ -9,8 +9,9 @@ from itertools import groupby
 from annotate.checks import CODES, PROFILES, CheckProfile, check, same_wording
 from annotate.items import Item
 from annotate.phrases import clean_text
-from annotate.store import Store, View
+from annotate.store import Store
 from annotate.structure import RepeatedPhrase, repeated_phrases, wording_key
+from annotate.view import View
 
 _TOLD_APART = ("empty", "placeholder", "duplicate")
 

@@ -11,16 +11,20 @@ from itertools import groupby
 from pathlib import Path
 
 from annotate.checks import CODES, CheckProfile, check, profile_named, same_wording
-from annotate.rows import BATCH_ROWS, boxes_of
-from grounding.database import reading, writing
+from annotate.chunks import in_chunks, positions_in, row_at
+from annotate.rows import boxes_of
+from grounding.database import connect, reading, writing
 
 _PROFILE = "check_profile"
 _DEFAULT = "free"
 # A placeholder waits in a queue of its own.
 _QUIET = ("empty", "placeholder")
 _DUPLICATE = "duplicate"
-# Enough to find one on another box; a picture on which the same words stand more often is no real one.
-_FEW = 20
+_ALIKE = (
+    "FROM samples s INDEXED BY samples_of_wording WHERE picture_sha256 = :picture AND wording = :wording "
+    "AND placeholder = 0 AND state <> 'rejected'"
+)
+_BOXES = "SELECT ordinal, x1_px, y1_px, x2_px, y2_px FROM boxes WHERE sample_id ="
 
 
 def check_profile(path: Path) -> str:
@@ -37,7 +41,7 @@ def kept_profile(connection: sqlite3.Connection) -> str:
 def choose_profile(path: Path, name: str) -> int:
     """Check every phrase anew as this profile says; returns how many samples have a problem now.
 
-    A batch a transaction, so that people can save meanwhile. Raises `StoreError` for an unknown profile.
+    In chunks, so that people can save meanwhile. Raises `StoreError` for an unknown profile.
     """
     profile = profile_named(name)
     with writing(path) as connection:
@@ -45,17 +49,10 @@ def choose_profile(path: Path, name: str) -> int:
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (_PROFILE, profile.name),
         )
-    position = -1
-    while True:
-        with writing(path) as connection:
-            rows = connection.execute(
-                "SELECT * FROM samples WHERE position > ? ORDER BY position LIMIT ?", (position, BATCH_ROWS)
-            ).fetchall()
-            for row in rows:
-                refresh(connection, row, profile)
-        if not rows:
-            break
-        position = rows[-1]["position"]
+    with connect(path) as connection:
+        for chunk in in_chunks(connection, positions_in(connection, "samples")):
+            for position in chunk:
+                refresh(connection, row_at(connection, position), profile)
     with reading(path) as connection:
         return int(connection.execute("SELECT coalesce(sum(problems), 0) FROM tallies").fetchone()[0])
 
@@ -70,9 +67,14 @@ def refresh_reworded(connection: sqlite3.Connection, sample_id: str, wording_bef
         row = _row(connection, sample_id)
     refresh(connection, row, profile)
     for words in {wording, wording_before} - {""}:
-        for other in _alike(connection, row["picture_sha256"], words, BATCH_ROWS):
-            if other["id"] != sample_id:
-                refresh(connection, other, profile)
+        _refresh_alike(connection, row["picture_sha256"], words)
+
+
+def duplicate_of(path: Path, sample_id: str, phrase: str) -> str | None:
+    """A phrase of another box of the sample's picture that says the same as this one; None when there is none."""
+    with reading(path) as connection:
+        row = connection.execute("SELECT picture_sha256 FROM samples WHERE id = ?", (sample_id,)).fetchone()
+        return None if row is None else _rival(connection, sample_id, row["picture_sha256"], same_wording(phrase))
 
 
 def problems_alone(phrase: str, profile: CheckProfile) -> str:
@@ -119,6 +121,10 @@ def _with_duplicate(problems: str) -> str:
     return " ".join(sorted([*problems.split(), _DUPLICATE], key=CODES.index))
 
 
+def _without_duplicate(problems: str) -> str:
+    return " ".join(code for code in problems.split() if code != _DUPLICATE)
+
+
 def refresh(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> None:
     """Write down which checks this sample fails, where that is new."""
     problems = " ".join(_codes(connection, row, profile))
@@ -129,26 +135,39 @@ def refresh(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProf
 def _codes(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> list[str]:
     if row["placeholder"] or not row["phrase"]:
         return []
-    findings = check(row["phrase"], profile, _rivals(connection, row))
+    rival = _rival(connection, row["id"], row["picture_sha256"], row["wording"])
+    findings = check(row["phrase"], profile, () if rival is None else (rival,))
     return list(dict.fromkeys(finding.code for finding in findings if finding.code not in _QUIET))
 
 
-def _rivals(connection: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
-    """The same words on other boxes of the picture."""
-    others = _alike(connection, row["picture_sha256"], row["wording"], _FEW)
-    others = [one for one in others if one["id"] != row["id"]]
-    others = [one for one in others if not one["placeholder"] and one["state"] != "rejected"]
-    if not others:
-        return []
-    boxes = boxes_of(connection, [row["id"], *(one["id"] for one in others)])
-    return [one["phrase"] for one in others if boxes.get(one["id"]) != boxes.get(row["id"])]
+def _rival(connection: sqlite3.Connection, sample_id: str, picture_sha256: str, wording: str) -> str | None:
+    """A phrase of these words on other boxes of the picture than the sample's, however many samples it has."""
+    if not wording:
+        return None
+    found = connection.execute(
+        f"SELECT phrase {_ALIKE} AND id <> :id AND ("
+        f"EXISTS ({_BOXES} s.id EXCEPT {_BOXES} :id) OR EXISTS ({_BOXES} :id EXCEPT {_BOXES} s.id)) LIMIT 1",
+        {"picture": picture_sha256, "wording": wording, "id": sample_id},
+    ).fetchone()
+    return None if found is None else str(found["phrase"])
 
 
-def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str, most: int) -> list[sqlite3.Row]:
-    return connection.execute(
-        "SELECT * FROM samples INDEXED BY samples_of_wording WHERE picture_sha256 = ? AND wording = ? LIMIT ?",
-        (picture_sha256, wording, most),
+def _refresh_alike(connection: sqlite3.Connection, picture_sha256: str, wording: str) -> None:
+    """Write down of all samples with these words whether they are duplicates: as soon as two have different boxes,
+    each has another with different ones."""
+    group = {"picture": picture_sha256, "wording": wording}
+    first = connection.execute(f"SELECT id {_ALIKE} LIMIT 1", group).fetchone()
+    if first is None:
+        return
+    duplicates = _rival(connection, first["id"], picture_sha256, wording) is not None
+    wrong = connection.execute(
+        f"SELECT id, problems {_ALIKE} AND (instr(' ' || problems || ' ', :code) > 0) <> :duplicates",
+        group | {"code": f" {_DUPLICATE} ", "duplicates": duplicates},
     ).fetchall()
+    change = _with_duplicate if duplicates else _without_duplicate
+    connection.executemany(
+        "UPDATE samples SET problems = ? WHERE id = ?", [(change(row["problems"]), row["id"]) for row in wrong]
+    )
 
 
 def _row(connection: sqlite3.Connection, sample_id: str) -> sqlite3.Row:

@@ -53,6 +53,18 @@ def boxes_of(connection: sqlite3.Connection, ids: list[str]) -> dict[str, list[B
     return found
 
 
+def boxes_on_picture(connection: sqlite3.Connection, picture_sha256: str) -> dict[str, list[Box]]:
+    """The boxes of every sample of the picture that has any, by id, in import order."""
+    found: dict[str, list[Box]] = {}
+    for sample_id, *coordinates_px in connection.execute(
+        "SELECT id, x1_px, y1_px, x2_px, y2_px FROM samples INDEXED BY samples_of_picture "
+        "CROSS JOIN boxes ON sample_id = id WHERE picture_sha256 = ? ORDER BY position, ordinal",
+        (picture_sha256,),
+    ):
+        found.setdefault(sample_id, []).append(Box(*coordinates_px))
+    return found
+
+
 def _to_item(row: sqlite3.Row, boxes_xyxy_px: tuple[Box, ...], pictures_folder: Path) -> Item:
     sample = Sample(
         id=row["id"],

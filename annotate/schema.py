@@ -345,3 +345,28 @@ def m011_wordings(db: Database) -> None:
     db.execute("CREATE INDEX samples_of_wording ON samples (picture_sha256, wording)")
     for row in db.conn.execute("SELECT * FROM samples").fetchall():
         refresh(db.conn, row, profile_named("free"))
+
+
+@migrations()
+def m012_batches(db: Database) -> None:
+    """Repairs and bulk edits, which run in chunks: where each stands, so that one that ended in the middle is seen.
+    `at` is when it last went on; `done` of `total` samples were looked at, `count` changed, `left_alone` not."""
+    db.execute("""
+        CREATE TABLE batches (
+            name TEXT PRIMARY KEY,
+            action TEXT NOT NULL,
+            who TEXT NOT NULL,
+            began_at TEXT NOT NULL,
+            at TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('running', 'done', 'broken', 'undoing', 'undone')),
+            done INTEGER NOT NULL DEFAULT 0,
+            total INTEGER NOT NULL DEFAULT 0,
+            count INTEGER NOT NULL DEFAULT 0,
+            left_alone INTEGER NOT NULL DEFAULT 0
+        ) STRICT, WITHOUT ROWID
+    """)
+    db.execute("""
+        INSERT INTO batches (name, action, who, began_at, at, state, done, total, count)
+        SELECT batch, min(action), min(who), min(at), max(at), 'done', count(*), count(*), count(*)
+        FROM changes WHERE batch IS NOT NULL AND undoes IS NULL GROUP BY batch
+    """)

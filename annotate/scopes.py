@@ -54,11 +54,6 @@ class Scope:
         """Whether there is more to it than the queue and the split."""
         return bool(self.category or self.words or self.annotator)
 
-    def to_address(self) -> dict[str, str]:
-        """As the address bar holds it: only what narrows down, and never the token."""
-        texts = {name: getattr(self, name) for name in ("queue", "split", *_TEXTS)}
-        return {name: text for name, text in texts.items() if text}
-
     @classmethod
     def from_address(cls, parameters: Mapping[str, str], *, token: str = "") -> Scope:
         """The scope of an address; what else stands there is left aside. Raises `StoreError` as the class does."""

@@ -1,23 +1,21 @@
-"""The store of samples: every read and write of annotations.db goes through here."""
+"""The store of samples: every write to them goes through here, and every read through its base, `Reads`."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from annotate import bulk, filters, repairs
-from annotate.batches import undo_batch
+from annotate import bulk, repairs
+from annotate.batches import Progress as BatchProgress
+from annotate.batches import batch_name, batch_named, batches, broken_batch, run_batch, undo_batch
 from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
-from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
-from annotate.leaks import LeakReport, find_leaks
+from annotate.items import BadRow, Batch, ImportReport, Item, RepairPreview, RepairReport
 from annotate.phrases import check_note, check_phrase
-from annotate.queues import check_split
-from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
+from annotate.reads import Reads
+from annotate.rows import one_item
 from annotate.schema import migrations
 from annotate.scopes import Scope
 from annotate.versions import add_sample, check_boxes, version_after
@@ -25,15 +23,13 @@ from grounding.boxes import Box
 from grounding.database import prepare, reading, writing
 from grounding.errors import StaleSaveError
 from grounding.pictures import PictureStore
-from grounding.records import SPLITS, Sample
+from grounding.records import Sample
 from grounding.write_ahead import keep_log
 
 Values = Mapping[str, object]
-# Real pictures have a few dozen samples; one on which thousands stand must not slow the page down.
-MOST_SIBLINGS = 200
 
 
-class Store:
+class Store(Reads):
     """The samples of one workspace. Safe to share between threads and processes: each call opens its own connection.
 
     Opening makes the database and brings its tables up to date. Every method raises `StoreError` when the file
@@ -70,137 +66,6 @@ class Store:
         taking = Taking(source, who, link=link, dry_run=dry_run, scratch=scratch)
         intake = Intake(self.path, self.pictures, taking)
         return intake.run(samples, progress)
-
-    # Read
-
-    def get(self, sample_id: str) -> Item:
-        """The sample as it stands. Raises `StoreError` for an unknown id."""
-        with reading(self.path) as connection:
-            return one_item(connection, sample_id, self.pictures.folder)
-
-    def next_item(
-        self, scope: Queue | Scope, after: str | Place | None = None, split: str | None = None
-    ) -> Item | None:
-        """The item behind `after` in the scope, or None at its end; the first when `after` is None.
-
-        `scope` is a queue, perhaps of one `split`, or a whole `Scope`. `after` is an id, or the `Item.place_in` of the
-        queue that the page showed: after an edit only that place still says where the page was, as the sample itself
-        may stand elsewhere now.
-        """
-        return self._neighbour(scope, after, split, forward=True)
-
-    def previous_item(
-        self, scope: Queue | Scope, before: str | Place | None = None, split: str | None = None
-    ) -> Item | None:
-        """The item ahead of `before` in the scope, or None at its front; the last when `before` is None."""
-        return self._neighbour(scope, before, split, forward=False)
-
-    def _neighbour(
-        self, scope: Queue | Scope, start: str | Place | None, split: str | None, *, forward: bool
-    ) -> Item | None:
-        if not isinstance(scope, Scope):
-            scope = Scope(scope, split)
-        with reading(self.path) as connection:
-            if isinstance(start, str):
-                place: Place | None = one_item(connection, start, self.pictures.folder).place_in(scope.queue)
-            else:
-                place = start
-            found = filters.neighbour(connection, scope, place, forward=forward)
-            return None if found is None else one_item(connection, found, self.pictures.folder)
-
-    def count_in(self, scope: Scope, most: int = 10_000) -> tuple[int, bool]:
-        """How many samples the scope has; (number, True) says that many or more.
-
-        Filters stop counting at `most`, or sooner where common words are looked for in a large queue.
-        """
-        if not scope.is_narrowed:
-            counts = self.counts(scope.split)
-            return counts.total if scope.queue == "all" else int(getattr(counts, scope.queue)), False
-        with reading(self.path) as connection:
-            return filters.count(connection, scope, most)
-
-    def categories(self, limit: int = 500) -> list[str]:
-        """The first `limit` categories by name, however many samples there are."""
-        with reading(self.path) as connection:
-            return filters.categories(connection, limit)
-
-    def annotators(self, limit: int = 500) -> list[str]:
-        """The people whose word is the last on some sample, by name."""
-        with reading(self.path) as connection:
-            return filters.annotators(connection, limit)
-
-    def siblings(self, sample_id: str, most: int = MOST_SIBLINGS) -> tuple[Item, ...]:
-        """The other samples of the same picture, in import order; of more than `most` the nearest in that order."""
-        with reading(self.path) as connection:
-            item = one_item(connection, sample_id, self.pictures.folder)
-            positions = json.dumps(filters.nearest_of_picture(connection, item.picture_sha256, item.place[1], most))
-            tail = "WHERE s.position IN (SELECT value FROM json_each(?)) ORDER BY s.position"
-            return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
-
-    def history(self, sample_id: str) -> tuple[Change, ...]:
-        """Everything that happened to the sample, oldest first. Raises `StoreError` for an unknown id."""
-        with reading(self.path) as connection:
-            one_item(connection, sample_id, self.pictures.folder)
-            return read_history(connection, sample_id)
-
-    def counts(self, split: str | None = None) -> Counts:
-        """How many samples there are, in one split or in all; kept up to date by the database, so it costs nothing."""
-        check_split(split)
-        return self.all_counts()[split]
-
-    def all_counts(self) -> dict[str | None, Counts]:
-        """`counts` of each split, and of all together under None, as they stand at one moment."""
-        with reading(self.path) as connection:
-            rows = connection.execute("SELECT * FROM tallies").fetchall()
-        totals = {row["split"]: row["total"] for row in rows}
-        counts: dict[str | None, Counts] = {}
-        for split in (None, *SPLITS):
-            chosen = [dict(row) for row in rows if split in (None, row["split"])]
-            sums = {name: sum(row[name] for row in chosen) for name in chosen[0] if name != "split"}
-            counts[split] = Counts(**sums, per_split={name: totals[name] for name in SPLITS})
-        return counts
-
-    def get_sample(self, sample_id: str) -> Sample:
-        """The sample alone. Raises `StoreError` for an unknown id."""
-        return self.get(sample_id).sample
-
-    def splits(self) -> dict[str, int]:
-        """How many samples each split has."""
-        return dict(self.counts().per_split)
-
-    def page(self, split: str | None, offset: int, limit: int) -> tuple[list[Sample], int]:
-        """Samples `offset` to `offset + limit` in import order, and how many there are in all."""
-        total = self.counts(split).total
-        # The inner query walks a narrow index, not the rows that are passed over.
-        condition, parameters = ("WHERE split = ?", (split,)) if split else ("", ())
-        tail = (
-            f"WHERE s.rowid IN (SELECT rowid FROM samples {condition} ORDER BY position LIMIT ? OFFSET ?) "
-            "ORDER BY s.position"
-        )
-        with reading(self.path) as connection:
-            window = (*parameters, max(0, limit), max(0, offset))
-            return [item.sample for item in select_items(connection, self.pictures.folder, tail, window)], total
-
-    def iterate(self, split: str | None = None) -> Iterator[Sample]:
-        """Every sample in import order, read batch by batch: edits made meanwhile may or may not be seen."""
-        check_split(split)
-        condition, parameters = ("s.split = ? AND", (split,)) if split else ("", ())
-        tail = f"WHERE {condition} s.position > ? ORDER BY s.position LIMIT ?"
-        position = -1
-        while True:
-            with reading(self.path) as connection:
-                window = (*parameters, position, BATCH_ROWS)
-                items = list(select_items(connection, self.pictures.folder, tail, window))
-            if not items:
-                return
-            yield from (item.sample for item in items)
-            position = items[-1].place[1]
-
-    @contextmanager
-    def view(self) -> Iterator[View]:
-        """All samples as they stand at one moment, whatever others write meanwhile."""
-        with reading(self.path) as connection:
-            yield View(connection, self.pictures.folder)
 
     # Edit
 
@@ -336,62 +201,53 @@ class Store:
         with reading(self.path) as connection:
             return repairs.preview(connection, limit)
 
-    def repair(self, who: str) -> RepairReport:
-        """Fill every placeholder from its own alternatives, all or none; the report names the batch for undoing."""
-        with writing(self.path) as connection:
-            return repairs.repair(connection, who)
+    def repair(
+        self, who: str, *, as_of: int | None = None, batch: str | None = None, progress: BatchProgress | None = None
+    ) -> RepairReport:
+        """Fill every placeholder from its own alternatives, a little at a time, so that nobody's save waits.
+
+        The report names the batch for undoing; `batch` chooses that name. Those that people changed since `as_of`
+        (that of the preview; None: now) stay as they are.
+        """
+        edit = Edit(who, "repair", origin="source", batch=batch or batch_name("repair"))
+        return run_batch(
+            self.path, repairs.PLACEHOLDERS, repairs.fill_from_source, edit, as_of=as_of, progress=progress
+        )
 
     def bulk_preview(self, scope: Scope, edit: BulkEdit, limit: int = 50) -> BulkPreview:
         """What `bulk` would do now."""
         with reading(self.path) as connection:
             return bulk.preview(connection, scope, edit, limit)
 
-    def bulk(self, scope: Scope, edit: BulkEdit, *, who: str) -> RepairReport:
-        """Edit every sample of the scope, all or none; the report names the batch for undoing."""
-        with writing(self.path) as connection:
-            return bulk.apply_bulk(connection, scope, edit, who)
+    def bulk(
+        self,
+        scope: Scope,
+        edit: BulkEdit,
+        *,
+        who: str,
+        as_of: int | None = None,
+        batch: str | None = None,
+        progress: BatchProgress | None = None,
+    ) -> RepairReport:
+        """Edit every sample of the scope, as `repair` does."""
+        recorded = bulk.recorded(edit, who, batch)
+        return run_batch(self.path, scope, bulk.outcome_of(edit), recorded, as_of=as_of, progress=progress)
 
-    def undo_batch(self, batch: str, who: str) -> RepairReport:
+    def undo_batch(self, batch: str, who: str, *, progress: BatchProgress | None = None) -> RepairReport:
         """Take a repair or bulk edit back where nobody has changed the sample since.
 
-        Raises `StoreError` for an unknown batch.
+        One that is still running ends. Raises `StoreError` for an unknown batch.
         """
-        with writing(self.path) as connection:
-            return undo_batch(connection, batch, who)
+        return undo_batch(self.path, batch, who, progress)
 
+    def batch(self, name: str) -> Batch | None:
+        """Where a repair or bulk edit stands; None when there is none of this name."""
+        return batch_named(self.path, name)
 
-class View:
-    """The samples at one moment; made by `Store.view`."""
+    def broken_batch(self) -> Batch | None:
+        """The newest repair or bulk edit that ended in the middle, as it does when the power goes."""
+        return broken_batch(self.path)
 
-    def __init__(self, connection: sqlite3.Connection, pictures_folder: Path) -> None:
-        self._connection = connection
-        self._pictures_folder = pictures_folder
-
-    def items(self) -> Iterator[Item]:
-        """Every sample in import order, streamed."""
-        return select_items(self._connection, self._pictures_folder, "ORDER BY s.position")
-
-    def items_by_picture(self) -> Iterator[Item]:
-        """Every sample, those of one picture together, streamed."""
-        return select_items(self._connection, self._pictures_folder, "ORDER BY s.picture_sha256, s.position")
-
-    def wordings(self) -> Iterator[tuple[str, str, str, str]]:
-        """(id, phrase, category, picture) of each sample that is neither rejected nor a placeholder, streamed."""
-        rows = self._connection.execute(
-            "SELECT id, phrase, category, picture_sha256 FROM samples "
-            "WHERE state <> 'rejected' AND placeholder = 0 ORDER BY position"
-        )
-        return map(tuple, rows)
-
-    def replaced_phrases(self) -> dict[str, frozenset[str]]:
-        """For each sample that a person has edited, the phrases that a person took away."""
-        rows = self._connection.execute(
-            "SELECT sample_id, json_group_array(DISTINCT phrase_before) FROM changes "
-            "WHERE origin = 'human' AND phrase_before <> phrase_after GROUP BY sample_id"
-        )
-        return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
-
-    def leaks(self, *, by_looks: bool = True) -> LeakReport:
-        """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what
-        `by_looks` is."""
-        return find_leaks(self._connection, self._pictures_folder, by_looks=by_looks)
+    def batches(self, limit: int = 100) -> list[Batch]:
+        """The repairs and bulk edits that changed anything, the newest first."""
+        return batches(self.path, limit)

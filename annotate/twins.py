@@ -103,11 +103,6 @@ def _mean_size(values: list[float]) -> float:
     return sum(map(abs, values)) / len(values)
 
 
-def near_duplicates(hashes: Mapping[str, int], max_distance: int = MAX_DISTANCE) -> Iterator[tuple[str, str]]:
-    """Every pair of keys whose hashes differ in at most `max_distance` bits, each pair once, the smaller key first."""
-    return ((one, other) for one, other in near_pairs(hashes, hashes, max_distance) if one < other)
-
-
 def near_pairs(
     left: Mapping[str, int], right: Mapping[str, int], max_distance: int = MAX_DISTANCE
 ) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from sqlite_utils import Database, Migrations
 
 from grounding.errors import StoreError
 
-# Longer than the repair of a few hundred thousand samples holds the lock: a save then waits instead of failing.
+# Far longer than anything of ours holds the lock, as long work runs in chunks: a save then waits instead of failing.
 BUSY_SECONDS = 30.0
 _PRAGMAS = (
     "PRAGMA foreign_keys = ON",

@@ -8,18 +8,18 @@ from html import escape
 from typing import Any
 
 from annotate.checks import check, profile_named
-from annotate.heard import Heard, HeardAnswer, judge
-from annotate.items import Item
+from annotate.heard import Heard, HeardAnswer
 from annotate.leases import Held, Leases
 from annotate.listening import Listener, Listening, Phase, walk
 from annotate.opinions import Opinions
 from annotate.people import progress
 from annotate.phrases import usable_phrase
-from annotate.problems import check_profile
+from annotate.problems import check_profile, duplicate_of
 from annotate.store import Store
 from annotate.suggest import Suggestion, candidates, ranked
 from annotate.ui import dialogs
 from annotate.ui.asks import Ask, find_action
+from annotate.ui.behind import batch_reply
 from annotate.ui.pages import QUEUE_LABELS
 from annotate.ui.screens import quoted
 from annotate.undecided import HIT_IOU
@@ -61,6 +61,7 @@ class Asides:
             "people": self._people,
             "bulk_form": self._bulk_form,
             "bulk_preview": self._bulk_preview,
+            "batch": self._batch,
             "blind": self._blind,
             "point": self._point,
             "pass": self._pass,
@@ -79,8 +80,8 @@ class Asides:
     # The phrase as it is typed
 
     def _check(self, ask: Ask) -> Reply:
-        item = self.store.get(ask.sample_id)
-        others = [one.phrase for one in self.store.siblings(item.id) if _is_another(one, item)]
+        rival = duplicate_of(self.store.path, self.store.get(ask.sample_id).id, ask.text)
+        others = () if rival is None else (rival,)
         findings = check(ask.text, profile_named(check_profile(self.store.path)), others)
         rows = "".join(f'<li data-code="{finding.code}">{escape(finding.sentence)}</li>' for finding in findings)
         return {"findings_html": rows}
@@ -97,8 +98,7 @@ class Asides:
             predictions = self.listener(item.sample.image, phrase)
             if phrase == item.phrase:
                 self.heard.record(item.id, phrase, predictions)
-            others = {one.id: one.sample.boxes_xyxy_px for one in self.store.siblings(item.id)}
-            kept = judge(predictions, phrase, item.sample.boxes_xyxy_px, others)
+            kept = self.heard.judge(item.id, phrase, predictions)
         return {"heard_html": "".join(self._heard_html(answer) for answer in kept)}
 
     def _heard_html(self, answer: HeardAnswer) -> str:
@@ -118,9 +118,11 @@ class Asides:
     def _suggest(self, ask: Ask) -> Reply:
         item = self.store.get(ask.sample_id)
         locations = profile_named(check_profile(self.store.path)).location_allowed
-        found = [
-            one for one in candidates(item, self.store.siblings(item.id), locations=locations) if one.origin == "model"
-        ]
+        siblings = self.store.siblings(item.id)
+        # Of more than are read here, none can be said to be the only one.
+        whole = len(siblings) == self.store.sibling_count(item.id)
+        made = candidates(item, siblings, locations=locations) if whole else ()
+        found = [one for one in made if one.origin == "model"]
         try:
             ordered = ranked(item, found, self.listener)
         except BusyError:
@@ -153,6 +155,11 @@ class Asides:
     def _bulk_preview(self, ask: Ask) -> Reply:
         preview = self.store.bulk_preview(ask.scope, dialogs.bulk_edit(ask.edit), _EXAMPLES)
         return {"preview_html": dialogs.bulk_preview_html(preview)}
+
+    def _batch(self, ask: Ask) -> Reply:
+        """Where a repair or bulk edit stands that goes on behind the page."""
+        batch = self.store.batch(ask.batch)
+        return {} if batch is None else {"repaired": batch_reply(batch)}
 
     def _scope_words(self, ask: Ask) -> str:
         """The scope for people: "the 23 samples of Placeholders in train"."""
@@ -204,11 +211,6 @@ class Asides:
             self.listening.stop()
             self.listening.wait(2.0)
         return self._pass(ask)
-
-
-def _is_another(one: Item, item: Item) -> bool:
-    """Whether its phrase must tell apart from that of `item`: another box, and a phrase at all."""
-    return not one.placeholder and one.sample.boxes_xyxy_px != item.sample.boxes_xyxy_px
 
 
 def _suggestion_html(one: Suggestion) -> str:

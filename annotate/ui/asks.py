@@ -29,7 +29,7 @@ class Ask:
     `place` is where the page stood in its queue. `then_id` is the sample to show after an edit; empty: the next of the
     queue. `boxes_xyxy_px` is None where the page changed no box. `change` and `opinion` are ids. `taken` is the
     suggestion that the person took (None: they wrote themselves), `seconds` how long they took, `edit` the fields of a
-    form.
+    form, `as_of` the moment of the preview that the person saw (None: there was none).
     """
 
     do: str
@@ -47,6 +47,7 @@ class Ask:
     taken: str | None = None
     seconds: float = 0.0
     edit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    as_of: int | None = None
 
     @property
     def queue(self) -> Queue:
@@ -79,6 +80,7 @@ class Ask:
             taken=None if sent.get("taken") is None else _text(sent, "taken"),
             seconds=_seconds(sent.get("seconds", 0)),
             edit=MappingProxyType(_fields(sent.get("edit"))),
+            as_of=None if sent.get("as_of") is None else _integer("as_of", sent.get("as_of")),
         )
 
 

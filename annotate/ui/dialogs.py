@@ -73,7 +73,8 @@ def bulk_preview_html(preview: BulkPreview) -> str:
     )
     left = f" {preview.refused:,} would be left as they are." if preview.refused else ""
     press = (
-        f'<button type="button" class="an-button an-primary" data-bulk>Change {preview.total:,}</button>'
+        f'<button type="button" class="an-button an-primary" data-bulk="{preview.as_of}">'
+        f"Change {preview.total:,}</button>"
         if preview.total
         else ""
     )

@@ -59,7 +59,7 @@ def repair_html(preview: RepairPreview, examples: Sequence[tuple[Item, str, str]
         '<div class="an-foot">'
         f"<span>{len(examples)} of {preview.total:,} shown</span>"
         '<button type="button" id="annotate-repair-cancel" class="an-button">Cancel</button>'
-        f'<button type="button" id="annotate-repair-confirm" class="an-button an-primary">'
+        f'<button type="button" id="annotate-repair-confirm" class="an-button an-primary" data-as-of="{preview.as_of}">'
         f"Fill {preview.total:,}</button></div>"
     )
 

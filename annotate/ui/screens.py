@@ -10,12 +10,10 @@ from html import escape
 from annotate.items import Change, Item, Place, Queue
 from annotate.opinions import Agreement, Opinion
 from annotate.phrases import clean_text, usable_phrase
-from annotate.store import MOST_SIBLINGS
 from grounding.overlay import Layer, figure_html
 
 KEYED_CHIPS = 9
 _MOST_CHIPS = 24
-_MOST_SIBLINGS = 40
 _MOST_CHANGES = 40
 _STATE_WORDS = {
     "imported": "As imported",
@@ -78,8 +76,10 @@ def build_screen(
     history: Sequence[Change],
     picture_url: Callable[[str], str],
     queue: Queue = "all",
+    siblings_in_all: int = 0,
 ) -> Screen:
-    """`history` is oldest first, as `Store.history` gives it; `queue` is the one that the page walks."""
+    """`history` is oldest first, as `Store.history` gives it; `queue` is the one that the page walks. `siblings_in_all`
+    says how many there are when these are not all."""
     return Screen(
         id=item.id,
         revision=item.revision,
@@ -95,7 +95,7 @@ def build_screen(
         stands_html=_stands_html(item),
         chips_html=_chips_html(choices(item)),
         facts_html=_facts_html(item),
-        siblings_html=_siblings_html(item, siblings),
+        siblings_html=_siblings_html(item, siblings, max(len(siblings), siblings_in_all)),
         history_html=_history_html(history),
     )
 
@@ -170,11 +170,10 @@ def _facts_html(item: Item) -> str:
     return f'<span data-fact="id" title="Sample id">{escape(item.id)}</span>{said}'
 
 
-def _siblings_html(item: Item, siblings: Sequence[Item]) -> str:
-    rows = [_sibling_html(sibling, item.image_size_wh) for sibling in siblings[:_MOST_SIBLINGS]]
-    if len(siblings) > _MOST_SIBLINGS:
-        at_least = "at least " if len(siblings) >= MOST_SIBLINGS else ""
-        rows.append(f'<li class="an-more">and {at_least}{len(siblings) - _MOST_SIBLINGS} more</li>')
+def _siblings_html(item: Item, siblings: Sequence[Item], in_all: int) -> str:
+    rows = [_sibling_html(sibling, item.image_size_wh) for sibling in siblings]
+    if in_all > len(siblings):
+        rows.append(f'<li class="an-more">{len(siblings):,} of {in_all:,} shown; the checks look at all of them</li>')
     return "".join(rows)
 
 

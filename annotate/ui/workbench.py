@@ -8,20 +8,22 @@ from dataclasses import asdict, replace
 from html import escape
 from typing import Any
 
-from annotate.items import Change, Counts, Item
+from annotate.batches import batch_name
+from annotate.items import Batch, Change, Counts, Item
 from annotate.opinions import Opinions
 from annotate.phrases import clean_text
 from annotate.queues import QUEUES
+from annotate.reads import MOST_SIBLINGS
 from annotate.scopes import Scope
 from annotate.store import Store
 from annotate.suggest import candidates, origin_of
 from annotate.ui.asks import Ask, find_action
+from annotate.ui.behind import batch_reply, batch_sentence, begin
 from annotate.ui.dialogs import bulk_edit
 from annotate.ui.pages import (
     QUEUE_LABELS,
     chosen_html,
     conflict_html,
-    count_of,
     done_html,
     filtered_done_html,
     options_html,
@@ -99,13 +101,15 @@ class Workbench:
         return "train" if train.total and waiting else None
 
     def _open(self, ask: Ask) -> Reply:
-        """The sample asked for, if it still stands, else the first of the queue."""
+        """The sample asked for, if it still stands, else the first of the queue; and a change that broke off."""
+        broken = self.store.broken_batch()
+        offer = {} if broken is None else {"broken": batch_reply(broken)}
         if ask.sample_id:
             try:
-                return self._screen(ask, self.store.get(ask.sample_id))
+                return self._screen(ask, self.store.get(ask.sample_id)) | offer
             except StoreError:
                 pass  # a page of another workspace, or of one made anew: it begins at the front
-        return self._screen(ask, self.store.next_item(ask.scope))
+        return self._screen(ask, self.store.next_item(ask.scope)) | offer
 
     def _show(self, ask: Ask) -> Reply:
         return self._screen(ask, self.store.get(ask.sample_id))
@@ -265,9 +269,23 @@ class Workbench:
     # Many at once
 
     def _bulk(self, ask: Ask) -> Reply:
-        report = self.store.bulk(ask.scope, bulk_edit(ask.edit), who=ask.who)
-        words = f"{count_of(report.count, 'sample')} changed by {ask.who}, {report.left:,} left as they were."
-        return self._again(ask) | {"repaired": {"batch": report.batch, "sentence": words}}
+        edit = bulk_edit(ask.edit)
+        name = batch_name(f"bulk-{edit.kind}")
+        return self._many(ask, name, lambda: self.store.bulk(ask.scope, edit, who=ask.who, as_of=ask.as_of, batch=name))
+
+    def _many(self, ask: Ask, name: str, work: Callable[[], object]) -> Reply:
+        """Begin the work of the batch; what takes long goes on behind the page, which asks how far it is."""
+        try:
+            begin(work)
+        except StoreError as error:
+            batch = self.store.batch(name)
+            if batch is None or batch.state != "broken":
+                raise
+            return {"problem": str(error), "repaired": batch_reply(batch)}
+        batch = self.store.batch(name) or Batch(name, "", ask.who, "", "running")
+        if batch.state == "undone":
+            return self._again(ask) | {"notice_html": escape(batch_sentence(batch))}
+        return self._again(ask) | {"repaired": batch_reply(batch)}
 
     def _repair_preview(self, ask: Ask) -> Reply:
         preview = self.store.repair_preview(_EXAMPLES)
@@ -277,15 +295,11 @@ class Workbench:
         return {"repair_html": repair_html(preview, examples, urls)}
 
     def _repair(self, ask: Ask) -> Reply:
-        report = self.store.repair(ask.who)
-        words = f"{count_of(report.count, 'placeholder')} filled from the source by {ask.who}, {report.left:,} left."
-        return self._again(ask) | {"repaired": {"batch": report.batch, "sentence": words}}
+        name = batch_name("repair")
+        return self._many(ask, name, lambda: self.store.repair(ask.who, as_of=ask.as_of, batch=name))
 
     def _undo_repair(self, ask: Ask) -> Reply:
-        report = self.store.undo_batch(ask.batch, ask.who)
-        kept = f" {report.left:,} stayed, as people changed them since." if report.left else ""
-        words = f"{count_of(report.count, 'sample')} put back.{kept}"
-        return self._again(ask) | {"notice_html": escape(words)}
+        return self._many(ask, ask.batch, lambda: self.store.undo_batch(ask.batch, ask.who))
 
     def _again(self, ask: Ask) -> Reply:
         """The sample that the page showed, unless a repair took it out of the queue."""
@@ -319,7 +333,8 @@ class Workbench:
             return {"screen": {"id": "", "done_html": self._done_html(ask)}}
         self.store.mark_seen(item.id)
         siblings, history = self.store.siblings(item.id), self.store.history(item.id)
-        screen = build_screen(item, siblings, history, self.picture_url, ask.queue)
+        siblings_in_all = self.store.sibling_count(item.id) if len(siblings) >= MOST_SIBLINGS else len(siblings)
+        screen = build_screen(item, siblings, history, self.picture_url, ask.queue, siblings_in_all)
         opinions = opinions_html(self.opinions.of(item.id), self.opinions.agreement(item.id), item)
         upcoming = self.store.next_item(ask.scope, screen.place)
         return {

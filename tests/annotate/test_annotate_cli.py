@@ -14,6 +14,7 @@ import pytest
 from test_import_refs import pictures_in, ref, refer_folder
 
 import annotate
+from annotate import batches
 from annotate.__main__ import main
 from annotate.snapshot import SnapshotInfo
 from annotate.store import Store
@@ -69,8 +70,26 @@ def test_the_whole_way_from_import_to_export(source_folder: Path, workspace: Wor
     out = workspace.root / "out"
     assert document(capsys, "export", "one", "--format", "jsonl", "--out", str(out))["samples"] == 5
     assert json.loads((out / "train.jsonl").read_text().splitlines()[1])["my_key"] == [1, "x"]
+    (batch,) = document(capsys, "batches")["batches"]
+    assert (batch["name"], batch["action"], batch["who"], batch["count"]) == (repaired["batch"], "repair", "ann", 1)
     assert document(capsys, "repair", "--undo", repaired["batch"])["count"] == 1
     assert document(capsys, "stats")["placeholders"] == 2
+    assert main(["batches"]) == 0
+    assert "1 samples, was put back" in capsys.readouterr().out
+
+
+def test_a_repair_that_is_stopped_names_its_undo(
+    source_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    document(capsys, "import", str(source_folder))
+    with monkeypatch.context() as pressed:
+        pressed.setattr(batches, "apply", stopped)
+        assert main(["repair"]) == 1
+    name = capsys.readouterr().err.strip().rpartition("repair --undo ")[2]
+    assert document(capsys, "repair", "--undo", name)["count"] == 0
 
 
 def test_lint_tells_ids_by_code_for_a_profile(
@@ -90,7 +109,7 @@ def test_lint_tells_ids_by_code_for_a_profile(
     assert "(refcoco+): empty 0, placeholders 2, duplicates 0, location 1, typo 1." in capsys.readouterr().out
 
 
-COMMANDS = [["stats"], ["checks"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
+COMMANDS = [["stats"], ["batches"], ["checks"], ["lint"], ["repair", "--dry-run"], ["repair"], ["snapshot", "one"]]
 
 
 def test_an_import_tells_at_once_what_leaks(tmp_path: Path, workspace: Workspace, capsys: Capture) -> None:

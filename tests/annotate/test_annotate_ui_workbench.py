@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from collections.abc import Callable
 from html import escape
 from types import SimpleNamespace
@@ -10,7 +13,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from annotate import batches, chunks
 from annotate.store import Store
+from annotate.ui import behind, workbench
+from annotate.ui.asides import AsideParts, Asides
 from annotate.ui.tab import AnnotateParts, login_name, server_function
 from annotate.ui.workbench import Workbench
 from grounding.errors import StoreError
@@ -209,6 +215,65 @@ def test_repair_shows_first_then_does_then_takes_back(ask: Ask, bench: Workbench
 
 def test_a_repair_moves_the_page_on_when_its_sample_was_filled(ask: Ask) -> None:
     assert ask("repair", ask("show", id="b")["screen"])["screen"]["id"] == "a"
+
+
+def test_a_repair_goes_by_the_preview_that_the_person_saw(ask: Ask, bench: Workbench) -> None:
+    as_of = re.search(r'data-as-of="(\d+)"', ask("repair_preview")["repair_html"])
+    assert as_of is not None
+    bench.store.flag("b", "look", who="bo", expected_revision=1)
+    sentence = ask("repair", as_of=int(as_of[1]))["repaired"]["sentence"]
+    assert "1 placeholder filled" in sentence and "3 left" in sentence
+    assert bench.store.get("b").phrase == PLACEHOLDER
+
+
+def test_a_long_change_goes_on_behind_the_page_and_may_be_put_back(
+    ask: Ask, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asides = Asides(AsideParts(bench.store, bench.picture_url))
+    may_go_on, ended = threading.Event(), threading.Event()
+
+    def wait(seconds: float) -> None:
+        may_go_on.wait(20)
+
+    def begin(work: Callable[[], object]) -> None:
+        behind.begin(lambda: (work(), ended.set()))
+
+    monkeypatch.setattr(behind, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(workbench, "begin", begin)
+    monkeypatch.setattr(chunks, "MOST_IN_CHUNK", 2)
+    monkeypatch.setattr(chunks, "time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
+    repaired = ask("bulk", queue="all", split="", edit={"kind": "flag", "put": ""})["repaired"]
+    assert repaired["going"] and repaired["sentence"] == "Changing many: 2 of 5 samples."
+    question = {"do": "batch", "batch": repaired["batch"]}
+    assert asides.answer(question, None, "ana")["repaired"] == repaired
+    may_go_on.set()
+    assert ended.wait(20)
+    done = asides.answer(question, None, "ana")["repaired"]
+    assert (done["going"], done["sentence"]) == (False, "5 samples changed by ana, 0 left as they were.")
+    assert "5 samples put back" in ask("undo_repair", batch=repaired["batch"])["notice_html"]
+    assert asides.answer(question, None, "ana")["repaired"]["undone"]
+    assert asides.answer({"do": "batch", "batch": "unknown"}, None, "ana") == {}
+
+
+def test_a_change_that_broke_off_is_told_and_offered_to_whoever_opens_the_page(
+    ask: Ask, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*arguments: Any) -> None:
+        connection, row, *rest = arguments
+        if row["id"] == "v":
+            raise StoreError("broken off")
+        apply(connection, row, *rest)
+
+    apply: Callable[..., None] = batches.apply
+    monkeypatch.setattr(batches, "apply", breaks)
+    monkeypatch.setattr(chunks, "MOST_IN_CHUNK", 2)
+    assert "broken" not in ask("open")
+    reply = ask("bulk", queue="all", split="", edit={"kind": "flag", "put": ""})
+    assert reply["problem"].startswith("broken off It ended in the middle: 2 samples")
+    offered = ask("open")["broken"]
+    assert offered == reply["repaired"] and "by ana ended in the middle (2 of 5 samples)" in offered["sentence"]
+    assert "2 samples put back" in ask("undo_repair", batch=offered["batch"])["notice_html"]
+    assert "broken" not in ask("open")
 
 
 def test_an_unknown_action_is_refused(ask: Ask) -> None:

@@ -83,3 +83,26 @@ def test_another_profile_checks_everything_anew(fill: Fill) -> None:
     assert problems(late, "c") == [("location",)]
     with pytest.raises(StoreError, match="no check profile 'x'"):
         choose_profile(store.path, "x")
+
+
+def test_one_among_very_many_of_the_same_words_is_found(store: Store, make_sample: MakeSample) -> None:
+    same = [make_sample(f"s{number}", phrase="the mug") for number in range(520)]
+    other = make_sample("other", phrase="a tall cup", boxes_xyxy_px=ELSEWHERE)
+    store.import_samples([*same, other], source="one", who="ann")
+    assert store.counts().problems == 0
+    store.save("other", "mug", who="ann", expected_revision=1)
+    assert store.counts().problems == 521
+    store.save("s3", "the mug", who="ann", expected_revision=1)
+    assert problems(store, "s3", "other") == [("duplicate",)] * 2
+    store.undo("other", who="ann", expected_revision=2)
+    assert store.counts().problems == 0
+
+
+def test_other_failed_checks_stay_when_a_duplicate_comes_and_goes(fill: Fill) -> None:
+    fill("a", phrase="the mugg <b>")
+    store = fill("b", phrase="cup", boxes_xyxy_px=ELSEWHERE)
+    alone = store.get("a").problems
+    store.save("b", "mugg <b>", who="ann", expected_revision=1)
+    assert set(store.get("a").problems) == {*alone, "duplicate"}
+    store.undo("b", who="ann", expected_revision=2)
+    assert store.get("a").problems == alone

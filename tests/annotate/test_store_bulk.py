@@ -1,4 +1,4 @@
-"""Bulk edits: the preview is what happens, all or none, each sample's history tells it, and it can be taken back."""
+"""Bulk edits: the preview is what happens, each sample's history tells it, and it can be taken back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate import bulk
+from annotate import batches, chunks
 from annotate.bulk import BulkEdit
 from annotate.items import Item
 from annotate.scopes import Scope
@@ -23,7 +23,8 @@ ALL = Scope("all")
 @pytest.fixture
 def four(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> Store:
     """a: the red car, b: Red cars (val), c: red, d: a placeholder."""
-    monkeypatch.setattr(bulk, "BATCH_ROWS", 2)
+    monkeypatch.setattr(chunks, "MOST_IN_CHUNK", 2)
+    monkeypatch.setattr(chunks, "_POSITIONS_AT_ONCE", 3)
     fill("a", phrase="the red car", category="car")
     fill("b", phrase="Red cars", split="val")
     fill("c", phrase="red")
@@ -147,20 +148,20 @@ def test_rejected_samples_are_neither_reworded_nor_approved_by_the_dozen(four: S
     assert four.bulk(ALL, BulkEdit("replace", find="car", put="van"), who="ann").count == 0
 
 
-def test_all_or_none(four: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_chunk_began_does_not_stand_when_it_breaks_off(four: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def breaks_at_the_third(*arguments: object) -> None:
+    def breaks_at_the_fourth(*arguments: object) -> None:
         calls.append("")
-        if len(calls) > 2:
+        if len(calls) > 3:
             raise StoreError("broken off")
-        bulk_apply(*arguments)
+        apply(*arguments)
 
-    bulk_apply: Callable[..., None] = bulk.apply
-    monkeypatch.setattr(bulk, "apply", breaks_at_the_third)
-    with pytest.raises(StoreError, match="broken off"):
+    apply: Callable[..., None] = batches.apply
+    monkeypatch.setattr(batches, "apply", breaks_at_the_fourth)
+    with pytest.raises(StoreError, match="broken off It ended in the middle: 2 samples"):
         four.bulk(ALL, BulkEdit("flag"), who="ann")
-    assert [item.revision for item in items(four)] == [1] * 4
+    assert [item.revision for item in items(four)] == [2, 2, 1, 1]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -247,7 +247,8 @@ def test_four_writers_killed_at_once_lose_nothing_acknowledged(
             assert saves[words[1], int(words[2])] == words[3]
         else:
             assert opinions[int(words[1])] == words[2]
-    assert Opinions(store).undecided_count() == 1
+    waiting = Opinions(store).next_undecided()
+    assert waiting is not None and waiting.id == "s0"
     assert Leases(store.path).hold("s0", "ann", "t").yours, "what the dead held has ended by itself"
     with connect(store.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"

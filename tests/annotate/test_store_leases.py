@@ -72,7 +72,6 @@ def test_an_expired_lease_is_free_and_expired_ones_go_away(leases: Leases, clock
     leases.hold("a", "ann", "t1")
     leases.hold("b", "eve", "t3")
     clock.now += 45
-    assert leases.of_others("t2") == {}
     assert leases.hold("a", "bob", "t2") == Held("bob", True, 1090.0)
     assert rows(leases) == [("a", "t2")]
 
@@ -96,12 +95,6 @@ def test_release_frees_what_the_page_held_and_nothing_else(leases: Leases) -> No
     leases.release("t1")
     leases.release("nobody")
     assert rows(leases) == [("b", "t2")]
-
-
-def test_what_others_have_open_is_told_for_passing_over(leases: Leases) -> None:
-    leases.hold("a", "ann", "t1")
-    leases.hold("b", "bob", "t2")
-    assert leases.of_others("t2") == {"a": Held("ann", False, 1045.0)}
 
 
 def test_a_lease_changes_neither_sample_nor_history(leases: Leases, store: Store) -> None:

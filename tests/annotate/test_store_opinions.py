@@ -47,6 +47,16 @@ def ask_all(opinions: Opinions, who: str, split: str | None = None) -> list[str]
     return asked
 
 
+def undecided(opinions: Opinions, split: str | None = None) -> list[str]:
+    """The ids of the samples that await a decision, as a person who goes through them meets them."""
+    found: list[str] = []
+    after = -1
+    while (item := opinions.next_undecided(split, after)) is not None:
+        found.append(item.id)
+        after = item.place[1]
+    return found
+
+
 def test_a_blind_ask_holds_nothing_of_the_target(opinions: Opinions, mugs: Store) -> None:
     ask = opinions.next_blind("bob")
     assert ask is not None and ask.image.is_file() and ask.image_size_wh == (40, 30)
@@ -192,9 +202,9 @@ def test_a_proposal_leaves_the_sample_alone_and_awaits_a_decision(opinions: Opin
 
 def test_a_proposal_of_what_stands_needs_no_decision(opinions: Opinions) -> None:
     opinions.propose("a", 1, "bob", "A mug")
-    assert opinions.undecided_count() == 0
+    assert len(undecided(opinions)) == 0
     opinions.propose("a", 1, "bob", "A mug", boxes_xyxy_px=[OTHER])
-    assert opinions.undecided_count() == 1
+    assert len(undecided(opinions)) == 1
 
 
 def test_half_of_the_blind_ones_missing_awaits_a_decision(opinions: Opinions) -> None:
@@ -204,7 +214,7 @@ def test_half_of_the_blind_ones_missing_awaits_a_decision(opinions: Opinions) ->
     assert opinions.agreement("a") == Agreement(2, 1, 0.5, (), True)
     opinions.point("a", 1, "di", point_xy_px=(5, 5))
     assert opinions.agreement("a") == Agreement(3, 2, 2 / 3, (), False)
-    assert opinions.undecided_count() == 0
+    assert len(undecided(opinions)) == 0
 
 
 def test_agreement_is_about_the_words_and_boxes_that_stand(opinions: Opinions, mugs: Store) -> None:
@@ -213,20 +223,15 @@ def test_agreement_is_about_the_words_and_boxes_that_stand(opinions: Opinions, m
     assert opinions.agreement("a") == Agreement(1, 0, 0.0, (), True)
     mugs.save("a", "a mug", who="ann", expected_revision=2, boxes_xyxy_px=[OTHER])
     assert opinions.agreement("a") == Agreement(0, 0, None, (), False)
-    assert opinions.undecided_count() == 0 and len(opinions.of("a")) == 1
+    assert len(undecided(opinions)) == 0 and len(opinions.of("a")) == 1
 
 
 def test_the_undecided_come_in_import_order(opinions: Opinions) -> None:
     opinions.propose("c", 1, "bob", "big mug")
     opinions.propose("a", 1, "bob", "left mug")
     opinions.point("b", 1, "bob", boxes_xyxy_px=[TARGET])
-    found: list[str] = []
-    after = -1
-    while (item := opinions.next_undecided("train", after)) is not None:
-        found.append(item.id)
-        after = item.place[1]
-    assert found == ["a", "b", "c"] and opinions.undecided_count("train") == 3
-    assert opinions.next_undecided("val") is None and opinions.undecided_count("val") == 0
+    assert undecided(opinions, "train") == ["a", "b", "c"]
+    assert undecided(opinions, "val") == []
 
 
 def test_deciding_saves_that_opinion_with_a_history_and_keeps_all_of_them(opinions: Opinions, mugs: Store) -> None:
@@ -236,9 +241,9 @@ def test_deciding_saves_that_opinion_with_a_history_and_keeps_all_of_them(opinio
     assert (item.phrase, item.sample.boxes_xyxy_px, item.state) == ("left mug", (Box(0, 0, 12, 12),), "written")
     assert (mugs.history("a")[-1].action, mugs.history("a")[-1].who) == ("decide", "ann")
     assert len(opinions.of("a")) == 2
-    assert opinions.undecided_count() == 0 and not opinions.agreement("a").undecided
+    assert len(undecided(opinions)) == 0 and not opinions.agreement("a").undecided
     mugs.undo("a", who="ann", expected_revision=2)
-    assert opinions.undecided_count() == 1, "the decision was taken back"
+    assert len(undecided(opinions)) == 1, "the decision was taken back"
     assert mugs.get("a").sample.boxes_xyxy_px == (TARGET,)
 
 
@@ -250,10 +255,10 @@ def test_deciding_for_a_blind_answer_moves_the_box_and_for_what_stands_changes_n
     assert opinions.decide(said.id, "ann", 1).sample.boxes_xyxy_px == (OTHER,)
     with pytest.raises(StoreError, match="a point is no box"):
         opinions.decide(point.id, "ann", 1)
-    assert opinions.undecided_count() == 1
+    assert len(undecided(opinions)) == 1
     kept = opinions.keep("b", "ann", 1)
     assert (kept.phrase, kept.revision) == ("b mug", 2)
-    assert opinions.undecided_count() == 0
+    assert len(undecided(opinions)) == 0
     assert opinions.agreement("b").asked == 1, "the miss is still told"
     with pytest.raises(StoreError, match="no opinion 999"):
         opinions.decide(999, "ann", 1)
@@ -265,7 +270,7 @@ def test_a_stale_decision_overwrites_nothing(opinions: Opinions, mugs: Store) ->
     with pytest.raises(StaleSaveError):
         opinions.decide(said.id, "ann", 1)
     assert mugs.get("a").phrase == "my mug"
-    assert opinions.undecided_count() == 1
+    assert len(undecided(opinions)) == 1
 
 
 def test_an_edit_that_adopts_the_only_proposal_settles_it_and_so_does_a_rejection(
@@ -275,9 +280,9 @@ def test_an_edit_that_adopts_the_only_proposal_settles_it_and_so_does_a_rejectio
     opinions.propose("b", 1, "bob", "right mug")
     mugs.save("a", "left mug", who="ann", expected_revision=1)
     mugs.reject("b", "", who="ann", expected_revision=1)
-    assert opinions.undecided_count() == 0
+    assert len(undecided(opinions)) == 0
     mugs.undo("b", who="ann", expected_revision=2)
-    assert opinions.undecided_count() == 1
+    assert len(undecided(opinions)) == 1
 
 
 def test_figures_are_of_those_who_pointed(opinions: Opinions) -> None:

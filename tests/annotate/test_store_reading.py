@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate import rows
-from annotate import store as store_module
+from annotate import reads, rows
 from annotate.store import Store
 from annotate_samples import MakeSample
 from grounding.boxes import Box
@@ -73,7 +72,7 @@ def test_page(split: str | None, offset: int, limit: int, ids: str, total: int, 
 
 
 def test_iterate_streams_across_batches_and_sees_edits_ahead(seven: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(reads, "BATCH_ROWS", 2)
     stream = seven.iterate()
     first = next(stream)
     seven.save("g", "edited meanwhile", who="ann", expected_revision=1)

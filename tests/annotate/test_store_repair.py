@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from annotate import repairs
+from annotate import chunks, repairs
 from annotate.store import Store
 from annotate_samples import PLACEHOLDER
 from grounding.errors import StoreError
@@ -17,7 +17,7 @@ Fill = Callable[..., Store]
 @pytest.fixture
 def broken(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> Store:
     """a, b, e can be repaired, c can't, d needs no repair."""
-    monkeypatch.setattr(repairs, "BATCH_ROWS", 2)
+    monkeypatch.setattr(chunks, "MOST_IN_CHUNK", 2)
     fill("a", phrase=PLACEHOLDER, alternatives=("", PLACEHOLDER, " red \n cup ", "cup"))
     fill("b", phrase="", alternatives=("x" * 501, "mug"), split="val")
     fill("c", phrase=PLACEHOLDER, alternatives=("Describe this region.",))
@@ -83,7 +83,7 @@ def test_rejected_samples_stay_and_skipped_ones_are_filled(broken: Store) -> Non
     assert not broken.get("b").skipped
 
 
-def test_all_or_nothing(broken: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repair_that_breaks_off_is_taken_back_by_its_name(broken: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def breaks_at_the_third(text: str) -> str | None:
@@ -93,6 +93,16 @@ def test_all_or_nothing(broken: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         return "words"
 
     monkeypatch.setattr(repairs, "usable_phrase", breaks_at_the_third)
-    with pytest.raises(StoreError, match="broken off"):
+    with pytest.raises(StoreError, match=r"broken off It ended in the middle: 2 samples were changed.*name repair-"):
         broken.repair("ann")
-    assert [broken.get(sample_id).revision for sample_id in "abcde"] == [1] * 5
+    assert [broken.get(sample_id).revision for sample_id in "abcde"] == [2, 2, 1, 1, 1]
+    (batch,) = broken.batches()
+    assert (batch.state, batch.action, batch.who, batch.count) == ("broken", "repair", "ann", 2)
+    assert broken.undo_batch(batch.name, "ann").count == 2
+    assert [broken.get(sample_id).phrase for sample_id in "abcde"] == [
+        PLACEHOLDER,
+        "",
+        PLACEHOLDER,
+        "left dog",
+        PLACEHOLDER,
+    ]

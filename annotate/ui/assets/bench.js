@@ -28,7 +28,7 @@ const stored = (kind, key, value) => {
 const sessionKey = `boxwright-annotate:${bench.dataset.workspace}`;
 const draftKey = (id) => `boxwright-draft:${bench.dataset.workspace}:${id}`;
 const kept = {
-  ...{ queue: '', split: '', category: '', words: '', by: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null },
+  ...{ queue: '', split: '', category: '', words: '', by: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null, dismissed: '' },
   ...stored(sessionStorage, sessionKey),
 };
 const token = stored(sessionStorage, 'boxwright-token') || Math.random().toString(36).slice(2);

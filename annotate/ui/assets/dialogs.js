@@ -174,7 +174,7 @@ dialog.addEventListener('click', (event) => {
   const { pass, bulk, blindNext, blindNothing, close } = button.dataset;
   if (close !== undefined) dialog.close();
   else if (pass !== undefined) followPass({ do: pass });
-  else if (bulk !== undefined) { const edit = previewed; dialog.close(); press({ do: 'bulk', send: { edit }, forget: true }); }
+  else if (bulk !== undefined) { const edit = previewed; dialog.close(); press({ do: 'bulk', send: { edit, as_of: Number(bulk) }, forget: true }); }
   else if (blindNothing !== undefined) answerBlind([]);
   else if (blindNext !== undefined) nextBlind();
 });

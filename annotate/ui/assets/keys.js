@@ -71,14 +71,33 @@ conflictPage.addEventListener('close', () => {
   goTo(id); // as it stands now; the draft comes back into the box
 });
 
+// What was changed for many at once, with its undo; while it goes on behind the page, how far it is
+
+let batchTimer = 0;
 const showRepaired = () => {
   const bar = find('.an-repaired') || document.createElement('p');
+  const { sentence, going, undoable } = kept.repaired;
   bar.className = 'an-repaired';
-  bar.innerHTML = `<span>${escaped(kept.repaired.sentence)}</span><button type="button" id="annotate-repair-undo" `
-    + 'class="an-button">Undo</button><button type="button" class="an-button" data-dismiss>Dismiss</button>';
+  bar.setAttribute('role', 'status');
+  bar.innerHTML = `<span>${escaped(sentence)}</span>`
+    + (undoable === false ? '' : '<button type="button" id="annotate-repair-undo" class="an-button">Undo</button>')
+    + (going ? '' : '<button type="button" class="an-button" data-dismiss>Dismiss</button>');
   find('.an-bar').after(bar);
+  clearTimeout(batchTimer);
+  if (going) batchTimer = setTimeout(followBatch, 700);
+};
+const followBatch = async () => {
+  const followed = kept.repaired;
+  const reply = await aside({ do: 'batch', batch: followed.batch });
+  if (kept.repaired !== followed) return; // taken back, or another one came
+  if (reply.repaired) kept.repaired = { ...reply.repaired };
+  remember();
+  if (kept.repaired.undone) forgetRepaired(); else showRepaired();
+  if (!kept.repaired || !kept.repaired.going) look(); // what it changed may be shown
+  if (!kept.repaired) say(escaped(reply.repaired.sentence));
 };
 const forgetRepaired = () => {
+  clearTimeout(batchTimer);
   kept.repaired = null;
   remember();
   find('.an-repaired')?.remove();
@@ -105,7 +124,11 @@ const CLICKS = {
   'annotate-help': () => part('help-page').showModal(),
   'annotate-repair': () => press({ do: 'repair_preview' }),
   'annotate-repair-cancel': () => repairPage.close(),
-  'annotate-repair-confirm': () => { repairPage.close(); press({ do: 'repair', forget: true }); },
+  'annotate-repair-confirm': () => {
+    const asOf = Number(part('repair-confirm').dataset.asOf);
+    repairPage.close();
+    press({ do: 'repair', send: { as_of: asOf }, forget: true });
+  },
   'annotate-repair-undo': () => {
     const { batch } = kept.repaired;
     forgetRepaired();
@@ -131,7 +154,7 @@ bench.addEventListener('click', (event) => {
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.unfilter !== undefined) CLICKS['annotate-unfilter']();
   else if (button.dataset.again !== undefined) { wordsField.blur(); openScope({}); }
-  else if (button.dataset.dismiss !== undefined) { forgetRepaired(); focusBox(); }
+  else if (button.dataset.dismiss !== undefined) { kept.dismissed = kept.repaired.batch; forgetRepaired(); focusBox(); }
 });
 // A click on a button must not take the caret out of the phrase.
 bench.addEventListener('mousedown', (event) => {

@@ -123,6 +123,8 @@ const perform = async (job) => {
   const sent = request(job);
   const reply = await ask(sent);
   if (reply.counts) showCounts(reply.counts);
+  const many = reply.repaired || (kept.repaired || (reply.broken || {}).batch === kept.dismissed ? null : reply.broken);
+  if (many) { kept.repaired = many; remember(); showRepaired(); }
   if (reply.problem) {
     if (reply.screen) {
       if (job.text === from.phrase) job.text = reply.screen.phrase;
@@ -143,7 +145,6 @@ const perform = async (job) => {
 
 const settle = (job, sent, reply) => {
   if (reply.repair_html) { fill(repairPage, reply.repair_html); repairPage.showModal(); }
-  if (reply.repaired) { kept.repaired = reply.repaired; showRepaired(); }
   if (job.forget) { kept.trail = []; kept.cursor = -1; }
   if (job.do !== 'look') say(reply.notice_html || '', reply.did ? 'saved' : 'info');
   if (reply.screen) {

@@ -1,0 +1,95 @@
+"""`evaluate`: score a set of samples, and keep the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grounding.commands.shared import Commands, answers, common, count, load, model, profile, progress
+from grounding.errors import Cancelled, RecordError
+from grounding.records import Sample, read_samples
+from grounding.workspace import Workspace, make_folder
+
+if TYPE_CHECKING:
+    from grounding.predict import Predictor
+    from grounding.reports import KeptReport
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "evaluate", parents=[common(), model(), profile(), answers()], help="score a set of samples"
+    )
+    command.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet, report.md and .json")
+    command.add_argument("--limit", type=count, metavar="N", help="only the first N samples")
+    command.set_defaults(run=run, refuse=command.error)
+
+
+def run(options: argparse.Namespace, workspace: Workspace) -> int:
+    from grounding.reports import REPORT, report_json
+
+    samples = list(islice(read_samples(options.samples), options.limit))
+    if not samples:
+        raise RecordError(f"{options.samples} holds no sample: there is nothing to score. Give a file with some.")
+    if options.out is None:
+        workspace.check_writable()
+    elif not (options.out / REPORT).is_file():
+        make_folder(options.out, "The folder", "Choose another one (--out).")
+    predictor = load(options, workspace)
+    kept = _kept_evaluation(options, workspace, samples, predictor)
+    if options.json:
+        print(json.dumps(report_json(kept)))
+        return 0
+    scores = kept.scores
+    print(f"{'adapter ' + kept.adapter if kept.adapter else 'base'} on {scores.count} samples with a target")
+    print(f"  detection rate {scores.detection_rate:7.1%}")
+    print(f"  mean IoU       {scores.mean_iou:7.3f}")
+    print(f"  median IoU     {scores.median_iou:7.3f}")
+    for threshold, share in scores.accuracy.items():
+        print(f"  Acc@{threshold:<10g} {share:7.1%}")
+    if scores.multi_target_f1 is not None:
+        print(f"  several: F1    {scores.multi_target_f1:7.3f} of {scores.multi_target_count}")
+    if scores.no_target_accuracy is not None:
+        print(f"  nothing there  {scores.no_target_accuracy:7.1%} of {scores.no_target_count}")
+    print(f"kept in {kept.path}")
+    return 0
+
+
+def _kept_evaluation(
+    options: argparse.Namespace, workspace: Workspace, samples: Sequence[Sample], predictor: Predictor
+) -> KeptReport:
+    """Ask what was not asked yet, and keep the report: in --out, else in a folder of the workspace."""
+    from grounding.evaluation import evaluate
+    from grounding.journal import JOURNAL, Journal, settings_of
+    from grounding.reports import ReportStore, finished_report
+
+    named = {"rerank": options.rerank, "profile": options.profile}
+    conditions = {"quantize": options.quantize} | {name: value for name, value in named.items() if value}
+    settings = settings_of(samples, predictor, options.adapter, conditions)
+    store = ReportStore(workspace.evaluations)
+    folder = options.out or store.unfinished(settings) or store.new_folder()
+    finished = finished_report(folder, settings)
+    if finished is not None:
+        print(f"{len(samples)} answers were kept: the report in {folder} is complete.", file=sys.stderr)
+        return finished
+    log = folder / JOURNAL
+    with Journal(log, settings).held():
+        answers = len(Journal(log, settings).read())
+        if answers:
+            print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
+        try:
+            with progress() as show:
+                report = evaluate(samples, predictor, options.adapter, progress=show, log=log, conditions=conditions)
+        except KeyboardInterrupt as stop:
+            answers = len(Journal(log, settings).read())
+            raise Cancelled(
+                f"stopped: {answers} of {len(samples)} answers are kept in {log}; the same command asks for the rest."
+            ) from stop
+        # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
+        return store.keep(report, split=options.samples.name, folder=folder)

@@ -1,0 +1,113 @@
+"""`train`: start a run and follow it; the same worker that the button starts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from grounding.commands.shared import Commands, common, model
+from grounding.errors import JobError, SettingsError
+from grounding.training.settings import TrainSettings
+from grounding.workspace import Workspace
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "train",
+        parents=[common(), model()],
+        help="train an adapter on a snapshot",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_settings_help(),
+    )
+    command.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
+    command.add_argument("--name", required=True, help="the adapter's name")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    command.set_defaults(run=run)
+
+
+def _settings_help() -> str:
+    lines = [
+        f"  {spec.name:<20} {spec.metadata['meaning']} (default: {spec.default})" for spec in fields(TrainSettings)
+    ]
+    return "settings for --set:\n" + "\n".join(lines)
+
+
+def run(options: argparse.Namespace, workspace: Workspace) -> int:
+    from grounding.jobs.launch import RunRequest, start_run
+    from grounding.models import full_model_id, local_folder, training_settings
+
+    settings = training_settings(options.model, _read_settings(options.settings))
+    # The worker runs in another folder, where a relative path would lead elsewhere.
+    model_id, snapshot = full_model_id(options.model), options.snapshot
+    folder = local_folder(snapshot)
+    if folder is not None and not (workspace.snapshots / snapshot).is_dir():
+        snapshot = str(folder.resolve())
+    run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
+    print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
+    return _follow(options, workspace, run.id)
+
+
+def _read_settings(pairs: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: expected KEY=VALUE, such as --set steps=100.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _follow(options: argparse.Namespace, workspace: Workspace, run_id: str) -> int:
+    """Show the run until it ends. Ctrl-C asks it to stop and save; a second one leaves it to itself."""
+    from grounding.jobs.launch import end_lost_run, stop_run
+    from grounding.jobs.store import RunState, RunStore
+
+    store = RunStore(workspace.runs_db)
+    told, stopping = "", False
+    while store.get(run_id).state.active:
+        try:
+            told = _tell_progress(store.progress(run_id, most_steps=1), told)
+            time.sleep(0.5)
+            end_lost_run(store)
+        except KeyboardInterrupt:
+            if stopping:
+                raise
+            stopping = True
+            print("stopping and saving; press Ctrl-C again to leave the run to itself", file=sys.stderr)
+            with suppress(JobError):  # it may have ended just now
+                stop_run(workspace, run_id)
+    run = store.get(run_id)
+    print(run.sentence, file=sys.stderr)
+    if options.json:
+        scores = store.progress(run_id, most_steps=1).scores
+        print(
+            json.dumps(
+                {"run": run.id, "state": str(run.state), "adapter": run.name, "scores": [vars(s) for s in scores]}
+            )
+        )
+    return 1 if run.state is RunState.FAILED else 0
+
+
+def _tell_progress(progress: Any, told: str) -> str:
+    """Print one line when there is something new; returns that line."""
+    if progress.last_step is not None:
+        step = progress.last_step
+        line = f"step {step.step} of {step.steps}, loss {step.loss:.3f}"
+    elif progress.phase is not None:
+        phase = progress.phase
+        line = f"{phase.text} {phase.done} of {phase.total}" if phase.total else phase.text
+    else:
+        line = "starting"
+    if progress.scores:
+        score = progress.scores[-1]
+        line += f" | step {score.step}: mean IoU {score.mean_iou:.3f}, Acc@0.5 {score.accuracy_50:.1%}"
+    if line != told:
+        print(line, file=sys.stderr)
+    return line
