@@ -27,7 +27,7 @@ from annotate.ui.pages import (
     options_html,
     repair_html,
 )
-from annotate.ui.screens import build_screen, opinions_html, quoted, time_html
+from annotate.ui.screens import build_screen, opinions_html, quoted, target_figure_html, time_html
 from grounding.errors import StaleSaveError, StoreError
 from grounding.records import SPLITS
 
@@ -131,8 +131,10 @@ class Workbench:
             item, words = self._save_or_approve(ask)
         except StaleSaveError as error:
             current: Item = error.current
-            if current.placeholder or current.phrase != clean_text(ask.text):
+            if current.placeholder or not _reads_as(current, ask):
                 return self._conflict(ask, current)
+            if current.state == "rejected":
+                return self._stale(ask, error)
             item, words = current, "Already saved:"
         return self._go_on(ask, item, f"{words} {quoted(item.phrase)}")
 
@@ -154,7 +156,10 @@ class Workbench:
 
     def _conflict(self, ask: Ask, current: Item) -> Reply:
         last = self.store.history(current.id)[-1]
-        html = conflict_html(current, last.who, last.at, ask.text)
+        mine = current.sample if ask.boxes_xyxy_px is None else replace(current.sample, boxes_xyxy_px=ask.boxes_xyxy_px)
+        url = self.picture_url(current.picture_sha256)
+        figures = target_figure_html(current, url), target_figure_html(replace(current, sample=mine), url)
+        html = conflict_html(current, last.who, last.at, ask.text, figures)
         return {"conflict": {"id": current.id, "revision": current.revision, "html": html}}
 
     def _skip(self, ask: Ask) -> Reply:
@@ -369,6 +374,12 @@ class Workbench:
             "people_html": chosen_html("By anybody", self.store.annotators(), scope.annotator),
             "filtered": f"{found:,}{'+' if is_capped else ''} found" if scope.is_narrowed else "",
         }
+
+
+def _reads_as(item: Item, ask: Ask) -> bool:
+    """Whether what stands is what the page wanted to save."""
+    boxes = ask.boxes_xyxy_px
+    return item.phrase == clean_text(ask.text) and (boxes is None or item.sample.boxes_xyxy_px == boxes)
 
 
 def _in_queue(counts: Counts, queue: str) -> int:

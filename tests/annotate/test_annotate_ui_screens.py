@@ -124,7 +124,9 @@ def test_the_overlays_escape_as_well(fill: Callable[..., Store]) -> None:
     store = fill("a", phrase=PLACEHOLDER, alternatives=(EVIL,))
     item = store.get("a")
     preview = repair_html(RepairPreview(1, 0, (("a", PLACEHOLDER, EVIL),)), [(item, PLACEHOLDER, EVIL)], ["p"])
-    stale = conflict_html(store.save("a", EVIL, who=EVIL, expected_revision=1), EVIL, "2026-01-01T00:00:00+00:00", EVIL)
+    stale = conflict_html(
+        store.save("a", EVIL, who=EVIL, expected_revision=1), EVIL, "2026-01-01T00:00:00+00:00", EVIL, ("", "")
+    )
     for html, pictures in ((preview, 1), (stale, 0)):
         assert len(Page(html).all("img")) == pictures
         assert EVIL in Page(html).text

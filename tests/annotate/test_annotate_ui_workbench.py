@@ -13,6 +13,7 @@ import pytest
 from annotate.store import Store
 from annotate.ui.tab import AnnotateParts, login_name, server_function
 from annotate.ui.workbench import Workbench
+from grounding.boxes import Box
 from grounding.errors import StoreError
 
 PLACEHOLDER = "Provide a short description for this region."
@@ -117,6 +118,30 @@ def test_a_stale_save_of_the_same_words_is_no_conflict(ask: Ask, bench: Workbenc
     reply = ask("save", shown, text="left  mug")
     assert reply["screen"]["id"] == "b" and "Already saved" in reply["notice_html"] and "bo" in reply["notice_html"]
     assert bench.store.get("a").revision == 2
+
+
+def test_a_stale_save_of_the_same_words_for_other_boxes_shows_both_and_loses_neither(
+    ask: Ask, bench: Workbench
+) -> None:
+    shown = ask("show", id="d")["screen"]
+    bench.store.save("d", "blue cup", who="bo", expected_revision=1, boxes_xyxy_px=[Box(5, 5, 9, 9)])
+    mine = [[1.0, 2.0, 8.0, 9.0]]
+    conflict = ask("save", shown, text="blue cup", boxes=mine)["conflict"]
+    assert 'x="5.00" y="5.00" width="4.00" height="4.00"' in conflict["html"]
+    assert 'x="1.00" y="2.00" width="7.00" height="7.00"' in conflict["html"]
+    assert bench.store.get("d").sample.boxes_xyxy_px == (Box(5, 5, 9, 9),)
+    ask("save", shown | {"revision": conflict["revision"]}, text="blue cup", boxes=mine)
+    assert bench.store.get("d").sample.boxes_xyxy_px == (Box(1, 2, 8, 9),)
+    again = ask("save", shown, text="blue cup", boxes=mine)
+    assert "Already saved" in again["notice_html"], "sent twice, as its answer was lost on the way"
+
+
+def test_words_that_somebody_rejected_meanwhile_are_not_called_saved(ask: Ask, bench: Workbench) -> None:
+    shown = ask("show", id="d")["screen"]
+    bench.store.reject("d", "blurred", who="bo", expected_revision=1)
+    reply = ask("save", shown, text="blue cup")
+    assert "bo changed this sample" in reply["problem"] and "blurred" in reply["screen"]["stands_html"]
+    assert bench.store.get("d").state == "rejected"
 
 
 @pytest.mark.parametrize("do", ["skip", "flag", "undo", "note"])

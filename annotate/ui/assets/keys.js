@@ -61,6 +61,7 @@ const choose = (whose) => {
   conflictPage.close();
   if (whose === 'mine') { box.value = mine; press({ do: 'save', revision }); return; }
   dropDraft(id);
+  dropBoxes(id);
   if (shown) box.value = shown.phrase;
   press({ do: 'next' });
 };
