@@ -152,4 +152,5 @@ const settle = (job, sent, reply) => {
   } else if (job.text) putBack(job.text);
   if (reply.preload_url) new Image().src = reply.preload_url;
   if (sent.do === 'flag') openNote();
+  if (!waiting.length) writeAddress();
 };
