@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from annotate.checks import CODES, CheckProfile, check, profile_named, same_wording
+from annotate.items import Item
 from annotate.rows import BATCH_ROWS, boxes_of
 from grounding.database import reading, writing
 
@@ -75,6 +76,17 @@ def refresh_reworded(connection: sqlite3.Connection, sample_id: str, wording_bef
                 refresh(connection, other, profile)
 
 
+def is_rival(other: Item, item: Item) -> bool:
+    """Whether the phrase of `other`, on the same picture, must tell apart from that of `item`."""
+    return _counts(other.placeholder, other.state) and other.sample.boxes_xyxy_px != item.sample.boxes_xyxy_px
+
+
+def rival_phrases(path: Path, sample_id: str, phrase: str) -> list[str]:
+    """The phrases on other boxes of the sample's picture that read the same as `phrase`, however many stand there."""
+    with reading(path) as connection:
+        return _rivals(connection, _row(connection, sample_id), same_wording(phrase))
+
+
 def problems_alone(phrase: str, profile: CheckProfile) -> str:
     """The codes of a phrase that fails checks by itself, as `samples.problems` has them: "" for a placeholder."""
     codes = [finding.code for finding in check(phrase, profile) if finding.code != "empty"]
@@ -129,19 +141,23 @@ def refresh(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProf
 def _codes(connection: sqlite3.Connection, row: sqlite3.Row, profile: CheckProfile) -> list[str]:
     if row["placeholder"] or not row["phrase"]:
         return []
-    findings = check(row["phrase"], profile, _rivals(connection, row))
+    findings = check(row["phrase"], profile, _rivals(connection, row, row["wording"]))
     return list(dict.fromkeys(finding.code for finding in findings if finding.code not in _QUIET))
 
 
-def _rivals(connection: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
-    """The same words on other boxes of the picture."""
-    others = _alike(connection, row["picture_sha256"], row["wording"], _FEW)
-    others = [one for one in others if one["id"] != row["id"]]
-    others = [one for one in others if not one["placeholder"] and one["state"] != "rejected"]
+def _rivals(connection: sqlite3.Connection, row: sqlite3.Row, wording: str) -> list[str]:
+    """The phrases of this wording on other boxes of the picture than those of the sample in `row`."""
+    others = _alike(connection, row["picture_sha256"], wording, _FEW)
+    others = [one for one in others if one["id"] != row["id"] and _counts(one["placeholder"], one["state"])]
     if not others:
         return []
     boxes = boxes_of(connection, [row["id"], *(one["id"] for one in others)])
     return [one["phrase"] for one in others if boxes.get(one["id"]) != boxes.get(row["id"])]
+
+
+def _counts(placeholder: bool, state: str) -> bool:
+    """Whether a sample's phrase says anything that another one could be mistaken for."""
+    return not placeholder and state != "rejected"
 
 
 def _alike(connection: sqlite3.Connection, picture_sha256: str, wording: str, most: int) -> list[sqlite3.Row]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -15,7 +16,7 @@ from annotate.listening import Listener, Listening, Phase, walk
 from annotate.opinions import Opinions
 from annotate.people import progress
 from annotate.phrases import usable_phrase
-from annotate.problems import check_profile
+from annotate.problems import check_profile, rival_phrases
 from annotate.store import Store
 from annotate.suggest import Suggestion, candidates, ranked
 from annotate.ui import dialogs
@@ -23,6 +24,7 @@ from annotate.ui.asks import Ask, find_action
 from annotate.ui.pages import QUEUE_LABELS
 from annotate.ui.screens import quoted
 from annotate.undecided import HIT_IOU
+from grounding.boxes import Box
 from grounding.errors import BusyError, StoreError
 from grounding.overlay import Layer, figure_html
 
@@ -79,9 +81,9 @@ class Asides:
     # The phrase as it is typed
 
     def _check(self, ask: Ask) -> Reply:
-        item = self.store.get(ask.sample_id)
-        others = [one.phrase for one in self.store.siblings(item.id) if _is_another(one, item)]
-        findings = check(ask.text, profile_named(check_profile(self.store.path)), others)
+        path = self.store.path
+        rivals = rival_phrases(path, self.store.get(ask.sample_id).id, ask.text)
+        findings = check(ask.text, profile_named(check_profile(path)), rivals)
         rows = "".join(f'<li data-code="{finding.code}">{escape(finding.sentence)}</li>' for finding in findings)
         return {"findings_html": rows}
 
@@ -100,18 +102,22 @@ class Asides:
                 self.heard.record(item.id, phrase, predictions)
             others = {one.id: one.sample.boxes_xyxy_px for one in self.store.siblings(item.id)}
             kept = judge(predictions, phrase, item.sample.boxes_xyxy_px, others)
-        return {"heard_html": "".join(self._heard_html(answer) for answer in kept)}
+        return {"heard_html": "".join(self._heard_html(answer, item) for answer in kept)}
 
-    def _heard_html(self, answer: HeardAnswer) -> str:
+    def _heard_html(self, answer: HeardAnswer, item: Item) -> str:
         kind = "base" if answer.listener == "base" else "adapter"
-        boxes = escape(str([list(box.rounded(1)) for box in answer.boxes_xyxy_px]).replace("(", "[").replace(")", "]"))
         name = "Base" if kind == "base" else f"Adapter {answer.listener.removeprefix('adapter ')}"
         where = "" if answer.boxes_xyxy_px else "says that nothing is there"
+        rival_boxes: Sequence[Box] = ()
         if answer.rival is not None:
             rival = self.store.get(answer.rival)
+            rival_boxes = rival.sample.boxes_xyxy_px
             where = f"points at {quoted(rival.phrase, 60)}" if not rival.placeholder else "points at another box"
+        elif answer.boxes_xyxy_px and not item.sample.boxes_xyxy_px:
+            where = "points at something"
         return (
-            f'<li data-listener="{kind}" data-boxes="{boxes}"><i></i><b>{escape(name)}</b>'
+            f'<li data-listener="{kind}" data-boxes="{_numbers(answer.boxes_xyxy_px)}" '
+            f'data-rival="{_numbers(rival_boxes)}"><i></i><b>{escape(name)}</b>'
             f'<b class="an-iou" data-hit="{str(answer.iou >= HIT_IOU).lower()}">IoU {answer.iou:.2f}</b>'
             f"<span>{where}</span></li>"
         )
@@ -207,13 +213,15 @@ class Asides:
         return self._pass(ask)
 
 
-def _is_another(one: Item, item: Item) -> bool:
-    """Whether its phrase must tell apart from that of `item`: another box, and a phrase at all."""
-    return not one.placeholder and one.sample.boxes_xyxy_px != item.sample.boxes_xyxy_px
+def _numbers(boxes: Sequence[Box]) -> str:
+    """The boxes for the page's script, as JSON."""
+    return json.dumps([list(box.rounded(1)) for box in boxes])
 
 
 def _suggestion_html(one: Suggestion) -> str:
-    heard = "" if one.iou is None else f"<small>IoU {one.iou:.2f}</small>"
+    # A miss says more about the model than about the phrase, which is true of the box.
+    is_found = one.iou is not None and one.iou >= HIT_IOU
+    heard = f'<small title="IoU {one.iou:.2f} at least">✓ found</small>' if is_found else ""
     return (
         f'<button type="button" class="an-chip" data-text="{escape(one.text)}" data-taken '
         f'title="A suggestion: nobody wrote it"><span>{escape(one.text)}</span>{heard}</button>'

@@ -169,9 +169,10 @@ def _days_svg(per_day: Sequence[tuple[str, int]]) -> str:
 def blind_html(ask: BlindAsk, figure_html: str) -> str:
     """A phrase and its picture, the target left out."""
     return (
-        f'<h3>Where is it?</h3><p class="an-blind-phrase">{escape(ask.phrase)}</p>'
+        f'<h3>Where is it?</h3><p class="an-blind-phrase" dir="auto">{escape(ask.phrase)}</p>'
         f'<div class="an-blind-picture" tabindex="0">{figure_html}</div>'
-        '<p class="an-blind-verdict">Drag a box around what the phrase speaks of.</p>'
+        '<p class="an-blind-verdict">Drag a box around what the phrase speaks of. Of several: drag with Shift, then '
+        "Enter.</p>"
         '<p class="an-dialog-status" role="status"></p><div class="an-foot">'
         "<span><kbd>0</kbd> nothing there <kbd>Enter</kbd> next <kbd>Esc</kbd> close</span>"
         '<button type="button" class="an-button" data-blind-nothing>Nothing there</button>'

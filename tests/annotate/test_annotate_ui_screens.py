@@ -88,11 +88,24 @@ def test_only_nine_choices_have_a_key(fill: Callable[..., Store]) -> None:
 
 
 def test_siblings_carry_their_boxes_and_phrase(fill: Callable[..., Store]) -> None:
-    store = fill("a", "b", phrase="Red Cup")
+    fill("a", phrase="Red Cup")
+    store = fill("b", phrase="Red Cup", boxes_xyxy_px=(Box(20, 2, 30, 12.5),))
     (sibling,) = Page(screen_of(store, "a").siblings_html).all("button")
     assert sibling["data-go"] == "b"
     assert sibling["data-phrase"] == "red cup"
-    assert sibling["data-boxes"] == "[[1.0, 2.0, 10.0, 12.5]]"
+    assert sibling["data-boxes"] == "[[20.0, 2.0, 30.0, 12.5]]"
+    store.reject("b", "blurred", who="ana", expected_revision=1)
+    (sibling,) = Page(screen_of(store, "a").siblings_html).all("button")
+    assert sibling["data-phrase"] == "", "a rejected phrase is nobody's twin"
+
+
+def test_of_many_siblings_those_of_the_same_category_are_shown(fill: Callable[..., Store]) -> None:
+    fill("a", category="cup")
+    fill(*(f"s{number}" for number in range(60)), category="mug")
+    store = fill("late", category="cup")
+    shown = Page(screen_of(store, "a").siblings_html)
+    assert [one["data-go"] for one in shown.all("button")][:2] == ["late", "s0"]
+    assert "and 21 more" in shown.text
 
 
 def test_history_is_newest_first_and_marks_what_was_taken_back(fill: Callable[..., Store]) -> None:

@@ -140,7 +140,7 @@ bench.addEventListener('mousedown', (event) => {
 });
 box.addEventListener('input', typed);
 
-const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, b: toBoxes, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, b: toBoxes, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
 const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
 const altJob = (event) => {
   if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
@@ -169,7 +169,7 @@ const jobOf = (event) => {
   if (event.key === 'Enter' && event.shiftKey && event.target === box) return propose;
   if (event.key === 'Enter' && !event.target.closest('button')) return save;
   if (event.key === 'Escape') return skip;
-  if (event.key === '?' && !(event.target === box && box.value)) return CLICKS['annotate-help'];
+  if (event.key === '?' && !(event.target === box && typedAhead())) return CLICKS['annotate-help'];
   // Typing after a click somewhere else: the letter goes into the phrase.
   if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && event.target !== box && !event.target.closest('button, a')) box.focus();
   return null;
