@@ -70,6 +70,7 @@ class Workbench:
             "revert": self._revert,
             "propose": self._propose,
             "decide": self._decide,
+            "decide_on": self._decide_on,
             "undecided": self._undecided,
             "bulk": self._bulk,
             "repair_preview": self._repair_preview,
@@ -260,12 +261,25 @@ class Workbench:
         reply = self._screen(ask, self.store.get(item.id))
         return reply | {"notice_html": self._signed(item, f"Decided for {quoted(item.phrase)}")}
 
+    def _decide_on(self, ask: Ask) -> Reply:
+        """Decide, and go on to the next sample that waits for it."""
+        reply = self._decide(ask)
+        item = None if "problem" in reply else self._next_undecided(ask)
+        if item is None:
+            return reply
+        did = {name: reply["screen"][name] for name in ("id", "revision")}
+        return self._screen(ask, item) | {"notice_html": reply["notice_html"], "did": did}
+
     def _undecided(self, ask: Ask) -> Reply:
-        after = -1 if ask.place is None else int(ask.place[1])
-        item = self.opinions.next_undecided(ask.split, after) or self.opinions.next_undecided(ask.split)
+        item = self._next_undecided(ask)
         if item is None:
             return {"notice_html": "Nobody disagrees: there is nothing to decide."}
         return self._screen(ask, item)
+
+    def _next_undecided(self, ask: Ask) -> Item | None:
+        """Behind the sample shown, or from the first again."""
+        after = -1 if ask.place is None else int(ask.place[1])
+        return self.opinions.next_undecided(ask.split, after) or self.opinions.next_undecided(ask.split)
 
     # Many at once
 
@@ -361,6 +375,7 @@ class Workbench:
             "total": total,
             "sentence": f"{done:,} of {total:,} phrases done" if total else "No placeholder in this data set",
             "placeholders": everywhere.placeholders,
+            "undecided": self.opinions.undecided_count(ask.split),
         }
 
     def _filters(self, scope: Scope) -> Reply:

@@ -166,9 +166,36 @@ def test_another_opinion_changes_nothing_until_somebody_decides(page: Page, app:
         "decide",
         "the red engine",
     )
-    choose(page, "undecided")
+    page.keyboard.press("Alt+d")
     status(page, "Nobody disagrees")
     be(page, "tester")
+
+
+def test_decisions_are_gone_through_one_after_the_other(page: Page, app: ServedApp, rows: Rows) -> None:
+    stood = {sample: phrase_of(rows, sample) for sample in (TRUCK, RIVAL)}
+    be(page, "Ben")
+    for sample in stood:
+        go_to(page, app, sample)
+        box(page).fill(f"words for {sample}")
+        page.keyboard.press("Shift+Enter")
+        status(page, "Kept as another opinion")
+    be(page, "tester")
+    entry = page.locator("[data-open=undecided]")
+    expect(entry).to_have_text("Decide where people disagree (2)")
+    page.keyboard.press("Alt+d")
+    first = shown(page)
+    page.locator(".an-opinions").get_by_role("button", name="Take it").click()
+    status(page, "Decided")
+    expect(entry).to_have_text("Decide where people disagree (1)")
+    assert {first, shown(page)} == set(stood), "on to the other one"
+    page.keyboard.press("Alt+z")
+    status(page, "Undone")
+    assert phrase_of(rows, first) == stood[first] and shown(page) == first, "the decision was taken back"
+    for _ in stood:
+        page.locator(".an-opinions").get_by_role("button", name="Keep it").click()
+        status(page, "Decided")
+    expect(entry).to_have_text("Decide where people disagree")
+    assert {sample: phrase_of(rows, sample) for sample in stood} == stood
 
 
 def test_blind_pointing_records_how_far_people_agree(page: Page, rows: Rows) -> None:

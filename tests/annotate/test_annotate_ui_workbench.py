@@ -273,3 +273,20 @@ def test_errors_reach_the_page_as_plain_sentences(bench: Workbench) -> None:
 def test_the_login_is_read_from_the_cookie(cookies: dict[str, str], name: str | None) -> None:
     request = SimpleNamespace(app=SimpleNamespace(cookie_id="7", tokens={"good": "ana"}), cookies=cookies)
     assert login_name(request) == name
+
+
+def test_who_decides_goes_on_to_the_next_sample_on_which_people_disagree(ask: Ask, bench: Workbench) -> None:
+    def propose(sample_id: str) -> None:
+        ask("propose", ask("show", id=sample_id)["screen"], text=f"cup {sample_id}", who="bo", queue="all")
+
+    for sample_id in "abd":
+        propose(sample_id)
+    reply = ask("undecided", ask("show", id="a")["screen"])
+    assert (reply["screen"]["id"], reply["counts"]["undecided"]) == ("b", 3)
+    reply = ask("decide_on", reply["screen"], opinion=bench.opinions.of("b")[0].id)
+    assert (reply["screen"]["id"], reply["did"]["id"], reply["counts"]["undecided"]) == ("d", "b", 2)
+    assert "Decided for" in reply["notice_html"] and bench.store.get("b").phrase == "cup b"
+    reply = ask("decide_on", reply["screen"], opinion=0)
+    assert reply["screen"]["id"] == "a"
+    reply = ask("decide_on", reply["screen"], opinion=bench.opinions.of("a")[0].id)
+    assert (reply["screen"]["id"], reply["counts"]["undecided"]) == ("a", 0)

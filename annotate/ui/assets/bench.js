@@ -96,6 +96,7 @@ const showCounts = (counts) => {
   bar.setAttribute('aria-valuenow', counts.done);
   bar.firstElementChild.style.width = counts.total ? `${(100 * counts.done) / counts.total}%` : '0';
   part('repair').hidden = counts.placeholders === 0;
+  menu.querySelector('[data-open=undecided] span').textContent = counts.undecided ? `(${counts.undecided})` : '';
 };
 
 const showSection = (name, html) => {

@@ -158,7 +158,7 @@ dialog.addEventListener('close', () => {
 });
 
 const OPEN = {
-  undecided: () => press({ do: 'undecided' }),
+  undecided: () => toUndecided(),
   bulk: async () => {
     const reply = await aside({ do: 'bulk_form' });
     if (reply.problem) { say(escaped(reply.problem), 'problem'); return; }

@@ -9,6 +9,7 @@ const next = () => press({ do: 'next' });
 const flag = () => press({ do: 'flag' });
 const back = () => press({ do: 'back' });
 const undo = () => press({ do: 'undo' });
+const toUndecided = () => press({ do: 'undecided' });
 const goTo = (id) => press({ do: 'show', send: { id } });
 const openQueue = (queue, split) => openScope({ queue, split, category: '', words: '', by: '' });
 const put = (text) => {
@@ -127,7 +128,7 @@ bench.addEventListener('click', (event) => {
   else if (queue !== undefined) openQueue(queue, split);
   else if (tab !== undefined) tabNamed(tab)?.click();
   else if (button.dataset.open !== undefined) { turnMenu(false); OPEN[button.dataset.open](); }
-  else if (decide !== undefined) press({ do: 'decide', send: { opinion: Number(decide) } });
+  else if (decide !== undefined) press({ do: deciding ? 'decide_on' : 'decide', send: { opinion: Number(decide) } });
   else if (revert !== undefined) press({ do: 'revert', send: { change: Number(revert) } });
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.unfilter !== undefined) CLICKS['annotate-unfilter']();
@@ -140,7 +141,7 @@ bench.addEventListener('mousedown', (event) => {
 });
 box.addEventListener('input', typed);
 
-const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, b: toBoxes, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, d: toUndecided, b: toBoxes, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
 const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
 const altJob = (event) => {
   if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
