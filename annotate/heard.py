@@ -17,6 +17,7 @@ from grounding.records import Prediction, Status
 
 BASE = "base"
 _ADAPTER = "adapter "
+_MODEL = "listener_model"
 RIVAL_IOU = 0.5
 # Sources box the same thing for each of its phrases, not always to the pixel.
 SAME_THING_IOU = 0.9
@@ -113,6 +114,25 @@ class Heard:
                     _sum_up(connection, sample_id, phrase)
                     kept += 1
         return kept
+
+    def belong_to(self, model: str) -> None:
+        """From now on the answers kept are those of this model: what another one answered is forgotten."""
+        if self._model() == model:
+            return
+        with writing(self.path, to_disk=False) as connection:
+            before = connection.execute("SELECT value FROM meta WHERE key = ?", (_MODEL,)).fetchone()
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_MODEL, model))
+            if before is None or before["value"] == model:
+                return  # nobody knows of another
+            connection.execute(
+                "UPDATE samples SET listener_iou = NULL, listener_gap = NULL WHERE id IN (SELECT sample_id FROM heard)"
+            )
+            connection.execute("DELETE FROM heard")
+
+    def _model(self) -> str | None:
+        with reading(self.path) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (_MODEL,)).fetchone()
+        return None if row is None else str(row["value"])
 
     def has(self, sample_id: str, phrase: str, asked: Sequence[str | None]) -> bool:
         """Whether the answers of exactly these to this phrase are kept: adapters by name, None for the base."""

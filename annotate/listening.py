@@ -40,6 +40,10 @@ class Listener(Protocol):
     Raises `BusyError` when it can't answer now but will later, and `ModelError` when it never will.
     """
 
+    @property
+    def model(self) -> str:
+        """The base model that answers, and that its adapters were made for."""
+
     def asked(self) -> tuple[str | None, ...]:
         """Who would answer now: None for the base, adapters by name. Never waits for a model."""
 
@@ -131,6 +135,7 @@ class Listening:
 
     def _run(self, items: Iterable[Item], limit: int, again: bool, stop: threading.Event) -> None:
         try:
+            self._heard.belong_to(self._listener.model)
             known_to = None if again else self._listener.asked()
             self._listen(list(islice(self._wanted(items, known_to, stop), limit)), known_to, stop)
             self._say(phase=Phase.STOPPED if stop.is_set() else Phase.DONE)

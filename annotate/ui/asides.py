@@ -94,6 +94,7 @@ class Asides:
         item, phrase = self.store.get(ask.sample_id), usable_phrase(ask.text)
         if phrase is None:
             return {"heard_html": ""}
+        self.heard.belong_to(self.listener.model)
         stands = phrase == item.phrase and item.listener_iou is not None
         kept = self.heard.of(item.id) if stands and self.heard.has(item.id, phrase, self.listener.asked()) else ()
         if not kept:

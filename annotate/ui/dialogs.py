@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import cast
 
@@ -154,13 +155,15 @@ def _hits(figures: Figures | None) -> str:
 
 
 def _days_svg(per_day: Sequence[tuple[str, int]]) -> str:
-    """A bar a day of work, the highest for the busiest day."""
-    days = per_day[-_DAYS_DRAWN:]
-    most = max((count for _, count in days), default=1)
+    """A bar for each of the last days, today's at the right; the highest for the busiest."""
+    today, counts = datetime.now(UTC).date(), dict(per_day)
+    days = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(_DAYS_DRAWN))]
+    most = max(counts.get(day, 0) for day in days) or 1
     bars = "".join(
         f'<rect x="{index * 5}" y="{26 - 26 * count / most:.1f}" width="4" height="{26 * count / most:.1f}">'
         f"<title>{escape(day)}: {count:,}</title></rect>"
-        for index, (day, count) in enumerate(days)
+        for index, day in enumerate(days)
+        if (count := counts.get(day, 0))
     )
     size = 'viewBox="0 0 150 26" preserveAspectRatio="xMinYMax meet"'
     return f'<svg {size} role="img" aria-label="Phrases a day">{bars}</svg>'

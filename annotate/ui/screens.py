@@ -231,7 +231,7 @@ def opinions_html(opinions: Sequence[Opinion], agreement: Agreement, item: Item)
     if agreement.asked:
         found = f"{agreement.hits} of {agreement.asked} found it from the phrase alone"
         rows.insert(0, f'<li><b class="an-iou" data-hit="{str(not agreement.undecided).lower()}">{found}</b></li>')
-    if agreement.undecided:
+    if agreement.undecided and not item.placeholder:
         button = '<button type="button" class="an-button" data-decide="0">Keep it</button>'
         rows.append(f"<li><span>What stands is right</span>{button}</li>")
     return "".join(rows)

@@ -22,6 +22,11 @@ class AppListener:
         self._wait_seconds = wait_seconds
         self._registry = AdapterRegistry(models.workspace.adapters)
 
+    @property
+    def model(self) -> str:
+        """The base model that the app was started with."""
+        return self._models.model
+
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         """The answers to one phrase on one picture: of the base, then of the newest adapter when there is one."""
         return self.many([(image, phrase)])[0]

@@ -24,6 +24,7 @@ class TwoModels:
     """The base points at the right box, adapters at the left one."""
 
     adapters: tuple[str | None, ...] = (None,)
+    model = "demo"
 
     def asked(self) -> tuple[str | None, ...]:
         return self.adapters

@@ -139,6 +139,13 @@ def test_a_suggestion_taken_as_it_is_is_told_from_words_of_a_person(page: Page, 
     page.keyboard.press("Alt+ArrowRight")
     shown(page)
     sample, text = take()
+    page.reload()
+    expect(box(at_rest(page))).to_have_value(text)
+    page.keyboard.press("Enter")
+    status(page, "Saved")
+    origin = "SELECT origin FROM changes WHERE sample_id = ? ORDER BY id DESC"
+    assert rows(origin, sample)[0] == ("model",), "nobody's words after a reload as well"
+    sample, text = take()
     page.keyboard.type(" over there")
     page.keyboard.press("Enter")
     status(page, "Saved")
@@ -192,9 +199,14 @@ def test_decisions_are_gone_through_one_after_the_other(page: Page, app: ServedA
     status(page, "Undone")
     assert phrase_of(rows, first) == stood[first] and shown(page) == first, "the decision was taken back"
     for _ in stood:
-        page.locator(".an-opinions").get_by_role("button", name="Keep it").click()
+        before = shown(page)
+        page.locator(".an-opinions").get_by_role("button", name="Take it").click()
         status(page, "Decided")
+        assert phrase_of(rows, before) == f"words for {before}"
     expect(entry).to_have_text("Decide where people disagree")
+    store = Store(app.workspace.annotations_db, app.workspace.pictures)
+    for sample in stood:
+        store.undo(sample, who="tester", expected_revision=store.get(sample).revision)
     assert {sample: phrase_of(rows, sample) for sample in stood} == stood
 
 

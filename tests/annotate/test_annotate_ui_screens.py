@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
 
 from annotate.items import Counts, RepairPreview
+from annotate.opinions import Figures, Opinions
+from annotate.people import PersonProgress
 from annotate.store import Store
+from annotate.ui.dialogs import people_html
 from annotate.ui.pages import conflict_html, done_html, frame_html, repair_html
-from annotate.ui.screens import Screen, build_screen, choices
+from annotate.ui.screens import Screen, build_screen, choices, opinions_html
 from grounding.boxes import Box
 
 EVIL = """<img src=x onerror="alert(1)">'"&</button>"""
@@ -195,3 +199,22 @@ def test_the_frame_has_every_part_that_the_script_looks_for() -> None:
     names = "phrase save skip flag back undo queue split status counts repair repair-preview figure note conflict help"
     for name in names.split():
         assert ids.count(f"annotate-{name}") == 1, name
+
+
+def test_a_persons_days_are_the_last_thirty_of_the_calendar() -> None:
+    today = datetime.now(UTC).date()
+    days = ((str(today - timedelta(days=40)), 9), (str(today - timedelta(days=1)), 1), (str(today), 2))
+    person = PersonProgress("ana", 12, 0, 0, 0, 0, None, "2026-01-01T00:00:00+00:00", days)
+    html = people_html([person], Figures(None, 0, 0, 0.0, 0.0), ())
+    assert [bar["x"] for bar in Page(html).all("rect")] == ["140", "145"]
+
+
+def test_a_placeholder_on_which_people_disagree_can_not_be_kept(fill: Callable[..., Store]) -> None:
+    fill("a", phrase=PLACEHOLDER)
+    store = fill("b", phrase="red cup")
+    opinions = Opinions(store)
+    told = []
+    for sample_id in "ab":
+        opinions.propose(sample_id, 1, "bo", "blue cup")
+        told.append(opinions_html(opinions.of(sample_id), opinions.agreement(sample_id), store.get(sample_id)))
+    assert ["Keep it" in html for html in told] == [False, True]

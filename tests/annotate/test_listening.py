@@ -31,6 +31,10 @@ class FakeListener:
         self.before: Callable[[list[str]], None] = lambda phrases: None
         self.adapters: tuple[str | None, ...] = (None,)
 
+    @property
+    def model(self) -> str:
+        return "demo"
+
     def asked(self) -> tuple[str | None, ...]:
         return self.adapters
 

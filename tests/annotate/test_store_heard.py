@@ -136,6 +136,16 @@ def test_words_still_being_typed_are_judged_without_a_record(heard: Heard, mugs:
     assert heard_iou((TARGET,), Status.OK, (TARGET, OTHER)) == 0.5
 
 
+def test_what_another_model_answered_is_forgotten(heard: Heard, mugs: Store) -> None:
+    heard.record("a", "a mug", [says(HALF), says(OTHER, adapter="x")])
+    heard.belong_to("small")
+    heard.belong_to("small")
+    assert figures(mugs) == (0.0, 1.0), "kept before any model was named: taken for those of the first"
+    heard.belong_to("large")
+    assert figures(mugs) == (None, None) and heard.of("a") == ()
+    assert (mugs.counts().low_iou, mugs.counts().disagree) == (0, 0)
+
+
 def test_many_threads_record_at_once_and_the_figures_are_those_of_what_stands(heard: Heard, mugs: Store) -> None:
     together = threading.Barrier(8)
 

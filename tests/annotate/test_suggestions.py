@@ -181,6 +181,10 @@ class FakeListener:
     def __init__(self) -> None:
         self.asks: list[Ask] = []
 
+    @property
+    def model(self) -> str:
+        return "demo"
+
     def asked(self) -> tuple[str | None, ...]:
         return (None,)
 

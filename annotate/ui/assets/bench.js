@@ -39,7 +39,7 @@ window.addEventListener('pagehide', () => stored(sessionStorage, 'boxwright-toke
 window.addEventListener('pageshow', () => stored(sessionStorage, 'boxwright-token', null));
 const remember = () => stored(sessionStorage, sessionKey, kept);
 const keepDraft = (of, text) => stored(localStorage, draftKey(of.id), text.trim() && text !== of.phrase ? text : null);
-const dropDraft = (id) => stored(localStorage, draftKey(id), null);
+const dropDraft = (id) => { for (const key of [draftKey(id), takenKey(id)]) stored(localStorage, key, null); };
 
 // The sample shown, and what Alt+Z takes back
 
@@ -114,10 +114,16 @@ const showHeld = () => {
   find('.an-chips-part').hidden = false;
 };
 
-let taken = null; // the suggestion that was put into the box
+// The suggestion that was put into the box, kept like the draft that it may become.
+const takenKey = (id) => `boxwright-taken:${bench.dataset.workspace}:${id}`;
+let taken = null;
+const takeUp = (text) => {
+  taken = text;
+  if (shown) stored(localStorage, takenKey(shown.id), text);
+};
 let shownAt = 0;
 const show = (screen, redo) => {
-  taken = null;
+  taken = screen.id ? stored(localStorage, takenKey(screen.id)) : null;
   shownAt = performance.now();
   const ahead = typedAhead();
   bench.dataset.state = screen.id ? 'sample' : 'done';

@@ -122,7 +122,7 @@ bench.addEventListener('click', (event) => {
   else if (text !== undefined) {
     kept.held = kept.held.filter((one) => one !== text);
     put(text);
-    taken = button.dataset.taken === undefined ? null : text;
+    takeUp(button.dataset.taken === undefined ? null : text);
   }
   else if (go !== undefined) goTo(go);
   else if (queue !== undefined) openQueue(queue, split);
@@ -166,7 +166,7 @@ const jobOf = (event) => {
   } else if (event.ctrlKey || event.metaKey) return null;
   if (event.key === 'Escape' && drawn.adding) return stopAdding;
   if (event.target === note) return { Enter: () => endNote(true), Escape: () => endNote(false) }[event.key];
-  if (elsewhere) return null;
+  if (elsewhere) return event.key === 'Escape' && bench.contains(event.target) ? focusBox : null;
   if (event.key === 'Enter' && event.shiftKey && event.target === box) return propose;
   if (event.key === 'Enter' && !event.target.closest('button')) return save;
   if (event.key === 'Escape') return skip;
