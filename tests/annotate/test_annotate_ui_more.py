@@ -215,6 +215,7 @@ def test_blind_pointing_records_how_far_people_agree(page: Page, rows: Rows) -> 
     choose(page, "blind")
     dialog = page.locator("#annotate-dialog")
     expect(dialog.locator("[data-kind=target]")).to_have_count(0)
+    expect(page.locator("#annotate-figure")).to_be_hidden()  # perhaps the same picture, with its boxes
     picture = dialog.locator(".an-blind-picture svg")
     for hit in (True, False):
         phrase = dialog.locator(".an-blind-phrase").inner_text()
