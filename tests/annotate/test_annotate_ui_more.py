@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -10,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from annotate.store import Store
 from annotate_page import Rows, at_rest, box, shown, status
 from chromium import visit
-from served import ServedApp
+from served import ROOT, ServedApp
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -420,3 +422,39 @@ def test_the_menu_has_keys_of_its_own_and_the_picture_stays_in_its_frame(page: P
     assert near["y"] + near["height"] / 2 == pytest.approx(frame["y"] + frame["height"] / 2, abs=2)
     page.keyboard.press("Alt+x")
     expect(page.locator("#annotate-figure")).to_have_attribute("data-zoom", "false")
+
+
+def command(app: ServedApp, *arguments: str) -> None:
+    where = ["--workspace", str(app.workspace.root)]
+    done = subprocess.run([sys.executable, "-m", *arguments, *where], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_base_and_the_newest_adapter_point_side_by_side_and_make_a_queue(
+    page: Page, app: ServedApp, rows: Rows
+) -> None:
+    go_to(page, app, TRUCK)
+    listeners = page.locator(".an-listeners [data-listener]")
+    expect(listeners).to_have_count(1, timeout=LISTENER_MS)
+    command(app, "annotate", "snapshot", "one")
+    command(app, "grounding", "train", "one", "--name", "hasty", "--set", "steps=2")
+    page.reload()
+    at_rest(page)
+    expect(listeners).to_have_count(2, timeout=LISTENER_MS)
+    expect(listeners.nth(0)).to_contain_text("Base")
+    expect(listeners.nth(1)).to_contain_text("Adapter hasty")
+    heard = "SELECT listener FROM heard WHERE sample_id = ? ORDER BY listener"
+    assert rows(heard, TRUCK) == [("adapter hasty",), ("base",)]
+
+    choose(page, "listening")
+    page.locator("[data-pass=pass_start]").click()
+    expect(page.locator(".an-pass")).to_contain_text("Done", timeout=LISTENER_MS)
+    page.keyboard.press("Escape")
+    gaps = "SELECT listener_gap FROM samples WHERE split = 'train' AND listener_gap IS NOT NULL AND state <> 'rejected'"
+    ordered = sorted((gap for (gap,) in rows(gaps)), reverse=True)
+    assert len(ordered) > 10
+    page.locator("#annotate-queue select").select_option("disagree")
+    expect(page.locator("#annotate-queue select")).to_have_value("disagree")
+    for gap in ordered[:3]:
+        assert rows("SELECT listener_gap FROM samples WHERE id = ?", shown(page)) == [(gap,)], "the widest gap first"
+        page.keyboard.press("Alt+ArrowRight")
