@@ -150,7 +150,7 @@ def test_a_suggestion_taken_as_it_is_is_told_from_words_of_a_person(page: Page, 
     sample, text = take()
     page.keyboard.type(" over there")
     page.keyboard.press("Enter")
-    status(page, "Saved")
+    status(page, f"{text} over there")
     assert rows("SELECT phrase_after, origin FROM changes WHERE sample_id = ? ORDER BY id DESC", sample)[0] == (
         f"{text} over there",
         "human",
@@ -203,7 +203,7 @@ def test_decisions_are_gone_through_one_after_the_other(page: Page, app: ServedA
     for _ in stood:
         before = shown(page)
         page.locator(".an-opinions").get_by_role("button", name="Take it").click()
-        status(page, "Decided")
+        status(page, f"words for {before}")
         assert phrase_of(rows, before) == f"words for {before}"
     expect(entry).to_have_text("Decide where people disagree")
     store = Store(app.workspace.annotations_db, app.workspace.pictures)
