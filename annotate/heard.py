@@ -17,6 +17,7 @@ from grounding.records import Prediction, Status
 
 BASE = "base"
 _ADAPTER = "adapter "
+_MODEL = "listener_model"
 RIVAL_IOU = 0.5
 # Sources box the same thing for each of its phrases, not always to the pixel.
 SAME_THING_IOU = 0.9
@@ -41,9 +42,9 @@ class HeardAnswer:
     at: str = ""
 
 
-def listener_name(prediction: Prediction) -> str:
-    """Who gave this answer: "base" or "adapter NAME"."""
-    return BASE if prediction.adapter is None else f"{_ADAPTER}{prediction.adapter}"
+def listener_name(adapter: str | None) -> str:
+    """What answers of this adapter, or of the base (None), are kept under: "base" or "adapter NAME"."""
+    return BASE if adapter is None else f"{_ADAPTER}{adapter}"
 
 
 def heard_iou(boxes_xyxy_px: Sequence[Box], status: Status, target: Sequence[Box]) -> float:
@@ -73,7 +74,7 @@ def judge(
     """What the answers to a phrase are worth, recorded or not: also for one that is still being typed."""
     return tuple(
         HeardAnswer(
-            listener=listener_name(one),
+            listener=listener_name(one.adapter),
             phrase=phrase,
             boxes_xyxy_px=one.boxes_xyxy_px,
             status=one.status,
@@ -97,7 +98,8 @@ class Heard:
     def record(self, sample_id: str, phrase: str, predictions: Sequence[Prediction]) -> bool:
         """Keep answers to this phrase of the sample, and bring its `listener_iou` and `listener_gap` up to date.
 
-        The sample's revision stays. False, and nothing is kept, when the sample reads otherwise by now or is gone.
+        What adapters answered before goes: one that is asked no more must not keep a sample in a queue. The sample's
+        revision stays. False, and nothing is kept, when the sample reads otherwise by now or is gone.
         """
         return self.record_many([(sample_id, phrase, predictions)]) == 1
 
@@ -112,6 +114,33 @@ class Heard:
                     _sum_up(connection, sample_id, phrase)
                     kept += 1
         return kept
+
+    def belong_to(self, model: str) -> None:
+        """From now on the answers kept are those of this model: what another one answered is forgotten."""
+        if self._model() == model:
+            return
+        with writing(self.path, to_disk=False) as connection:
+            before = connection.execute("SELECT value FROM meta WHERE key = ?", (_MODEL,)).fetchone()
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_MODEL, model))
+            if before is None or before["value"] == model:
+                return  # nobody knows of another
+            connection.execute(
+                "UPDATE samples SET listener_iou = NULL, listener_gap = NULL WHERE id IN (SELECT sample_id FROM heard)"
+            )
+            connection.execute("DELETE FROM heard")
+
+    def _model(self) -> str | None:
+        with reading(self.path) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (_MODEL,)).fetchone()
+        return None if row is None else str(row["value"])
+
+    def has(self, sample_id: str, phrase: str, asked: Sequence[str | None]) -> bool:
+        """Whether the answers of exactly these to this phrase are kept: adapters by name, None for the base."""
+        with reading(self.path) as connection:
+            rows = connection.execute(
+                "SELECT listener FROM heard WHERE sample_id = ? AND phrase = ?", (sample_id, phrase)
+            ).fetchall()
+        return {row["listener"] for row in rows} == {listener_name(one) for one in asked}
 
     def of(self, sample_id: str) -> tuple[HeardAnswer, ...]:
         """What was heard in the phrase that stands, the base first, then the newest adapter.
@@ -137,6 +166,7 @@ class Heard:
 
 
 def _keep(connection: sqlite3.Connection, sample_id: str, phrase: str, predictions: Sequence[Prediction]) -> None:
+    connection.execute("DELETE FROM heard WHERE sample_id = ? AND listener <> ?", (sample_id, BASE))
     target = boxes_of(connection, [sample_id]).get(sample_id, [])
     connection.executemany(
         "INSERT OR REPLACE INTO heard (sample_id, listener, phrase, boxes_xyxy_px, status, iou, confidence, at) "
@@ -144,7 +174,7 @@ def _keep(connection: sqlite3.Connection, sample_id: str, phrase: str, predictio
         [
             (
                 sample_id,
-                listener_name(one),
+                listener_name(one.adapter),
                 phrase,
                 json.dumps([list(box) for box in one.boxes_xyxy_px]),
                 one.status.value,

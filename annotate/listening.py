@@ -30,6 +30,8 @@ _BATCH_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
 _BUSY_SECONDS = 1.0
 Ask = tuple[Path, str]
+# What these have heard is left out, as `Listener.asked` names them; None: nothing is.
+KnownTo = tuple[str | None, ...] | None
 
 
 class Listener(Protocol):
@@ -37,6 +39,13 @@ class Listener(Protocol):
 
     Raises `BusyError` when it can't answer now but will later, and `ModelError` when it never will.
     """
+
+    @property
+    def model(self) -> str:
+        """The base model that answers, and that its adapters were made for."""
+
+    def asked(self) -> tuple[str | None, ...]:
+        """Who would answer now: None for the base, adapters by name. Never waits for a model."""
 
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         """The answers to one phrase on one picture, one for each model asked."""
@@ -81,7 +90,7 @@ def can_be_heard(item: Item) -> bool:
 
 
 class Listening:
-    """One pass at a time over samples that nobody has listened to, in a thread of its own."""
+    """One pass at a time over samples that those who are asked now have not heard, in a thread of its own."""
 
     def __init__(self, store: Store, listener: Listener) -> None:
         self._store = store
@@ -126,7 +135,9 @@ class Listening:
 
     def _run(self, items: Iterable[Item], limit: int, again: bool, stop: threading.Event) -> None:
         try:
-            self._listen(list(islice(_wanted(items, again, stop), limit)), again, stop)
+            self._heard.belong_to(self._listener.model)
+            known_to = None if again else self._listener.asked()
+            self._listen(list(islice(self._wanted(items, known_to, stop), limit)), known_to, stop)
             self._say(phase=Phase.STOPPED if stop.is_set() else Phase.DONE)
         except BoxwrightError as error:
             self._say(phase=Phase.FAILED, sentence=str(error))
@@ -135,14 +146,14 @@ class Listening:
             sentence = f"Listening ended ({type(error).__name__}: {error}). The terminal has the details."
             self._say(phase=Phase.FAILED, sentence=sentence)
 
-    def _listen(self, ids: list[str], again: bool, stop: threading.Event) -> None:
+    def _listen(self, ids: list[str], known_to: KnownTo, stop: threading.Event) -> None:
         self._say(total=len(ids))
         size, done = _FIRST_BATCH, 0
         while done < len(ids) and not stop.is_set():
             batch = ids[done : done + size]
             began = time.monotonic()
             try:
-                self._batch(batch, again)
+                self._batch(batch, known_to)
             except BusyError as error:
                 self._say(sentence=str(error))
                 stop.wait(_BUSY_SECONDS)
@@ -152,9 +163,23 @@ class Listening:
             self._say(done=done, sentence=self._left_out_sentence())
             stop.wait(_PAUSE_SECONDS)
 
-    def _batch(self, ids: Sequence[str], again: bool) -> None:
+    def _wanted(self, items: Iterable[Item], known_to: KnownTo, stop: threading.Event) -> Iterator[str]:
+        for item in items:
+            if stop.is_set():
+                return
+            if self._is_wanted(item, known_to):
+                yield item.id
+
+    def _is_wanted(self, item: Item, known_to: KnownTo) -> bool:
+        if not can_be_heard(item):
+            return False
+        if known_to is None or item.listener_iou is None:
+            return True
+        return not self._heard.has(item.id, item.phrase, known_to)
+
+    def _batch(self, ids: Sequence[str], known_to: KnownTo) -> None:
         # Read now: people have been working since the samples were found.
-        items = [item for item in map(self._store.get, ids) if _is_wanted(item, again)]
+        items = [item for item in map(self._store.get, ids) if self._is_wanted(item, known_to)]
         asks = [(item.sample.image, item.phrase) for item in items]
         try:
             answers = self._listener.many(asks) if asks else []
@@ -180,18 +205,6 @@ class Listening:
     def _say(self, **changes: object) -> None:
         with self._lock:
             self._state = replace(self._state, **changes)  # type: ignore[arg-type]
-
-
-def _wanted(items: Iterable[Item], again: bool, stop: threading.Event) -> Iterator[str]:
-    for item in items:
-        if stop.is_set():
-            return
-        if _is_wanted(item, again):
-            yield item.id
-
-
-def _is_wanted(item: Item, again: bool) -> bool:
-    return can_be_heard(item) and (again or item.listener_iou is None)
 
 
 def _next_size(size: int, seconds: float) -> int:

@@ -242,6 +242,13 @@ class Opinions:
             first = min(found, key=lambda row: int(row["position"]))
             return one_item(connection, first["sample_id"], self._store.pictures.folder)
 
+    def undecided_count(self, split: str | None = None) -> int:
+        """How many samples await a decision."""
+        check_split(split)
+        with reading(self.path) as connection:
+            row = connection.execute("SELECT COUNT(*) FROM undecided WHERE ? IN (split, '')", (split or "",)).fetchone()
+        return int(row[0])
+
     def decide(self, opinion_id: int, who: str, expected_revision: int) -> Item:
         """Give the sample the phrase and the boxes of this opinion; every opinion stays.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from annotate.checks import CODES, CheckProfile, check, profile_named, same_wording
 from annotate.chunks import in_chunks, positions_in, row_at
+from annotate.items import Item
 from annotate.rows import boxes_of
 from grounding.database import connect, reading, writing
 
@@ -75,6 +76,12 @@ def duplicate_of(path: Path, sample_id: str, phrase: str) -> str | None:
     with reading(path) as connection:
         row = connection.execute("SELECT picture_sha256 FROM samples WHERE id = ?", (sample_id,)).fetchone()
         return None if row is None else _rival(connection, sample_id, row["picture_sha256"], same_wording(phrase))
+
+
+def is_rival(other: Item, item: Item) -> bool:
+    """Whether the phrase of `other`, on the same picture, must tell apart from that of `item`."""
+    says_something = not other.placeholder and other.state != "rejected"
+    return says_something and other.sample.boxes_xyxy_px != item.sample.boxes_xyxy_px
 
 
 def problems_alone(phrase: str, profile: CheckProfile) -> str:

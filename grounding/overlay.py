@@ -171,7 +171,7 @@ def _tag(layer: Layer, width_px: float, font_px: float) -> str:
 
 def _box_svg(layer: Layer, box: Box) -> str:
     place = f'x="{box.x1:.2f}" y="{box.y1:.2f}" width="{box.width_px:.2f}" height="{box.height_px:.2f}"'
-    common = f'{place} rx="1" fill="none" vector-effect="non-scaling-stroke"'
+    common = f'{place} fill="none" vector-effect="non-scaling-stroke"'
     truth = layer.kind == "truth"
     dashes, halo_width, width = (' stroke-dasharray="10 7"', 4, 2) if truth else ("", 6.5, 3.5)
     strokes = [

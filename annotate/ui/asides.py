@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 from annotate.checks import check, profile_named
 from annotate.heard import Heard, HeardAnswer
+from annotate.items import Item
 from annotate.leases import Held, Leases
 from annotate.listening import Listener, Listening, Phase, walk
 from annotate.opinions import Opinions
@@ -23,6 +25,7 @@ from annotate.ui.behind import batch_reply
 from annotate.ui.pages import QUEUE_LABELS
 from annotate.ui.screens import quoted
 from annotate.undecided import HIT_IOU
+from grounding.boxes import Box
 from grounding.errors import BusyError, StoreError
 from grounding.overlay import Layer, figure_html
 
@@ -93,24 +96,30 @@ class Asides:
         item, phrase = self.store.get(ask.sample_id), usable_phrase(ask.text)
         if phrase is None:
             return {"heard_html": ""}
-        kept = self.heard.of(item.id) if phrase == item.phrase else ()
+        self.heard.belong_to(self.listener.model)
+        stands = phrase == item.phrase and item.listener_iou is not None
+        kept = self.heard.of(item.id) if stands and self.heard.has(item.id, phrase, self.listener.asked()) else ()
         if not kept:
             predictions = self.listener(item.sample.image, phrase)
             if phrase == item.phrase:
                 self.heard.record(item.id, phrase, predictions)
             kept = self.heard.judge(item.id, phrase, predictions)
-        return {"heard_html": "".join(self._heard_html(answer) for answer in kept)}
+        return {"heard_html": "".join(self._heard_html(answer, item) for answer in kept)}
 
-    def _heard_html(self, answer: HeardAnswer) -> str:
+    def _heard_html(self, answer: HeardAnswer, item: Item) -> str:
         kind = "base" if answer.listener == "base" else "adapter"
-        boxes = escape(str([list(box.rounded(1)) for box in answer.boxes_xyxy_px]).replace("(", "[").replace(")", "]"))
         name = "Base" if kind == "base" else f"Adapter {answer.listener.removeprefix('adapter ')}"
         where = "" if answer.boxes_xyxy_px else "says that nothing is there"
+        rival_boxes: Sequence[Box] = ()
         if answer.rival is not None:
             rival = self.store.get(answer.rival)
+            rival_boxes = rival.sample.boxes_xyxy_px
             where = f"points at {quoted(rival.phrase, 60)}" if not rival.placeholder else "points at another box"
+        elif answer.boxes_xyxy_px and not item.sample.boxes_xyxy_px:
+            where = "points at something"
         return (
-            f'<li data-listener="{kind}" data-boxes="{boxes}"><i></i><b>{escape(name)}</b>'
+            f'<li data-listener="{kind}" data-boxes="{_numbers(answer.boxes_xyxy_px)}" '
+            f'data-rival="{_numbers(rival_boxes)}"><i></i><b>{escape(name)}</b>'
             f'<b class="an-iou" data-hit="{str(answer.iou >= HIT_IOU).lower()}">IoU {answer.iou:.2f}</b>'
             f"<span>{where}</span></li>"
         )
@@ -213,8 +222,15 @@ class Asides:
         return self._pass(ask)
 
 
+def _numbers(boxes: Sequence[Box]) -> str:
+    """The boxes for the page's script, as JSON."""
+    return json.dumps([list(box.rounded(1)) for box in boxes])
+
+
 def _suggestion_html(one: Suggestion) -> str:
-    heard = "" if one.iou is None else f"<small>IoU {one.iou:.2f}</small>"
+    # A miss says more about the model than about the phrase, which is true of the box.
+    is_found = one.iou is not None and one.iou >= HIT_IOU
+    heard = f'<small title="IoU {one.iou:.2f} at least">✓ found</small>' if is_found else ""
     return (
         f'<button type="button" class="an-chip" data-text="{escape(one.text)}" data-taken '
         f'title="A suggestion: nobody wrote it"><span>{escape(one.text)}</span>{heard}</button>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import cast
 
@@ -155,13 +156,15 @@ def _hits(figures: Figures | None) -> str:
 
 
 def _days_svg(per_day: Sequence[tuple[str, int]]) -> str:
-    """A bar a day of work, the highest for the busiest day."""
-    days = per_day[-_DAYS_DRAWN:]
-    most = max((count for _, count in days), default=1)
+    """A bar for each of the last days, today's at the right; the highest for the busiest."""
+    today, counts = datetime.now(UTC).date(), dict(per_day)
+    days = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(_DAYS_DRAWN))]
+    most = max(counts.get(day, 0) for day in days) or 1
     bars = "".join(
         f'<rect x="{index * 5}" y="{26 - 26 * count / most:.1f}" width="4" height="{26 * count / most:.1f}">'
         f"<title>{escape(day)}: {count:,}</title></rect>"
-        for index, (day, count) in enumerate(days)
+        for index, day in enumerate(days)
+        if (count := counts.get(day, 0))
     )
     size = 'viewBox="0 0 150 26" preserveAspectRatio="xMinYMax meet"'
     return f'<svg {size} role="img" aria-label="Phrases a day">{bars}</svg>'
@@ -170,9 +173,10 @@ def _days_svg(per_day: Sequence[tuple[str, int]]) -> str:
 def blind_html(ask: BlindAsk, figure_html: str) -> str:
     """A phrase and its picture, the target left out."""
     return (
-        f'<h3>Where is it?</h3><p class="an-blind-phrase">{escape(ask.phrase)}</p>'
+        f'<h3>Where is it?</h3><p class="an-blind-phrase" dir="auto">{escape(ask.phrase)}</p>'
         f'<div class="an-blind-picture" tabindex="0">{figure_html}</div>'
-        '<p class="an-blind-verdict">Drag a box around what the phrase speaks of.</p>'
+        '<p class="an-blind-verdict">Drag a box around what the phrase speaks of. Of several: drag with Shift, then '
+        "Enter.</p>"
         '<p class="an-dialog-status" role="status"></p><div class="an-foot">'
         "<span><kbd>0</kbd> nothing there <kbd>Enter</kbd> next <kbd>Esc</kbd> close</span>"
         '<button type="button" class="an-button" data-blind-nothing>Nothing there</button>'

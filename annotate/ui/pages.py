@@ -72,16 +72,18 @@ def _left_sentence(left: int) -> str:
     )
 
 
-def conflict_html(current: Item, who: str, at: str, mine: str) -> str:
-    """Both versions side by side, when somebody saved the sample since the page showed it."""
+def conflict_html(current: Item, who: str, at: str, mine: str, figures_html: tuple[str, str]) -> str:
+    """Both versions side by side, when somebody saved the sample since the page showed it. `figures_html` are the
+    picture with the boxes that stand, and with those that would stand with `mine`."""
+    theirs_figure, mine_figure = figures_html
     theirs = quoted(current.phrase)
     if current.placeholder:
         theirs = f'{theirs} <i class="an-none">(a placeholder)</i>'
     return (
-        "<h3>Somebody changed this sample meanwhile</h3><p>Nothing was overwritten. Which phrase shall stand?</p>"
-        f'<div class="an-versions"><section><h4>{escape(who)} · {time_html(at)}</h4><p>{theirs}</p>'
+        "<h3>Somebody changed this sample meanwhile</h3><p>Nothing was overwritten. Which shall stand?</p>"
+        f'<div class="an-versions"><section><h4>{escape(who)} · {time_html(at)}</h4>{theirs_figure}<p>{theirs}</p>'
         '<button type="button" class="an-button" data-choose="theirs">Keep theirs</button></section>'
-        f"<section><h4>Yours, not saved</h4><p>{quoted(mine)}</p>"
+        f"<section><h4>Yours, not saved</h4>{mine_figure}<p>{quoted(mine)}</p>"
         '<button type="button" class="an-button an-primary" data-choose="mine">Save mine over it</button></section>'
         "</div>"
         "<p>Esc closes this and keeps yours in the box.</p>"

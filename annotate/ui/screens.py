@@ -10,6 +10,7 @@ from html import escape
 from annotate.items import Change, Item, Place, Queue
 from annotate.opinions import Agreement, Opinion
 from annotate.phrases import clean_text, usable_phrase
+from annotate.problems import is_rival
 from grounding.overlay import Layer, figure_html
 
 KEYED_CHIPS = 9
@@ -123,7 +124,7 @@ def time_html(at: str) -> str:
 def quoted(text: str, most_characters: int = 160) -> str:
     """A phrase in quotation marks, cut when it is very long, as HTML."""
     short = text if len(text) <= most_characters else text[: most_characters - 1].rstrip() + "…"
-    return f'<q class="an-q">{escape(short)}</q>'
+    return f'<q class="an-q" dir="auto">{escape(short)}</q>'
 
 
 def _stands_html(item: Item) -> str:
@@ -155,7 +156,7 @@ def _chips_html(phrases: Sequence[str]) -> str:
         hint = f"Put it into the box (Alt+{number})" if key else "Put it into the box"
         chips.append(
             f'<button type="button" class="an-chip" data-text="{escape(phrase)}" title="{hint}">'
-            f"{key}<span>{escape(phrase)}</span></button>"
+            f'{key}<span dir="auto">{escape(phrase)}</span></button>'
         )
     return "".join(chips)
 
@@ -171,22 +172,25 @@ def _facts_html(item: Item) -> str:
 
 
 def _siblings_html(item: Item, siblings: Sequence[Item], in_all: int) -> str:
-    rows = [_sibling_html(sibling, item.image_size_wh) for sibling in siblings]
+    # Of many, those of the same category matter most: the phrase must tell apart from them.
+    sorted_siblings = sorted(siblings, key=lambda one: one.sample.category != item.sample.category)
+    rows = [_sibling_html(sibling, item) for sibling in sorted_siblings]
     if in_all > len(siblings):
         rows.append(f'<li class="an-more">{len(siblings):,} of {in_all:,} shown; the checks look at all of them</li>')
     return "".join(rows)
 
 
-def _sibling_html(sibling: Item, image_size_wh: tuple[int, int]) -> str:
-    clipped = (box.clip(image_size_wh) for box in sibling.sample.boxes_xyxy_px)
+def _sibling_html(sibling: Item, item: Item) -> str:
+    clipped = (box.clip(item.image_size_wh) for box in sibling.sample.boxes_xyxy_px)
     boxes = json.dumps([box.rounded(1) for box in clipped if box is not None])
     phrase = "" if sibling.placeholder else sibling.phrase
     shown = escape(phrase) if phrase else '<i class="an-none">placeholder</i>'
-    compared = escape(phrase.lower()) if sibling.sample.boxes_xyxy_px else ""
+    compared = escape(phrase.lower()) if is_rival(sibling, item) else ""
     category = f"<small>{escape(sibling.sample.category)}</small>" if sibling.sample.category else ""
     return (
         f'<li><button type="button" class="an-sibling" data-go="{escape(sibling.id)}" data-boxes="{escape(boxes)}"'
-        f' data-phrase="{compared}" title="Go to {escape(sibling.id)}"><span>{shown}</span>{category}</button></li>'
+        f' data-phrase="{compared}" title="Go to {escape(sibling.id)}">'
+        f'<span dir="auto">{shown}</span>{category}</button></li>'
     )
 
 
@@ -226,7 +230,7 @@ def opinions_html(opinions: Sequence[Opinion], agreement: Agreement, item: Item)
     if agreement.asked:
         found = f"{agreement.hits} of {agreement.asked} found it from the phrase alone"
         rows.insert(0, f'<li><b class="an-iou" data-hit="{str(not agreement.undecided).lower()}">{found}</b></li>')
-    if agreement.undecided:
+    if agreement.undecided and not item.placeholder:
         button = '<button type="button" class="an-button" data-decide="0">Keep it</button>'
         rows.append(f"<li><span>What stands is right</span>{button}</li>")
     return "".join(rows)

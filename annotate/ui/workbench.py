@@ -29,7 +29,7 @@ from annotate.ui.pages import (
     options_html,
     repair_html,
 )
-from annotate.ui.screens import build_screen, opinions_html, quoted, time_html
+from annotate.ui.screens import build_screen, opinions_html, quoted, target_figure_html, time_html
 from grounding.errors import StaleSaveError, StoreError
 from grounding.records import SPLITS
 
@@ -72,6 +72,7 @@ class Workbench:
             "revert": self._revert,
             "propose": self._propose,
             "decide": self._decide,
+            "decide_on": self._decide_on,
             "undecided": self._undecided,
             "bulk": self._bulk,
             "repair_preview": self._repair_preview,
@@ -135,8 +136,10 @@ class Workbench:
             item, words = self._save_or_approve(ask)
         except StaleSaveError as error:
             current: Item = error.current
-            if current.placeholder or current.phrase != clean_text(ask.text):
+            if current.placeholder or not _reads_as(current, ask):
                 return self._conflict(ask, current)
+            if current.state == "rejected":
+                return self._stale(ask, error)
             item, words = current, "Already saved:"
         return self._go_on(ask, item, f"{words} {quoted(item.phrase)}")
 
@@ -158,7 +161,10 @@ class Workbench:
 
     def _conflict(self, ask: Ask, current: Item) -> Reply:
         last = self.store.history(current.id)[-1]
-        html = conflict_html(current, last.who, last.at, ask.text)
+        mine = current.sample if ask.boxes_xyxy_px is None else replace(current.sample, boxes_xyxy_px=ask.boxes_xyxy_px)
+        url = self.picture_url(current.picture_sha256)
+        figures = target_figure_html(current, url), target_figure_html(replace(current, sample=mine), url)
+        html = conflict_html(current, last.who, last.at, ask.text, figures)
         return {"conflict": {"id": current.id, "revision": current.revision, "html": html}}
 
     def _skip(self, ask: Ask) -> Reply:
@@ -259,12 +265,25 @@ class Workbench:
         reply = self._screen(ask, self.store.get(item.id))
         return reply | {"notice_html": self._signed(item, f"Decided for {quoted(item.phrase)}")}
 
+    def _decide_on(self, ask: Ask) -> Reply:
+        """Decide, and go on to the next sample that waits for it."""
+        reply = self._decide(ask)
+        item = None if "problem" in reply else self._next_undecided(ask)
+        if item is None:
+            return reply
+        did = {name: reply["screen"][name] for name in ("id", "revision")}
+        return self._screen(ask, item) | {"notice_html": reply["notice_html"], "did": did}
+
     def _undecided(self, ask: Ask) -> Reply:
-        after = -1 if ask.place is None else int(ask.place[1])
-        item = self.opinions.next_undecided(ask.split, after) or self.opinions.next_undecided(ask.split)
+        item = self._next_undecided(ask)
         if item is None:
             return {"notice_html": "Nobody disagrees: there is nothing to decide."}
         return self._screen(ask, item)
+
+    def _next_undecided(self, ask: Ask) -> Item | None:
+        """Behind the sample shown, or from the first again."""
+        after = -1 if ask.place is None else int(ask.place[1])
+        return self.opinions.next_undecided(ask.split, after) or self.opinions.next_undecided(ask.split)
 
     # Many at once
 
@@ -371,6 +390,7 @@ class Workbench:
             "total": total,
             "sentence": f"{done:,} of {total:,} phrases done" if total else "No placeholder in this data set",
             "placeholders": everywhere.placeholders,
+            "undecided": self.opinions.undecided_count(ask.split),
         }
 
     def _filters(self, scope: Scope) -> Reply:
@@ -384,6 +404,12 @@ class Workbench:
             "people_html": chosen_html("By anybody", self.store.annotators(), scope.annotator),
             "filtered": f"{found:,}{'+' if is_capped else ''} found" if scope.is_narrowed else "",
         }
+
+
+def _reads_as(item: Item, ask: Ask) -> bool:
+    """Whether what stands is what the page wanted to save."""
+    boxes = ask.boxes_xyxy_px
+    return item.phrase == clean_text(ask.text) and (boxes is None or item.sample.boxes_xyxy_px == boxes)
 
 
 def _in_queue(counts: Counts, queue: str) -> int:

@@ -22,6 +22,11 @@ class AppListener:
         self._wait_seconds = wait_seconds
         self._registry = AdapterRegistry(models.workspace.adapters)
 
+    @property
+    def model(self) -> str:
+        """The base model that the app was started with."""
+        return self._models.model
+
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         """The answers to one phrase on one picture: of the base, then of the newest adapter when there is one."""
         return self.many([(image, phrase)])[0]
@@ -29,9 +34,9 @@ class AppListener:
     def many(self, asks: Sequence[tuple[Path, str]]) -> list[tuple[Prediction, ...]]:
         """The answers to several (picture, phrase), in order."""
         with self._models.use_if_free(self._wait_seconds) as predictor:
-            return [tuple(answers) for answers in predictor.compare_many(asks, self._asked())]
+            return [tuple(answers) for answers in predictor.compare_many(asks, self.asked())]
 
-    def _asked(self) -> list[str | None]:
+    def asked(self) -> tuple[str | None, ...]:
         """The base (None), and the newest adapter that was made for it."""
         fitting = [info.name for info in self._registry.list() if info.base == self._models.model]
-        return [None, *fitting[:1]]
+        return (None, *fitting[:1])

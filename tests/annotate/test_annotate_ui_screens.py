@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
 
 from annotate.items import Counts, RepairPreview
+from annotate.opinions import Figures, Opinions
+from annotate.people import PersonProgress
 from annotate.store import Store
+from annotate.ui.dialogs import people_html
 from annotate.ui.pages import conflict_html, done_html, frame_html, repair_html
-from annotate.ui.screens import Screen, build_screen, choices
+from annotate.ui.screens import Screen, build_screen, choices, opinions_html
 from grounding.boxes import Box
 
 EVIL = """<img src=x onerror="alert(1)">'"&</button>"""
@@ -88,11 +92,23 @@ def test_only_nine_choices_have_a_key(fill: Callable[..., Store]) -> None:
 
 
 def test_siblings_carry_their_boxes_and_phrase(fill: Callable[..., Store]) -> None:
-    store = fill("a", "b", phrase="Red Cup")
+    fill("a", phrase="Red Cup")
+    store = fill("b", phrase="Red Cup", boxes_xyxy_px=(Box(20, 2, 30, 12.5),))
     (sibling,) = Page(screen_of(store, "a").siblings_html).all("button")
     assert sibling["data-go"] == "b"
     assert sibling["data-phrase"] == "red cup"
-    assert sibling["data-boxes"] == "[[1.0, 2.0, 10.0, 12.5]]"
+    assert sibling["data-boxes"] == "[[20.0, 2.0, 30.0, 12.5]]"
+    store.reject("b", "blurred", who="ana", expected_revision=1)
+    (sibling,) = Page(screen_of(store, "a").siblings_html).all("button")
+    assert sibling["data-phrase"] == "", "a rejected phrase is nobody's twin"
+
+
+def test_of_many_siblings_those_of_the_same_category_are_shown(fill: Callable[..., Store]) -> None:
+    fill("a", category="cup")
+    fill(*(f"s{number}" for number in range(60)), category="mug")
+    store = fill("late", category="cup")
+    shown = Page(screen_of(store, "a").siblings_html)
+    assert [one["data-go"] for one in shown.all("button")][:2] == ["late", "s0"]
 
 
 def test_history_is_newest_first_and_marks_what_was_taken_back(fill: Callable[..., Store]) -> None:
@@ -124,7 +140,9 @@ def test_the_overlays_escape_as_well(fill: Callable[..., Store]) -> None:
     store = fill("a", phrase=PLACEHOLDER, alternatives=(EVIL,))
     item = store.get("a")
     preview = repair_html(RepairPreview(1, 0, (("a", PLACEHOLDER, EVIL),)), [(item, PLACEHOLDER, EVIL)], ["p"])
-    stale = conflict_html(store.save("a", EVIL, who=EVIL, expected_revision=1), EVIL, "2026-01-01T00:00:00+00:00", EVIL)
+    stale = conflict_html(
+        store.save("a", EVIL, who=EVIL, expected_revision=1), EVIL, "2026-01-01T00:00:00+00:00", EVIL, ("", "")
+    )
     for html, pictures in ((preview, 1), (stale, 0)):
         assert len(Page(html).all("img")) == pictures
         assert EVIL in Page(html).text
@@ -180,3 +198,22 @@ def test_the_frame_has_every_part_that_the_script_looks_for() -> None:
     names = "phrase save skip flag back undo queue split status counts repair repair-preview figure note conflict help"
     for name in names.split():
         assert ids.count(f"annotate-{name}") == 1, name
+
+
+def test_a_persons_days_are_the_last_thirty_of_the_calendar() -> None:
+    today = datetime.now(UTC).date()
+    days = ((str(today - timedelta(days=40)), 9), (str(today - timedelta(days=1)), 1), (str(today), 2))
+    person = PersonProgress("ana", 12, 0, 0, 0, 0, None, "2026-01-01T00:00:00+00:00", days)
+    html = people_html([person], Figures(None, 0, 0, 0.0, 0.0), ())
+    assert [bar["x"] for bar in Page(html).all("rect")] == ["140", "145"]
+
+
+def test_a_placeholder_on_which_people_disagree_can_not_be_kept(fill: Callable[..., Store]) -> None:
+    fill("a", phrase=PLACEHOLDER)
+    store = fill("b", phrase="red cup")
+    opinions = Opinions(store)
+    told = []
+    for sample_id in "ab":
+        opinions.propose(sample_id, 1, "bo", "blue cup")
+        told.append(opinions_html(opinions.of(sample_id), opinions.agreement(sample_id), store.get(sample_id)))
+    assert ["Keep it" in html for html in told] == [False, True]

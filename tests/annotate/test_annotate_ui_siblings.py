@@ -22,6 +22,11 @@ FAR = Box(25, 20, 39, 29)
 class PointsFarAway:
     """A listener for which every phrase means the box of the last sample."""
 
+    model = "demo"
+
+    def asked(self) -> tuple[str | None, ...]:
+        return (None,)
+
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         return (Prediction((FAR,), Status.OK, "", 0.5, 0.1),)
 

@@ -19,6 +19,7 @@ from annotate.ui import behind, workbench
 from annotate.ui.asides import AsideParts, Asides
 from annotate.ui.tab import AnnotateParts, login_name, server_function
 from annotate.ui.workbench import Workbench
+from grounding.boxes import Box
 from grounding.errors import StoreError
 
 PLACEHOLDER = "Provide a short description for this region."
@@ -123,6 +124,30 @@ def test_a_stale_save_of_the_same_words_is_no_conflict(ask: Ask, bench: Workbenc
     reply = ask("save", shown, text="left  mug")
     assert reply["screen"]["id"] == "b" and "Already saved" in reply["notice_html"] and "bo" in reply["notice_html"]
     assert bench.store.get("a").revision == 2
+
+
+def test_a_stale_save_of_the_same_words_for_other_boxes_shows_both_and_loses_neither(
+    ask: Ask, bench: Workbench
+) -> None:
+    shown = ask("show", id="d")["screen"]
+    bench.store.save("d", "blue cup", who="bo", expected_revision=1, boxes_xyxy_px=[Box(5, 5, 9, 9)])
+    mine = [[1.0, 2.0, 8.0, 9.0]]
+    conflict = ask("save", shown, text="blue cup", boxes=mine)["conflict"]
+    assert 'x="5.00" y="5.00" width="4.00" height="4.00"' in conflict["html"]
+    assert 'x="1.00" y="2.00" width="7.00" height="7.00"' in conflict["html"]
+    assert bench.store.get("d").sample.boxes_xyxy_px == (Box(5, 5, 9, 9),)
+    ask("save", shown | {"revision": conflict["revision"]}, text="blue cup", boxes=mine)
+    assert bench.store.get("d").sample.boxes_xyxy_px == (Box(1, 2, 8, 9),)
+    again = ask("save", shown, text="blue cup", boxes=mine)
+    assert "Already saved" in again["notice_html"], "sent twice, as its answer was lost on the way"
+
+
+def test_words_that_somebody_rejected_meanwhile_are_not_called_saved(ask: Ask, bench: Workbench) -> None:
+    shown = ask("show", id="d")["screen"]
+    bench.store.reject("d", "blurred", who="bo", expected_revision=1)
+    reply = ask("save", shown, text="blue cup")
+    assert "bo changed this sample" in reply["problem"] and "blurred" in reply["screen"]["stands_html"]
+    assert bench.store.get("d").state == "rejected"
 
 
 @pytest.mark.parametrize("do", ["skip", "flag", "undo", "note"])
@@ -313,3 +338,20 @@ def test_errors_reach_the_page_as_plain_sentences(bench: Workbench) -> None:
 def test_the_login_is_read_from_the_cookie(cookies: dict[str, str], name: str | None) -> None:
     request = SimpleNamespace(app=SimpleNamespace(cookie_id="7", tokens={"good": "ana"}), cookies=cookies)
     assert login_name(request) == name
+
+
+def test_who_decides_goes_on_to_the_next_sample_on_which_people_disagree(ask: Ask, bench: Workbench) -> None:
+    def propose(sample_id: str) -> None:
+        ask("propose", ask("show", id=sample_id)["screen"], text=f"cup {sample_id}", who="bo", queue="all")
+
+    for sample_id in "abd":
+        propose(sample_id)
+    reply = ask("undecided", ask("show", id="a")["screen"])
+    assert (reply["screen"]["id"], reply["counts"]["undecided"]) == ("b", 3)
+    reply = ask("decide_on", reply["screen"], opinion=bench.opinions.of("b")[0].id)
+    assert (reply["screen"]["id"], reply["did"]["id"], reply["counts"]["undecided"]) == ("d", "b", 2)
+    assert "Decided for" in reply["notice_html"] and bench.store.get("b").phrase == "cup b"
+    reply = ask("decide_on", reply["screen"], opinion=0)
+    assert reply["screen"]["id"] == "a"
+    reply = ask("decide_on", reply["screen"], opinion=bench.opinions.of("a")[0].id)
+    assert (reply["screen"]["id"], reply["counts"]["undecided"]) == ("a", 0)

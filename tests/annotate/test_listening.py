@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,16 @@ class FakeListener:
     """Answers `ANSWER`; `before` runs first, with the phrases asked, and may raise."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.batches: list[list[str]] = []
         self.before: Callable[[list[str]], None] = lambda phrases: None
+        self.adapters: tuple[str | None, ...] = (None,)
+
+    @property
+    def model(self) -> str:
+        return "demo"
+
+    def asked(self) -> tuple[str | None, ...]:
+        return self.adapters
 
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         return self.many([(image, phrase)])[0]
@@ -36,12 +45,12 @@ class FakeListener:
         assert all(image.is_file() for image, _ in asks)
         phrases = [phrase for _, phrase in asks]
         self.before(phrases)
-        self.asked.append(phrases)
-        return [ANSWER for _ in asks]
+        self.batches.append(phrases)
+        return [tuple(replace(ANSWER[0], adapter=name) for name in self.adapters) for _ in asks]
 
     @property
     def phrases(self) -> list[str]:
-        return [phrase for batch in self.asked for phrase in batch]
+        return [phrase for batch in self.batches for phrase in batch]
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +90,26 @@ def test_every_usable_sample_is_heard_once(
     assert run(store, again=True).done == 2
 
 
+def test_a_newer_adapter_is_asked_about_what_the_one_before_has_heard(
+    fill: Fill, listener: FakeListener, run: Callable[..., ListeningState]
+) -> None:
+    store = fill("a", "b")
+    run(store)
+    assert (store.counts().low_iou, store.counts().disagree) == (2, 0)
+    for name in ("older", "newer"):
+        listener.adapters = (None, name)
+        assert run(store).done == 2
+        assert [one.listener for one in Heard(store.path).of("a")] == ["base", f"adapter {name}"]
+    assert store.counts().disagree == 2
+    assert run(store).done == 0
+
+
 def test_it_is_bounded_and_goes_on_from_there(
     fill: Fill, listener: FakeListener, run: Callable[..., ListeningState]
 ) -> None:
     store = fill(*(f"s{n:02}" for n in range(20)))
     assert run(store, limit=12).done == 12
-    assert [len(batch) for batch in listener.asked] == [2, 4, 6]
+    assert [len(batch) for batch in listener.batches] == [2, 4, 6]
     assert run(store, limit=12).done == 8
     assert sorted(listener.phrases) == [f"the s{n:02} thing" for n in range(20)]
 

@@ -12,7 +12,6 @@ from annotate.heard import Heard, answer_gap, heard_iou, judge, rival_of
 from annotate.store import Store
 from annotate_samples import MakeSample
 from grounding.boxes import Box
-from grounding.database import connect
 from grounding.errors import StoreError
 from grounding.records import Prediction, Status
 
@@ -55,14 +54,15 @@ def test_the_lowest_iou_and_the_gap_stand_with_the_sample_and_its_revision_stays
     assert (adapter.listener, adapter.iou, adapter.confidence, adapter.rival) == ("adapter new", 0.5, 0.5, None)
 
 
-def test_the_gap_is_to_the_adapter_heard_last_and_iou_is_over_all(heard: Heard, mugs: Store) -> None:
+def test_both_figures_are_those_of_the_base_and_the_adapter_heard_last(heard: Heard, mugs: Store) -> None:
     heard.record("a", "a mug", [says(TARGET), says(OTHER, adapter="old")])
     assert figures(mugs) == (0.0, 1.0)
-    with connect(heard.path) as connection:
-        connection.execute("UPDATE heard SET at = '2001' WHERE listener = 'adapter old'")
     heard.record("a", "a mug", [says(TARGET, adapter="new")])
-    assert figures(mugs) == (0.0, 0.0)
-    assert [one.listener for one in heard.of("a")] == ["base", "adapter new", "adapter old"]
+    assert figures(mugs) == (1.0, 0.0)
+    assert [one.listener for one in heard.of("a")] == ["base", "adapter new"]
+    assert heard.has("a", "a mug", [None, "new"])
+    assert not heard.has("a", "a mug", [None]) and not heard.has("a", "a mug", [None, "old"])
+    assert not heard.has("a", "the mug", [None, "new"])
 
 
 def test_answers_of_adapters_alone_have_no_gap(heard: Heard, mugs: Store) -> None:
@@ -136,6 +136,16 @@ def test_words_still_being_typed_are_judged_without_a_record(heard: Heard, mugs:
     assert heard_iou((TARGET,), Status.OK, (TARGET, OTHER)) == 0.5
 
 
+def test_what_another_model_answered_is_forgotten(heard: Heard, mugs: Store) -> None:
+    heard.record("a", "a mug", [says(HALF), says(OTHER, adapter="x")])
+    heard.belong_to("small")
+    heard.belong_to("small")
+    assert figures(mugs) == (0.0, 1.0), "kept before any model was named: taken for those of the first"
+    heard.belong_to("large")
+    assert figures(mugs) == (None, None) and heard.of("a") == ()
+    assert (mugs.counts().low_iou, mugs.counts().disagree) == (0, 0)
+
+
 def test_many_threads_record_at_once_and_the_figures_are_those_of_what_stands(heard: Heard, mugs: Store) -> None:
     together = threading.Barrier(8)
 
@@ -146,7 +156,8 @@ def test_many_threads_record_at_once_and_the_figures_are_those_of_what_stands(he
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(record, range(8)))
-    assert len(heard.of("a")) == 8 and figures(mugs) == (0.0, None)
+    (last,) = heard.of("a")
+    assert figures(mugs) == (last.iou, None)
 
 
 def test_an_unknown_sample_is_a_sentence(heard: Heard) -> None:

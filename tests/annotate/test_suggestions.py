@@ -179,13 +179,20 @@ class FakeListener:
     """Finds the left box from "left mug" and the right one from all else."""
 
     def __init__(self) -> None:
-        self.asked: list[Ask] = []
+        self.asks: list[Ask] = []
+
+    @property
+    def model(self) -> str:
+        return "demo"
+
+    def asked(self) -> tuple[str | None, ...]:
+        return (None,)
 
     def __call__(self, image: Path, phrase: str) -> tuple[Prediction, ...]:
         return self.many([(image, phrase)])[0]
 
     def many(self, asks: Sequence[Ask]) -> list[tuple[Prediction, ...]]:
-        self.asked += asks
+        self.asks += asks
         assert all(image.is_file() for image, _ in asks)
         right = Prediction(RIGHT, Status.OK, "", 0.5, 0.1)
         found = [Prediction(LEFT if phrase == "left mug" else RIGHT, Status.OK, "", 0.5, 0.1) for _, phrase in asks]
@@ -203,7 +210,7 @@ def test_what_the_model_understands_comes_first(open_item: Open, make_sample: Ma
         ("mug", "model", 0.0),
         ("odd", "source", 0.0),
     ]
-    assert len(listener.asked) == 3
+    assert len(listener.asks) == 3
     assert ranked(item, found, None) == tuple(found)
     assert ranked(item, [], listener) == ()
 

@@ -28,7 +28,7 @@ const asker = (pauseMs, showAnswer) => {
 const showFindings = (reply) => fill(part('findings'), reply.findings_html || '');
 const askFindings = asker(180, showFindings);
 
-// The listeners: their boxes are drawn over the picture, thinner than the target
+// The listeners: their boxes are drawn over the picture, dashed; the box that one of them hits instead, full
 
 const heardPart = find('.an-heard-part');
 const clearHeard = () => {
@@ -40,9 +40,8 @@ const drawHeard = () => {
   if (!svg) return;
   for (const row of heardPart.querySelectorAll('[data-listener]')) {
     const kind = row.dataset.listener;
-    for (const [x1, y1, x2, y2] of JSON.parse(row.dataset.boxes)) {
-      svg.prepend(shape('rect', { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: `an-heard an-heard-${kind}`, 'vector-effect': 'non-scaling-stroke' }));
-    }
+    for (const numbers of JSON.parse(row.dataset.boxes)) svg.prepend(outlined(numbers, `an-heard an-heard-${kind}`));
+    for (const numbers of JSON.parse(row.dataset.rival)) svg.prepend(outlined(numbers, `an-heard an-heard-${kind} an-rival`));
   }
 };
 const showHeardBy = (reply, sent) => {

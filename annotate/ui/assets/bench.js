@@ -31,11 +31,15 @@ const kept = {
   ...{ queue: '', split: '', category: '', words: '', by: '', trail: [], cursor: -1, atEnd: false, held: [], repaired: null, dismissed: '' },
   ...stored(sessionStorage, sessionKey),
 };
+// Tells the open pages of one person apart. It is kept only from the end of a page to its reload: a duplicate of a
+// browser tab gets a copy of the storage, and must be another page.
 const token = stored(sessionStorage, 'boxwright-token') || Math.random().toString(36).slice(2);
-stored(sessionStorage, 'boxwright-token', token); // tells the open pages of one person apart
+stored(sessionStorage, 'boxwright-token', null);
+window.addEventListener('pagehide', () => stored(sessionStorage, 'boxwright-token', token));
+window.addEventListener('pageshow', () => stored(sessionStorage, 'boxwright-token', null));
 const remember = () => stored(sessionStorage, sessionKey, kept);
 const keepDraft = (of, text) => stored(localStorage, draftKey(of.id), text.trim() && text !== of.phrase ? text : null);
-const dropDraft = (id) => stored(localStorage, draftKey(id), null);
+const dropDraft = (id) => { for (const key of [draftKey(id), takenKey(id)]) stored(localStorage, key, null); };
 
 // The sample shown, and what Alt+Z takes back
 
@@ -92,6 +96,7 @@ const showCounts = (counts) => {
   bar.setAttribute('aria-valuenow', counts.done);
   bar.firstElementChild.style.width = counts.total ? `${(100 * counts.done) / counts.total}%` : '0';
   part('repair').hidden = counts.placeholders === 0;
+  menu.querySelector('[data-open=undecided] span').textContent = counts.undecided ? `(${counts.undecided})` : '';
 };
 
 const showSection = (name, html) => {
@@ -109,10 +114,16 @@ const showHeld = () => {
   find('.an-chips-part').hidden = false;
 };
 
-let taken = null; // the suggestion that was put into the box
+// The suggestion that was put into the box, kept like the draft that it may become.
+const takenKey = (id) => `boxwright-taken:${bench.dataset.workspace}:${id}`;
+let taken = null;
+const takeUp = (text) => {
+  taken = text;
+  if (shown) stored(localStorage, takenKey(shown.id), text);
+};
 let shownAt = 0;
 const show = (screen, redo) => {
-  taken = null;
+  taken = screen.id ? stored(localStorage, takenKey(screen.id)) : null;
   shownAt = performance.now();
   const ahead = typedAhead();
   bench.dataset.state = screen.id ? 'sample' : 'done';
@@ -138,6 +149,7 @@ const show = (screen, redo) => {
   fill(find('.an-stands'), screen.stands_html);
   for (const name of ['opinions', 'chips', 'facts', 'siblings', 'history']) showSection(name, screen[`${name}_html`]);
   showHeld();
+  drawOthers();
   find('.an-about').scrollTop = 0;
   const draft = stored(localStorage, draftKey(screen.id));
   box.value = ahead || draft || (screen.placeholder && redo) || screen.phrase;
@@ -179,19 +191,34 @@ const warnTwin = () => {
   }
 };
 
-// Boxes of the other phrases, while the pointer is on them
+// Boxes of the other phrases: faint, unless hidden by Alt+O; bright while the pointer is on one
+
+const othersKey = 'boxwright-others-hidden';
+const drawOthers = () => {
+  const svg = drawing();
+  if (!svg) return;
+  for (const old of svg.querySelectorAll('.an-beside')) old.remove();
+  if (stored(localStorage, othersKey)) return;
+  const mine = JSON.stringify(shown.boxes);
+  const others = [...bench.querySelectorAll('.an-siblings [data-boxes]')].map((row) => row.dataset.boxes);
+  for (const boxes of new Set(others)) {
+    if (boxes !== mine) for (const numbers of JSON.parse(boxes)) svg.prepend(outlined(numbers, 'an-beside'));
+  }
+};
+const turnOthers = () => {
+  if (!shown) return;
+  stored(localStorage, othersKey, stored(localStorage, othersKey) ? null : true);
+  drawOthers();
+};
+const outlined = ([x1, y1, x2, y2], kind) => shape('rect', {
+  x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: kind, 'vector-effect': 'non-scaling-stroke',
+});
 
 const outline = (boxes) => {
-  const drawing = part('figure').querySelector('svg');
-  if (!drawing) return;
-  for (const old of drawing.querySelectorAll('.an-other')) old.remove();
-  for (const [x1, y1, x2, y2] of boxes) {
-    const rect = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-    const place = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
-    const attributes = { ...place, class: 'an-other', 'vector-effect': 'non-scaling-stroke' };
-    for (const [name, value] of Object.entries(attributes)) rect.setAttribute(name, value);
-    drawing.append(rect);
-  }
+  const svg = drawing();
+  if (!svg) return;
+  for (const old of svg.querySelectorAll('.an-other')) old.remove();
+  for (const numbers of boxes) svg.append(outlined(numbers, 'an-other'));
 };
 const outlineOf = (event) => event.target.closest && event.target.closest('.an-sibling');
 for (const [enter, leave] of [['mouseover', 'mouseout'], ['focusin', 'focusout']]) {

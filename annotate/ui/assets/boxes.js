@@ -44,7 +44,7 @@ function renderBoxes() {
   for (const old of svg.querySelectorAll('[data-kind=target], .an-handle')) old.remove();
   drawn.boxes.forEach(([x1, y1, x2, y2], index) => {
     const group = shape('g', { 'data-kind': 'target', 'data-index': index, 'data-chosen': index === drawn.chosen });
-    const place = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, rx: 1, fill: 'none', 'vector-effect': 'non-scaling-stroke' };
+    const place = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: 'none', 'vector-effect': 'non-scaling-stroke' };
     group.append(shape('rect', { ...place, class: 'an-halo' }), shape('rect', { ...place, class: 'an-target' }));
     svg.append(group);
   });

@@ -81,11 +81,12 @@ const showBlind = (reply) => {
     return;
   }
   openDialog(reply.dialog_html, 'blind');
-  blind = reply.blind ? { ...reply.blind, since: performance.now(), answered: false } : null;
+  blind = reply.blind ? { ...reply.blind, since: performance.now(), answered: false, boxes: [] } : null;
   const picture = dialog.querySelector('.an-blind-picture');
   if (picture) picture.focus();
 };
 const nextBlind = async () => {
+  if (blind && !blind.answered && blind.boxes.length) { answerBlind(blind.boxes); return; }
   const passed = blind && !blind.answered ? blind.id : '';
   showBlind(await aside({ do: 'blind', id: passed }));
 };
@@ -98,8 +99,8 @@ const answerBlind = async (boxes) => {
   if (about !== blind) return; // the person went on meanwhile
   if (reply.problem) {
     sayInDialog(reply.problem);
-    blind.answered = false;
-    dialog.querySelector('.an-blind-picture .an-target')?.remove();
+    Object.assign(blind, { answered: false, boxes: [] });
+    for (const mark of dialog.querySelectorAll('.an-blind-picture .an-target')) mark.remove();
     return;
   }
   sayInDialog('');
@@ -133,7 +134,10 @@ dialog.addEventListener('pointerup', (event) => {
   const { mark } = pointing;
   pointing = null;
   if (found[2] - found[0] < LEAST_PX || found[3] - found[1] < LEAST_PX) { mark.remove(); sayInDialog('Drag a box around it.'); return; }
-  answerBlind([found]);
+  blind.boxes.push(found);
+  sayInDialog('');
+  if (event.shiftKey) dialog.querySelector('[data-blind-next]').textContent = `These ${blind.boxes.length}`;
+  else answerBlind(blind.boxes);
 });
 dialog.addEventListener('pointercancel', () => { if (pointing) pointing.mark.remove(); pointing = null; });
 dialog.addEventListener('keydown', (event) => {
@@ -154,7 +158,7 @@ dialog.addEventListener('close', () => {
 });
 
 const OPEN = {
-  undecided: () => press({ do: 'undecided' }),
+  undecided: () => toUndecided(),
   bulk: async () => {
     const reply = await aside({ do: 'bulk_form' });
     if (reply.problem) { say(escaped(reply.problem), 'problem'); return; }

@@ -9,6 +9,7 @@ const next = () => press({ do: 'next' });
 const flag = () => press({ do: 'flag' });
 const back = () => press({ do: 'back' });
 const undo = () => press({ do: 'undo' });
+const toUndecided = () => press({ do: 'undecided' });
 const goTo = (id) => press({ do: 'show', send: { id } });
 const openQueue = (queue, split) => openScope({ queue, split, category: '', words: '', by: '' });
 const put = (text) => {
@@ -61,6 +62,7 @@ const choose = (whose) => {
   conflictPage.close();
   if (whose === 'mine') { box.value = mine; press({ do: 'save', revision }); return; }
   dropDraft(id);
+  dropBoxes(id);
   if (shown) box.value = shown.phrase;
   press({ do: 'next' });
 };
@@ -143,13 +145,13 @@ bench.addEventListener('click', (event) => {
   else if (text !== undefined) {
     kept.held = kept.held.filter((one) => one !== text);
     put(text);
-    taken = button.dataset.taken === undefined ? null : text;
+    takeUp(button.dataset.taken === undefined ? null : text);
   }
   else if (go !== undefined) goTo(go);
   else if (queue !== undefined) openQueue(queue, split);
   else if (tab !== undefined) tabNamed(tab)?.click();
   else if (button.dataset.open !== undefined) { turnMenu(false); OPEN[button.dataset.open](); }
-  else if (decide !== undefined) press({ do: 'decide', send: { opinion: Number(decide) } });
+  else if (decide !== undefined) press({ do: deciding ? 'decide_on' : 'decide', send: { opinion: Number(decide) } });
   else if (revert !== undefined) press({ do: 'revert', send: { change: Number(revert) } });
   else if (whose !== undefined) choose(whose);
   else if (button.dataset.unfilter !== undefined) CLICKS['annotate-unfilter']();
@@ -162,7 +164,7 @@ bench.addEventListener('mousedown', (event) => {
 });
 box.addEventListener('input', typed);
 
-const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, b: toBoxes, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, d: toUndecided, b: toBoxes, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
 const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
 const altJob = (event) => {
   if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
@@ -187,11 +189,11 @@ const jobOf = (event) => {
   } else if (event.ctrlKey || event.metaKey) return null;
   if (event.key === 'Escape' && drawn.adding) return stopAdding;
   if (event.target === note) return { Enter: () => endNote(true), Escape: () => endNote(false) }[event.key];
-  if (elsewhere) return null;
+  if (elsewhere) return event.key === 'Escape' && bench.contains(event.target) ? focusBox : null;
   if (event.key === 'Enter' && event.shiftKey && event.target === box) return propose;
   if (event.key === 'Enter' && !event.target.closest('button')) return save;
   if (event.key === 'Escape') return skip;
-  if (event.key === '?' && !(event.target === box && box.value)) return CLICKS['annotate-help'];
+  if (event.key === '?' && !(event.target === box && typedAhead())) return CLICKS['annotate-help'];
   // Typing after a click somewhere else: the letter goes into the phrase.
   if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && event.target !== box && !event.target.closest('button, a')) box.focus();
   return null;

@@ -78,7 +78,9 @@ const giveBack = (failed, dropped) => {
 const STAYS = ['flag', 'reopen', 'look', 'repair_preview']; // these leave the box alone
 const SENDS_BOXES = ['save', 'add', 'propose'];
 const GO_ON = ['save', 'propose', 'skip', 'note', 'reject', 'next']; // after these comes the sample from which one went back, or the next
-const ON_SAMPLE = ['skip', 'flag', 'note', 'reject', 'reopen', 'revert', 'decide', 'propose', 'add'];
+const ON_SAMPLE = ['skip', 'flag', 'note', 'reject', 'reopen', 'revert', 'decide', 'decide_on', 'propose', 'add'];
+const WHILE_DECIDING = ['undecided', 'decide_on', 'look', 'flag', 'undo'];
+let deciding = false; // going through the samples on which people disagree
 
 // What a press means now: it may have waited for others that changed the sample shown.
 const request = (job) => {
@@ -138,6 +140,7 @@ const perform = async (job) => {
   if (reply.conflict) { openConflict(reply.conflict, job.text); return { failed: true }; }
   if (job.do === 'save' || job.do === 'propose') { dropDraft(from.id); dropBoxes(from.id); }
   fromNothing = '';
+  deciding = job.do === 'undecided' || (deciding && WHILE_DECIDING.includes(job.do));
   if (job.do !== 'look' && job.do !== 'repair_preview') did = reply.did || null;
   settle(job, sent, reply);
   return reply;
@@ -153,4 +156,5 @@ const settle = (job, sent, reply) => {
   } else if (job.text) putBack(job.text);
   if (reply.preload_url) new Image().src = reply.preload_url;
   if (sent.do === 'flag') openNote();
+  if (!waiting.length) writeAddress();
 };

@@ -14,14 +14,23 @@ const scopeOfAddress = () => {
   if (!given.has('queue') && !given.has('sample')) return null;
   return { ...Object.fromEntries(SCOPE.map((name) => [name, given.get(name) || ''])), sample: given.get('sample') || '' };
 };
-const writeAddress = () => {
+// Another scope than the address names is a step that the browser's Back takes back, more letters of a word are not.
+// The sample of each step stands in the history's own state: so Back leads to it, and a link sent on does not.
+const isStep = (from) => {
+  const changed = from ? SCOPE.filter((name) => (from[name] || '') !== (kept[name] || '')) : [];
+  return changed.length > 1 || (changed.length === 1 && !(changed[0] === 'words' && from.words && kept.words));
+};
+const writeAddress = (step = isStep(scopeOfAddress())) => {
   if (!visible()) return;
   const told = Object.entries(scopeNow()).filter(([, value]) => value);
-  history.replaceState(history.state, '', `${location.pathname}${location.search}#${new URLSearchParams(told)}`);
+  const address = `${location.pathname}${location.search}#${new URLSearchParams(told)}`;
+  const state = { ...history.state, sample: shown ? shown.id : '' };
+  if (step) history.pushState(state, '', address); else history.replaceState(state, '', address);
 };
-const openScope = (changed) => {
+// The scope goes with the press: the answer to one that is still on its way tells of the scope before.
+const openScope = (changed, id = '') => {
   Object.assign(kept, changed);
-  press({ do: 'open', send: { id: '' }, forget: true });
+  press({ do: 'open', send: { ...scopeNow(), id }, forget: true });
 };
 // Hundreds of options are built anew only where they are others than those shown.
 const optionsShown = new Map();
@@ -31,7 +40,7 @@ const fillSelect = (select, html, value) => {
   select.value = value;
 };
 let answered = Object.fromEntries(SCOPE.map((name) => [name, ''])); // the last scope that the app took
-const refuseScope = () => { Object.assign(kept, answered); remember(); };
+const refuseScope = () => { Object.assign(kept, answered); remember(); writeAddress(false); };
 const showScope = (counts) => {
   for (const name of SCOPE) kept[name] = counts[name] || '';
   answered = scopeNow();
@@ -45,7 +54,6 @@ const showScope = (counts) => {
   part('filter').dataset.on = String(isFiltered());
   filters.querySelector('output').textContent = counts.filtered;
   part('unfilter').hidden = !isFiltered();
-  writeAddress();
 };
 const turnFilters = () => {
   const open = part('filter').getAttribute('aria-expanded') === 'true';
@@ -75,6 +83,6 @@ window.addEventListener('hashchange', () => {
   const given = scopeOfAddress();
   if (!given || !element.isConnected) return;
   const { sample, ...scope } = given;
-  Object.assign(kept, scope);
-  press({ do: 'open', send: { id: sample }, forget: true });
+  wordsField.value = scope.words; // also while the caret is in it
+  openScope(scope, sample || (history.state && history.state.sample) || '');
 });
