@@ -22,6 +22,7 @@ from annotate.importers import find_importer, importers
 from annotate.items import ImportReport
 from annotate.leaks import LeakReport
 from annotate.lint import lint
+from annotate.partial_folders import partial_folder
 from annotate.problems import check_profile, choose_profile
 from annotate.snapshot import SnapshotInfo, freeze, read_snapshot
 from annotate.store import Store
@@ -117,8 +118,8 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
         workspace.check_writable()
     made_up = options.dry_run and not workspace.exists
     # Beside the pictures where something is written: there a picture out of an archive is moved, not copied.
-    beside = None if options.dry_run else workspace.root
-    with tempfile.TemporaryDirectory() as nowhere, tempfile.TemporaryDirectory(prefix=".import-", dir=beside) as inside:
+    beside = tempfile.TemporaryDirectory() if options.dry_run else partial_folder(workspace.root, "import")
+    with tempfile.TemporaryDirectory() as nowhere, beside as inside:
         try:
             report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:

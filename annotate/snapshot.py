@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +15,7 @@ import annotate
 from annotate.edits import clean_who, now
 from annotate.items import Item
 from annotate.leaks import Kind
+from annotate.partial_folders import partial_folder
 from annotate.phrases import usable_phrase
 from annotate.store import Store
 from annotate.twins import Progress, fill_hashes
@@ -77,14 +76,10 @@ def freeze(
     if target.exists():
         raise _taken(name)
     fill_hashes(store.path, store.pictures, progress)
-    partial = target.with_name(f".partial-{name}-{secrets.token_hex(4)}")
     try:
-        partial.mkdir(parents=True)
-        try:
+        with partial_folder(target.parent, "snapshot") as partial:
             manifest = _write(store, partial, name, who, approved_only)
             _publish(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise SnapshotError(
             f"The snapshot {name} can't be written to {folder} ({error.strerror or error}). "
