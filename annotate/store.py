@@ -15,7 +15,7 @@ from annotate.bulk import BulkEdit, BulkPreview
 from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Change, Counts, ImportReport, Item, Place, Queue, RepairPreview, RepairReport
-from annotate.leaks import LeakReport, find_leaks
+from annotate.leaks import LeakReport, find_leaks, shared_pictures
 from annotate.phrases import check_note, check_phrase
 from annotate.queues import check_split
 from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
@@ -395,3 +395,7 @@ class View:
         """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what
         `by_looks` is."""
         return find_leaks(self._connection, self._pictures_folder, by_looks=by_looks)
+
+    def pictures_of_val_and_test(self) -> frozenset[str]:
+        """The pictures, by SHA-256, that stand in both."""
+        return frozenset(shared_pictures(self._connection, "val", "test"))
