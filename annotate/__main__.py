@@ -124,6 +124,13 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
             report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:
             print(file=sys.stderr)
+    _tell_errors(report)
+    if report.errors and not report.imported and not report.already_there:
+        sentence = f"Nothing could be imported: all {len(report.errors)} rows have errors. {report.errors[0]}"
+        if not options.json:
+            raise StoreError(sentence)
+        print(f"annotate: {sentence}", file=sys.stderr)
+        return asdict(report) | {"format": importer.name, "ok": False}, sentence
     if options.dry_run:
         return _told(report, importer.name, None, None)
     found = mark_templates(workspace.annotations_db) if report.imported else None
@@ -132,15 +139,16 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
     return _told(report, importer.name, found, leaks)
 
 
-def _told(
-    report: ImportReport, format_name: str, found: TemplatesFound | None, leaks: LeakReport | None
-) -> tuple[Document, str]:
+def _tell_errors(report: ImportReport) -> None:
     for error in report.errors[:_ROWS_SHOWN]:
         print(error, file=sys.stderr)
     if len(report.errors) > _ROWS_SHOWN:
         print(f"... and {len(report.errors) - _ROWS_SHOWN} more; --json lists them all.", file=sys.stderr)
-    if report.errors and not report.imported and not report.already_there:
-        raise StoreError(f"Nothing could be imported: all {len(report.errors)} rows have errors. {report.errors[0]}")
+
+
+def _told(
+    report: ImportReport, format_name: str, found: TemplatesFound | None, leaks: LeakReport | None
+) -> tuple[Document, str]:
     verb = "would be imported (dry run, nothing written)" if report.dry_run else "imported"
     text = (
         f"{report.imported} samples {verb}; {report.already_there} were there already; "
