@@ -23,6 +23,7 @@ from annotate.importers import find_importer, importers
 from annotate.items import ImportReport
 from annotate.leaks import LeakReport
 from annotate.lint import lint
+from annotate.partial_folders import partial_folder
 from annotate.problems import check_profile, choose_profile
 from annotate.snapshot import SnapshotInfo, freeze, read_snapshot
 from annotate.store import Store
@@ -119,12 +120,19 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
         workspace.check_writable()
     made_up = options.dry_run and not workspace.exists
     # Beside the pictures where something is written: there a picture out of an archive is moved, not copied.
-    beside = None if options.dry_run else workspace.root
-    with tempfile.TemporaryDirectory() as nowhere, tempfile.TemporaryDirectory(prefix=".import-", dir=beside) as inside:
+    beside = tempfile.TemporaryDirectory() if options.dry_run else partial_folder(workspace.root, "import")
+    with tempfile.TemporaryDirectory() as nowhere, beside as inside:
         try:
             report = take_into(Workspace(Path(nowhere)) if made_up else workspace, Path(inside))
         finally:
             print(file=sys.stderr)
+    _tell_errors(report)
+    if report.errors and not report.imported and not report.already_there:
+        sentence = f"Nothing could be imported: all {len(report.errors)} rows have errors. {report.errors[0]}"
+        if not options.json:
+            raise StoreError(sentence)
+        print(f"annotate: {sentence}", file=sys.stderr)
+        return asdict(report) | {"format": importer.name, "ok": False}, sentence
     if options.dry_run:
         return _told(report, importer.name, None, None)
     found = mark_templates(workspace.annotations_db) if report.imported else None
@@ -133,15 +141,16 @@ def _import(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
     return _told(report, importer.name, found, leaks)
 
 
-def _told(
-    report: ImportReport, format_name: str, found: TemplatesFound | None, leaks: LeakReport | None
-) -> tuple[Document, str]:
+def _tell_errors(report: ImportReport) -> None:
     for error in report.errors[:_ROWS_SHOWN]:
         print(error, file=sys.stderr)
     if len(report.errors) > _ROWS_SHOWN:
         print(f"... and {len(report.errors) - _ROWS_SHOWN} more; --json lists them all.", file=sys.stderr)
-    if report.errors and not report.imported and not report.already_there:
-        raise StoreError(f"Nothing could be imported: all {len(report.errors)} rows have errors. {report.errors[0]}")
+
+
+def _told(
+    report: ImportReport, format_name: str, found: TemplatesFound | None, leaks: LeakReport | None
+) -> tuple[Document, str]:
     verb = "would be imported (dry run, nothing written)" if report.dry_run else "imported"
     text = (
         f"{report.imported} samples {verb}; {report.already_there} were there already; "

@@ -15,9 +15,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,6 +26,7 @@ from typing import IO
 import annotate
 from annotate.check import database_problems, picture_rows
 from annotate.edits import now
+from annotate.partial_folders import partial_folder
 from grounding.database import explain, reading
 from grounding.errors import PictureError, StoreError, WorkspaceError
 from grounding.pictures import file_sha256
@@ -72,20 +71,17 @@ def back_up(
     """Write the workspace to the new zip file `path`, while others may go on writing.
 
     Every save that was acknowledged before the call is in it. It appears under its name only when it is complete
-    and on the disk; one that broke off leaves at most a folder `.partial-...` beside it. `progress` gets the files
-    done and all of them. Raises `WorkspaceError` when `path` exists or can't be written, and `StoreError` when a
-    database is damaged.
+    and on the disk; one that broke off leaves at most a folder `.partial-backup-...` beside it, which the next backup
+    there removes. `progress` gets the files done and all of them. Raises `WorkspaceError` when `path` exists or can't
+    be written, and `StoreError` when a database is damaged.
     """
     path = path.absolute()
     _check_free(path)
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
-        try:
+        with partial_folder(path.parent, "backup") as partial:
             report = _Writer(workspace, partial, progress).write(path, pictures)
             _check_free(path)
             (partial / "backup.zip").rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise WorkspaceError(
             f"The backup {path} can't be written ({error.strerror or error}: {error.filename or path}). "

@@ -30,6 +30,9 @@ _CACHE_KIB = 64 * 1024
 # Sources round and pad, so an edge may stand out this far: the larger of the two. More means another picture or format.
 _OVERHANG_PX = 2.0
 _OVERHANG_SHARE = 0.02
+# An id stands in addresses, and on the page once for each sample of a picture.
+_MAX_ID_CHARACTERS = 1000
+_MAX_ERROR_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ class Intake:
         ready: list[_Ready] = []
         for row in batch:
             if isinstance(row, BadRow):
-                self._errors.append(str(row))
+                self._note(str(row))
             elif not self._remembered.is_new(row.id):
-                self._errors.append(f"{row.id}: this id stands twice in the source; the first one was taken.")
+                self._note(f"{row.id}: this id stands twice in the source; the first one was taken.")
             elif row.id in standing:
                 self._already_there += 1
             else:
@@ -101,6 +104,10 @@ class Intake:
             self._imported += len(ready)
         elif ready:
             self._insert(ready)
+
+    def _note(self, error: str) -> None:
+        """Keep the error, cut: a hostile source may put megabytes where an id or a number belongs."""
+        self._errors.append(error if len(error) <= _MAX_ERROR_CHARACTERS else f"{error[:_MAX_ERROR_CHARACTERS]}…")
 
     def _standing_ids(self, ids: list[str]) -> set[str]:
         # A lone surrogate is no UTF-8: such an id can't stand, and `_check` names it.
@@ -114,7 +121,7 @@ class Intake:
             picture = self._keep_picture(sample.image)
             boxes_xyxy_px = tuple(clip_overhang(box, picture.size_wh) for box in sample.boxes_xyxy_px)
         except (PictureError, RecordError) as error:
-            self._errors.append(f"{ascii(sample.id)[1:-1]}: {error}")
+            self._note(f"{ascii(sample.id)[1:-1]}: {error}")
             return
         self._clipped += boxes_xyxy_px != sample.boxes_xyxy_px
         yield _Ready(sample, picture, boxes_xyxy_px, alternatives, extra)
@@ -180,6 +187,8 @@ def _checked_text(sample: Sample) -> tuple[str, str]:
     """Its alternatives and further keys as JSON. Raises `RecordError` for what is no text."""
     if not sample.id.isprintable():
         raise RecordError("the id has characters that can't be printed.")
+    if len(sample.id) > _MAX_ID_CHARACTERS:
+        raise RecordError(f"the id has {len(sample.id)} characters; the limit is {_MAX_ID_CHARACTERS}.")
     for name, text in (("phrase", sample.phrase), ("category", sample.category), ("image_id", sample.image_id)):
         try:
             text.encode()

@@ -72,7 +72,7 @@ def find_leaks(connection: sqlite3.Connection, pictures_folder: Path, *, by_look
     """
     looks = _Looks(connection, pictures_folder)
     ways: list[tuple[Kind, Iterator[tuple[str, str]]]] = [
-        ("same_picture", _same_pictures(connection)),
+        ("same_picture", ((same, same) for same in shared_pictures(connection, "train", "val", "test"))),
         ("same_image_id", _same_image_ids(connection, looks, by_looks=by_looks)),
     ]
     if by_looks:
@@ -87,12 +87,15 @@ def find_leaks(connection: sqlite3.Connection, pictures_folder: Path, *, by_look
     return LeakReport(tuple(leaks), int(count.fetchone()[0]))
 
 
-def _same_pictures(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def shared_pictures(connection: sqlite3.Connection, split: str, *others: str) -> Iterator[str]:
+    """The pictures, by SHA-256, that stand in the split and in one of the others too."""
+    marks = ", ".join("?" * len(others))
     rows = connection.execute(
-        "SELECT DISTINCT picture_sha256 FROM samples WHERE split = 'train' "
-        "INTERSECT SELECT picture_sha256 FROM samples WHERE split <> 'train'"
+        "SELECT DISTINCT picture_sha256 FROM samples WHERE split = ? "
+        f"INTERSECT SELECT picture_sha256 FROM samples WHERE split IN ({marks})",
+        (split, *others),
     )
-    return ((sha256, sha256) for (sha256,) in rows)
+    return (sha256 for (sha256,) in rows)
 
 
 def _same_image_ids(connection: sqlite3.Connection, looks: _Looks, *, by_looks: bool) -> Iterator[tuple[str, str]]:

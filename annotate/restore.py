@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,13 +16,13 @@ from typing import IO, Any
 
 from annotate.backup import FORMAT, MANIFEST_FILE, MEMBERS_FILE, Progress, copy_hashed, fits_as_member
 from annotate.check import database_problems, misplaced_pictures
+from annotate.partial_folders import PREFIX, partial_folder
 from annotate.schema import migrations
 from grounding.database import prepare
 from grounding.errors import WorkspaceError
 from grounding.workspace import Workspace
 
 _DATABASE = "annotations.db"
-_PARTIAL = ".partial-"
 _LONGEST_LINE = 10_000
 _MOST_MANIFEST_BYTES = 64 << 20
 _DAMAGED = (
@@ -62,7 +61,7 @@ def restore(
     """
     root = workspace.root
     try:
-        standing = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(_PARTIAL))
+        standing = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(PREFIX))
     except FileNotFoundError:
         standing = []
     except OSError as error:
@@ -81,17 +80,19 @@ def restore(
 def _restore(root: Path, path: Path, standing: bool, progress: Progress | None) -> RestoreReport:
     made = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}restore-", dir=root))
     try:
-        manifest = _unpack(path, partial, progress)
-        _check_databases(partial)
-        if hasattr(os, "sync"):
-            os.sync()
-        aside = _move_aside(root) if standing else None
-        partial = (aside or root) / partial.name
-        _move_in(partial, root, aside)
+        with partial_folder(root, "restore") as partial:
+            manifest = _unpack(path, partial, progress)
+            _check_databases(partial)
+            if hasattr(os, "sync"):
+                os.sync()
+            aside = _move_aside(root) if standing else None
+            moved = (aside or root) / partial.name
+            try:
+                _move_in(moved, root, aside)
+            finally:
+                shutil.rmtree(moved, ignore_errors=True)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         if made and not any(root.iterdir()):
             root.rmdir()
     return RestoreReport(

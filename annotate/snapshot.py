@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import annotate
 from annotate.edits import clean_who, now
 from annotate.items import Item
 from annotate.leaks import Kind
+from annotate.partial_folders import partial_folder
 from annotate.phrases import usable_phrase
 from annotate.store import Store
 from annotate.twins import Progress, fill_hashes
@@ -30,7 +29,7 @@ SAMPLES_FILE = "samples.jsonl"
 MANIFEST_FILE = "manifest.json"
 LEAKS_FILE = "leaks.jsonl"
 # Why a sample is left out; the first that applies is the one counted.
-REASONS = ("rejected", "placeholder", "flagged", "not_approved", "leak", "near_duplicate")
+REASONS = ("rejected", "placeholder", "flagged", "not_approved", "leak", "near_duplicate", "in_test_too")
 
 
 @dataclass(frozen=True)
@@ -66,25 +65,22 @@ def freeze(
     """Write the snapshot `name` into `folder` (the workspace's snapshots) and return it.
 
     It holds the samples of one moment in import order, in all splits, whose phrase is usable: no placeholder, not
-    rejected, not flagged, and approved when `approved_only`. A train sample whose picture also stands in val or
-    test is left out: as a leak when it is the same picture or has the same image id, else as a near-duplicate. The
-    same samples give the same hash. `progress` gets the pictures looked at for that, and how many there are to look
-    at: each once only. Raises `SnapshotError` when the name is taken, nothing is left to train on, or the folder
-    can't be written; then nothing is left behind.
+    rejected, not flagged, and approved when `approved_only`. A train sample whose picture also stands in val or test is
+    left out: as a leak when it is the same picture or has the same image id, else as a near-duplicate. So is a val
+    sample whose very picture stands in test: each picture stands in one split. The same samples give the same hash.
+    `progress` gets the pictures looked at for that, and how many there are to look at: each once only. Raises
+    `SnapshotError` when the name is taken, nothing is left to train on, or the folder can't be written; then nothing is
+    left behind.
     """
     check_name(name, "a snapshot")
     target = folder.resolve() / name
     if target.exists():
         raise _taken(name)
     fill_hashes(store.path, store.pictures, progress)
-    partial = target.with_name(f".partial-{name}-{secrets.token_hex(4)}")
     try:
-        partial.mkdir(parents=True)
-        try:
+        with partial_folder(target.parent, "snapshot") as partial:
             manifest = _write(store, partial, name, who, approved_only)
             _publish(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise SnapshotError(
             f"The snapshot {name} can't be written to {folder} ({error.strerror or error}). "
@@ -135,7 +131,7 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
     digest = hashlib.sha256()
     with store.view() as view, (partial / SAMPLES_FILE).open("wb") as file:
         leaks = view.leaks()
-        reason_for = _reasons(leaks.kind_of_picture(), approved_only)
+        reason_for = _reasons(leaks.kind_of_picture(), view.pictures_of_val_and_test(), approved_only)
         replaced = view.replaced_phrases()
         for item in view.items():
             reason = reason_for(item)
@@ -179,7 +175,9 @@ def _with_usable_alternatives(sample: Sample, replaced: frozenset[str]) -> Sampl
     return replace(sample, alternatives=usable)
 
 
-def _reasons(leaking: Mapping[str, Kind], approved_only: bool) -> Callable[[Item], str | None]:
+def _reasons(
+    leaking: Mapping[str, Kind], of_val_and_test: Collection[str], approved_only: bool
+) -> Callable[[Item], str | None]:
     def reason_for(item: Item) -> str | None:
         leak = leaking.get(item.picture_sha256) if item.sample.split == "train" else None
         applies = {
@@ -189,6 +187,7 @@ def _reasons(leaking: Mapping[str, Kind], approved_only: bool) -> Callable[[Item
             "not_approved": approved_only and item.state != "approved",
             "leak": leak in ("same_picture", "same_image_id"),
             "near_duplicate": leak == "near_duplicate",
+            "in_test_too": item.sample.split == "val" and item.picture_sha256 in of_val_and_test,
         }
         return next((reason for reason in REASONS if applies[reason]), None)
 

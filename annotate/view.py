@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from annotate.items import Item
-from annotate.leaks import LeakReport, find_leaks
+from annotate.leaks import LeakReport, find_leaks, shared_pictures
 from annotate.rows import select_items
 
 
@@ -47,3 +47,7 @@ class View:
         """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what
         `by_looks` is."""
         return find_leaks(self._connection, self._pictures_folder, by_looks=by_looks)
+
+    def pictures_of_val_and_test(self) -> frozenset[str]:
+        """The pictures, by SHA-256, that stand in both."""
+        return frozenset(shared_pictures(self._connection, "val", "test"))

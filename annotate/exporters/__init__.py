@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import secrets
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from annotate.exporters.zipped import pack
+from annotate.partial_folders import partial_folder
 from annotate.snapshot import SnapshotInfo, check_unchanged
 from grounding.errors import SnapshotError
 
@@ -46,18 +45,14 @@ def export(snapshot: SnapshotInfo, format_name: str, out: Path, *, link: bool = 
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise SnapshotError(f"{out} is there already and not empty. Name a new folder with --out PATH.")
-        partial = out.with_name(f".partial-{out.name}-{secrets.token_hex(4)}")
-        packed = partial.with_name(f"{partial.name}.zip")
         as_zip = out.suffix.lower() == ".zip"
-        try:
+        with partial_folder(out.parent, "export") as partial:
+            written, packed = partial / "written", partial / "packed.zip"
             # On the way into a zip file nobody writes to the pictures.
-            count = exporter.write(snapshot, partial, link=link or as_zip)
+            count = exporter.write(snapshot, written, link=link or as_zip)
             if as_zip:
-                pack(partial, packed)
-            (packed if as_zip else partial).rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            packed.unlink(missing_ok=True)
+                pack(written, packed)
+            (packed if as_zip else written).rename(out)
     except OSError as error:
         raise SnapshotError(f"{out} can't be written ({error}). Name another --out PATH.") from error
     except RecursionError as error:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from annotate.importers.json_stream import members
-from annotate.importers.refs import read_refs, ref_files
+from annotate.importers.refs import has_ref_files, read_refs, ref_files
 from annotate.items import BadRow
-from grounding.errors import RecordError
 from grounding.records import Sample
 
 _PATTERN = "grefs(*).json"
@@ -22,14 +21,8 @@ class Importer:
     recognise_order = 20
 
     def recognises(self, source: Path) -> bool:
-        try:
-            return bool(ref_files(source, _PATTERN))
-        except OSError:
-            return False
+        return has_ref_files(source, _PATTERN)
 
     def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
-        files = ref_files(source, _PATTERN)
-        if not files:
-            raise RecordError(f"{source} has no {_PATTERN}. Expected {self.expects}.")
-        for file in files:
+        for file in ref_files(source, _PATTERN, self.expects):
             yield from read_refs(file, (ref for key, ref in members(file.path) if key == ""))

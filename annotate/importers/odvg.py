@@ -19,18 +19,19 @@ from grounding.records import Sample
 
 COORDINATES = "bbox: x1, y1, x2, y2 in pixels of the original image"
 _LOOKED_AT_BYTES = 1 << 18
-_HOLDER = re.compile(rb'"(?:grounding|detection)"\s*:\s*\{|"instances"\s*:\s*\[')
-_ITEMS = re.compile(rb'"(?:regions|instances)"\s*:\s*\[')
-_LINE_KEYS = frozenset({"filename", "height", "width", "grounding", "detection", "instances", KEY})
+_HOLDER = re.compile(rb'"(?:grounding|detection)"\s*:\s*\{|"(?:instances|referring)"\s*:\s*\[')
+_ITEMS = re.compile(rb'"(?:regions|instances|referring)"\s*:\s*\[')
+_LINE_KEYS = frozenset({"filename", "height", "width", "grounding", "detection", "instances", "referring", KEY})
 _ITEM_KEYS = frozenset({"bbox", "phrase", "category", KEY})
 OWN_KEYS = frozenset({"tokens_positive", "sentence"})
+_EXPRESSION = "expression"
 
 
 class Importer:
     """Reads one file, or those of a folder. A class without a phrase is a sample that waits for one."""
 
     name = "odvg"
-    expects = 'an ODVG .jsonl file whose lines have "filename" and "grounding" or "detection", or a folder of them'
+    expects = 'an ODVG .jsonl file whose lines have "filename" and "grounding", "detection" or "referring", or a folder'
     recognise_order = 21
 
     def recognises(self, source: Path) -> bool:
@@ -86,7 +87,7 @@ def _rows(line: bytes, where: str, pictures: PictureFolders, split: str) -> Iter
         return
     for number, item in enumerate(items, start=1):
         try:
-            yield _sample(item, record["filename"], image, split, of_line)
+            yield _sample(item, kind, record["filename"], image, split, of_line)
         except (RecordError, BoxError, RecursionError) as error:
             yield BadRow(f"{where}, {kind} {number}", str(error))
 
@@ -97,11 +98,13 @@ def _items(record: dict[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
     if isinstance(grounding, dict):
         kind, items = "region", grounding.get("regions")
         caption = grounding.get("caption")
+    elif isinstance(record.get("referring"), list):
+        kind, items, caption = _EXPRESSION, record["referring"], None
     else:
         kind, caption = "instance", None
         items = detection.get("instances") if isinstance(detection, dict) else record.get("instances")
     if not isinstance(items, list):
-        raise RecordError('it has neither "regions" in "grounding" nor "instances" in "detection".')
+        raise RecordError('it has neither "regions" in "grounding", "instances" in "detection" nor "referring".')
     ours = record.get(KEY)
     without_box = ours.get("without_box") if isinstance(ours, dict) else None
     of_line = further_keys(record, _LINE_KEYS)
@@ -110,12 +113,13 @@ def _items(record: dict[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
     return kind, [*items, *(without_box if isinstance(without_box, list) else ())], of_line
 
 
-def _sample(item: object, filename: str, image: Path, split: str, of_line: dict[str, Any]) -> Sample:
+def _sample(item: object, kind: str, filename: str, image: Path, split: str, of_line: dict[str, Any]) -> Sample:
     if not isinstance(item, dict):
         raise RecordError(f"expected an object, found {type(item).__name__}.")
-    phrase, category = item.get("phrase", ""), item.get("category", "")
-    if not isinstance(phrase, str) or not isinstance(category, str):
-        raise RecordError("its phrase or category is no text.")
+    category = item.get("category", "")
+    if not isinstance(category, str):
+        raise RecordError("its category is no text.")
+    phrase, alternatives = _phrases(item, kind)
     boxes_xyxy_px = _boxes(item)
     seen = Sample(
         id=content_id(filename, phrase, category, [list(box) for box in boxes_xyxy_px]),
@@ -125,9 +129,21 @@ def _sample(item: object, filename: str, image: Path, split: str, of_line: dict[
         split=split,
         category=category,
         image_id=printable(filename),
+        alternatives=alternatives,
         extra={**of_line, **further_keys(item, _ITEM_KEYS)},
     )
     return restore(seen, unshown(item[KEY], seen, "alternatives"), OWN_KEYS) if KEY in item else seen
+
+
+def _phrases(item: dict[str, Any], kind: str) -> tuple[str, tuple[str, ...]]:
+    """(the phrase, others for the same box). A region lists the words of one phrase that stand apart in the caption."""
+    said = item.get("phrase", "")
+    texts = said if isinstance(said, list) else [said]
+    if not all(isinstance(text, str) for text in texts):
+        raise RecordError("its phrase is no text.")
+    if kind != _EXPRESSION:
+        return " ".join(texts), ()
+    return "".join(texts[:1]), tuple(texts[1:])
 
 
 def _boxes(item: dict[str, Any]) -> tuple[Box, ...]:

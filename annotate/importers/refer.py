@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from annotate.importers.plain_pickle import read_plain_pickle
-from annotate.importers.refs import RefFile, read_refs, ref_files
+from annotate.importers.refs import RefFile, has_ref_files, read_refs, ref_files
 from annotate.items import BadRow
 from grounding.errors import RecordError
 from grounding.records import Sample
@@ -25,15 +25,10 @@ class Importer:
     recognise_order = 20
 
     def recognises(self, source: Path) -> bool:
-        try:
-            return bool(ref_files(source, _PATTERN))
-        except OSError:
-            return False
+        return has_ref_files(source, _PATTERN)
 
     def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
-        files = ref_files(source, _PATTERN)
-        if not files:
-            raise RecordError(f"{source} has no {_PATTERN}. Expected {self.expects}.")
+        files = ref_files(source, _PATTERN, self.expects)
         for _, beside in groupby(files, key=lambda file: file.path.parent):
             chosen, left = _without_other_splits(list(beside))
             for file in left:

@@ -33,8 +33,24 @@ class RefFile:
     split_by: str
 
 
-def ref_files(source: Path, pattern: str) -> list[RefFile]:
-    """The files of this name at `source`: itself, or in the folder, or in the folders right below it."""
+def has_ref_files(source: Path, pattern: str) -> bool:
+    """Whether there is a file of this name at `source`. Never raises."""
+    try:
+        return bool(_ref_files(source, pattern))
+    except OSError:
+        return False
+
+
+def ref_files(source: Path, pattern: str, expects: str) -> list[RefFile]:
+    """The files of this name at `source`; raises `RecordError` with what is expected when there are none."""
+    files = _ref_files(source, pattern)
+    if not files:
+        raise RecordError(f"{source} has no {pattern}. Expected {expects}.")
+    return files
+
+
+def _ref_files(source: Path, pattern: str) -> list[RefFile]:
+    """Those at `source`: itself, or in the folder, or in the folders right below it."""
     if not source.is_dir():
         found = [source] if source.match(pattern) else []
     else:

@@ -35,17 +35,28 @@ class Importer:
         found = _data_sets(inside)
         if not found:
             raise RecordError(f"{source} holds no data set that can be recognised, and no pictures.")
-        inside_of: dict[Path, bool] = {}
-        for importer, place in found:
-            for row in importer.read(place, scratch):
-                if isinstance(row, Sample):
-                    # An archive may name any file of this machine as its picture.
-                    if row.image not in inside_of:
-                        inside_of[row.image] = row.image.resolve().is_relative_to(scratch.resolve())
-                    if not inside_of[row.image]:
-                        yield BadRow(ascii(row.id)[1:-1], "its picture lies outside of the zip file.")
-                        continue
-                yield row
+        rows = (row for importer, place in found for row in importer.read(place, scratch))
+        try:
+            for row in _without_pictures_of_others(rows, scratch.resolve()):
+                # The folder is gone by the time that somebody reads of it.
+                yield (
+                    BadRow(row.where, row.reason.replace(str(inside), str(source))) if isinstance(row, BadRow) else row
+                )
+        except RecordError as error:
+            raise RecordError(str(error).replace(str(inside), str(source))) from error
+
+
+def _without_pictures_of_others(rows: Iterator[Sample | BadRow], scratch: Path) -> Iterator[Sample | BadRow]:
+    """The rows, an error in place of each with a picture from elsewhere: an archive may name any of this machine."""
+    inside_of: dict[Path, bool] = {}
+    for row in rows:
+        if isinstance(row, Sample):
+            if row.image not in inside_of:
+                inside_of[row.image] = row.image.resolve().is_relative_to(scratch)
+            if not inside_of[row.image]:
+                yield BadRow(ascii(row.id)[1:-1], "its picture lies outside of the zip file.")
+                continue
+        yield row
 
 
 def _data_sets(folder: Path) -> list[tuple[importers.Importer, Path]]:

@@ -9,6 +9,7 @@ from string import Template
 
 from annotate.items import Counts, Item, Queue, RepairPreview
 from annotate.phrases import MAX_NOTE_CHARACTERS
+from annotate.scopes import MAX_FILTER_CHARACTERS
 from annotate.ui.screens import quoted, target_figure_html, time_html
 
 _FRAME = Path(__file__).resolve().parent / "assets" / "frame.html"
@@ -194,8 +195,9 @@ def options_html(options: Iterable[tuple[str, str]], chosen: str) -> str:
 
 
 def chosen_html(nobody: str, names: Iterable[str], chosen: str) -> str:
-    """Options of a filter, the first one for no filter; what is chosen is among them even where it is none by now."""
-    listed = [name for name in names if name]
+    """Options of a filter, the first one for no filter; what is chosen is among them even where it is none by now.
+    Names that are too long to filter by are left out."""
+    listed = [name for name in names if 0 < len(name) <= MAX_FILTER_CHARACTERS]
     if chosen and chosen not in listed:
         listed.insert(0, chosen)
     return options_html([("", nobody), *((name, name) for name in listed)], chosen)

@@ -16,6 +16,9 @@ from grounding.overlay import Layer, figure_html
 KEYED_CHIPS = 9
 _MOST_CHIPS = 24
 _MOST_CHANGES = 40
+# A source may give a phrase of megabytes. What is cut can't be saved as it is: a phrase has fewer characters.
+_MOST_CHARACTERS = 2000
+_MOST_CATEGORY_CHARACTERS = 200
 _STATE_WORDS = {
     "imported": "As imported",
     "repaired": "From the source",
@@ -85,7 +88,7 @@ def build_screen(
         id=item.id,
         revision=item.revision,
         place=item.place_in(queue),
-        phrase="" if item.placeholder else item.phrase,
+        phrase="" if item.placeholder else item.phrase[:_MOST_CHARACTERS],
         placeholder=item.placeholder,
         flagged=item.flagged,
         state=item.state,
@@ -123,8 +126,11 @@ def time_html(at: str) -> str:
 
 def quoted(text: str, most_characters: int = 160) -> str:
     """A phrase in quotation marks, cut when it is very long, as HTML."""
-    short = text if len(text) <= most_characters else text[: most_characters - 1].rstrip() + "…"
-    return f'<q class="an-q" dir="auto">{escape(short)}</q>'
+    return f'<q class="an-q" dir="auto">{escape(_cut(text, most_characters))}</q>'
+
+
+def _cut(text: str, most_characters: int) -> str:
+    return text if len(text) <= most_characters else text[: most_characters - 1].rstrip() + "…"
 
 
 def _stands_html(item: Item) -> str:
@@ -145,7 +151,7 @@ def _stands_html(item: Item) -> str:
     note = "".join(f'<p class="an-note">{name}: {escape(text)}</p>' for name, text in notes if text)
     return (
         f'<div class="an-badges">{"".join(badges)}<span>{said}</span></div>'
-        f'<p class="an-wording" title="{escape(item.phrase)}">{wording}</p>{note}'
+        f'<p class="an-wording" title="{escape(_cut(item.phrase, _MOST_CHARACTERS))}">{wording}</p>{note}'
     )
 
 
@@ -166,7 +172,8 @@ def _facts_html(item: Item) -> str:
     boxes = len(sample.boxes_xyxy_px)
     count = "1 box" if boxes == 1 else f"{boxes} boxes" if boxes else "no box: it refers to nothing"
     width, height = item.image_size_wh
-    facts = [("category", sample.category), ("split", sample.split), ("boxes", count), ("size", f"{width} × {height}")]
+    category = _cut(sample.category, _MOST_CATEGORY_CHARACTERS)
+    facts = [("category", category), ("split", sample.split), ("boxes", count), ("size", f"{width} × {height}")]
     said = "".join(f'<span data-fact="{name}">{escape(value)}</span>' for name, value in facts if value)
     return f'<span data-fact="id" title="Sample id">{escape(item.id)}</span>{said}'
 
@@ -183,10 +190,11 @@ def _siblings_html(item: Item, siblings: Sequence[Item], in_all: int) -> str:
 def _sibling_html(sibling: Item, item: Item) -> str:
     clipped = (box.clip(item.image_size_wh) for box in sibling.sample.boxes_xyxy_px)
     boxes = json.dumps([box.rounded(1) for box in clipped if box is not None])
-    phrase = "" if sibling.placeholder else sibling.phrase
+    phrase = "" if sibling.placeholder else _cut(sibling.phrase, _MOST_CHARACTERS)
     shown = escape(phrase) if phrase else '<i class="an-none">placeholder</i>'
     compared = escape(phrase.lower()) if is_rival(sibling, item) else ""
-    category = f"<small>{escape(sibling.sample.category)}</small>" if sibling.sample.category else ""
+    kind = _cut(sibling.sample.category, _MOST_CATEGORY_CHARACTERS)
+    category = f"<small>{escape(kind)}</small>" if kind else ""
     return (
         f'<li><button type="button" class="an-sibling" data-go="{escape(sibling.id)}" data-boxes="{escape(boxes)}"'
         f' data-phrase="{compared}" title="Go to {escape(sibling.id)}">'

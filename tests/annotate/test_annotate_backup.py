@@ -241,11 +241,12 @@ def test_kill_9_leaves_nothing_that_looks_complete(at: str, busy: Workspace, tmp
         os.kill(process.pid, signal.SIGKILL)
     assert not target.exists()
     (left,) = target.parent.iterdir()
-    assert left.name.startswith(".partial-backup.zip-")
+    assert left.name.startswith(".partial-backup-")
     with pytest.raises(WorkspaceError, match="damaged"):
         restore(there, left / "backup.zip")
     assert not there.root.exists()
     back_up(busy, target)
+    assert list(target.parent.iterdir()) == [target]
     restore(there, target)
 
 

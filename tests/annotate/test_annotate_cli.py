@@ -206,6 +206,17 @@ def test_an_import_of_bad_rows_alone_fails(tmp_path: Path, capsys: Capture) -> N
     assert "Nothing could be imported: all 1 rows have errors. x: There is no" in failure(capsys, "import", str(source))
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["import", "dry run"])
+def test_as_json_bad_rows_alone_are_all_listed_too(more: list[str], tmp_path: Path, capsys: Capture) -> None:
+    source = tmp_path / "bad.jsonl"
+    source.write_text('{"id": "x"}\n' * 50)
+    assert main(["import", str(source), "--format", "jsonl", "--json", *more]) == 1
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert (len(report["errors"]), report["imported"], report["ok"]) == (50, 0, False)
+    assert captured.err.strip().splitlines()[-1].startswith("annotate: Nothing could be imported: all 50 rows")
+
+
 FAILURES = {
     "no such source": (["import", "nowhere.jsonl"], "There is nothing at"),
     "no such snapshot": (["export", "two", "--format", "jsonl", "--out", "o"], "no snapshot 'two'"),

@@ -171,6 +171,16 @@ def test_a_snapshot_leaves_them_out_counts_and_lists_them(put: Put, store: Store
     assert told == [(4, 4)]
 
 
+def test_a_picture_stands_in_one_split_of_a_snapshot(put: Put, store: Store, workspace: Workspace) -> None:
+    for number, split in enumerate(("train", "val", "test", "val", "train")):
+        put(f"{split}-{number}", draw(1 + number // 3), split)
+    put("train-alone", draw(3), "train")
+    info = freeze(store, workspace.snapshots, "one", who="ann")
+    kept = [sample.id for sample in read_samples(info.samples_path)]
+    assert kept == ["test-2", "val-3", "train-alone"]
+    assert info.left_out == {"leak": 2, "in_test_too": 1}
+
+
 def test_the_demo_data_leaks_nothing(store: Store, tmp_path: Path, workspace: Workspace) -> None:
     from grounding.demo.dataset import DemoSize, write_demo
 

@@ -15,7 +15,7 @@ from annotate.opinions import Figures, Opinions
 from annotate.people import PersonProgress
 from annotate.store import Store
 from annotate.ui.dialogs import people_html
-from annotate.ui.pages import conflict_html, done_html, frame_html, repair_html
+from annotate.ui.pages import chosen_html, conflict_html, done_html, frame_html, repair_html
 from annotate.ui.screens import Screen, build_screen, choices, opinions_html
 from grounding.boxes import Box
 
@@ -134,6 +134,17 @@ def test_no_text_of_a_data_set_becomes_html(fill: Callable[..., Store]) -> None:
     assert page.text.count("<img src=x onerror=") >= 6
     assert EVIL in [button.get("data-text") for button in page.all("button")]
     assert f"sibling {EVIL}" in [button.get("data-go") for button in page.all("button")]
+
+
+def test_a_phrase_of_megabytes_costs_no_page_more_than_its_beginning(fill: Callable[..., Store]) -> None:
+    fill("long", phrase="mug " * 2_500_000, category="c" * 1_000_000)
+    store = fill("beside", phrase="red cup")
+    own, beside = screen_of(store, "long"), screen_of(store, "beside")
+    assert own.phrase.startswith("mug mug") and 500 < len(own.phrase) <= 2000
+    assert "mug mug" in own.stands_html and "mug mug" in beside.siblings_html
+    assert max(len(str(asdict(screen))) for screen in (own, beside)) < 10_000
+    assert "<option" in chosen_html("Every category", ["mug", *store.categories()], "")
+    assert len(chosen_html("Every category", ["mug", *store.categories()], "")) < 1000
 
 
 def test_the_overlays_escape_as_well(fill: Callable[..., Store]) -> None:

@@ -147,6 +147,22 @@ def test_a_zip_of_nothing_says_so(scratch: Path) -> None:
         shutil.rmtree(scratch / "unzipped")
 
 
+def test_what_is_wrong_inside_is_told_by_its_place_in_the_zip(scratch: Path) -> None:
+    coco = {
+        "images": [{"id": 1, "file_name": "0.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 3, 4]}],
+    }
+    path = zipped(scratch.parent / "set.zip", {"all/coco/instances.json": json.dumps(coco)})
+    (row,) = read_zip(path, scratch)
+    assert isinstance(row, BadRow)
+    assert row.reason.endswith(f"Put the pictures into a folder `images` in {path}/all/coco.")
+    shutil.rmtree(scratch / "unzipped")
+    path = zipped(scratch.parent / "set.zip", {"refs(unc).p": b"cos\nsystem\n(S'true'\ntR.", "instances.json": "{}"})
+    with pytest.raises(RecordError, match=r"/set\.zip/refs\(unc\)\.p is refused: a pickle is a program") as caught:
+        read_zip(path, scratch)
+    assert str(scratch) not in str(caught.value)
+
+
 SLIPS = [
     "../../evil.png",
     "a/../../../evil.png",

@@ -78,6 +78,24 @@ def test_odvg_classes_wait_for_their_phrases(folder: Path, store: Store) -> None
     assert store.counts().placeholders == 1
 
 
+def test_odvg_words_of_a_phrase_may_stand_apart_in_the_caption(folder: Path) -> None:
+    # What MM-Grounding-DINO's goldg2odvg.py writes where a phrase covers several places of its caption.
+    one = {"bbox": [1, 2, 10, 12.5], "phrase": ["a mug", "red handle"], "tokens_positive": [[0, 5], [14, 24]]}
+    line = {**GROUNDING, "grounding": {"caption": "a mug with its red handle", "regions": [one]}}
+    (sample,) = odvg(folder, line)
+    assert (sample.phrase, sample.alternatives) == ("a mug red handle", ())
+    assert sample.extra == {"sentence": "a mug with its red handle", "tokens_positive": [[0, 5], [14, 24]]}
+
+
+def test_odvg_of_refcoco_has_several_phrases_for_a_box(folder: Path) -> None:
+    # What MM-Grounding-DINO's refcoco2odvg.py writes, in a file that ends in .json.
+    line = {key: GROUNDING[key] for key in ("filename", "height", "width")}
+    line["referring"] = [{"bbox": [1, 2, 10, 12.5], "phrase": ["left mug", "mug"]}, {"bbox": [1, 2, 10, 12.5]}]
+    first, second = odvg(folder, line, name="instances_rec.json")
+    assert (first.phrase, first.alternatives, first.extra) == ("left mug", ("mug",), {})
+    assert (second.phrase, second.alternatives) == ("", ())
+
+
 def test_odvg_files_may_stand_in_annotations_and_pictures_are_those_of_the_data_set(folder: Path) -> None:
     (folder / "annotations").mkdir()
     (folder / "annotations" / "val.jsonl").write_text(json.dumps(DETECTION))

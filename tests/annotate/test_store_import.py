@@ -103,6 +103,7 @@ ROWS = {
     "id of another script": ({"id": "собака 7"}, None),
     "control character in id": ({"id": "a\x07"}, "characters that can't be printed"),
     "lone surrogate in id": ({"id": "a\ud800"}, "characters that can't be printed"),
+    "an id of pages": ({"id": "a" * 1001}, "the id has 1001 characters; the limit is 1000"),
     "lone surrogate in phrase": ({"phrase": "mug\ud800"}, "'phrase' is no valid text"),
     "lone surrogate in an alternative": ({"alternatives": ("\ud800",)}, "can't be kept as JSON"),
     "lone surrogate in a further key": ({"extra": {"k": ["\udfff"]}}, "can't be kept as JSON"),
@@ -127,6 +128,12 @@ def test_bad_rows_of_the_importer_are_listed_in_order(store: Store, make_sample:
     assert report.errors[0] == "line 1: no JSON"
     assert report.errors[1].startswith("b: There is no picture at")
     assert report.errors[2] == "line 4: no id"
+
+
+def test_an_error_of_megabytes_is_cut(store: Store, make_sample: MakeSample) -> None:
+    report = take(store, make_sample("x" * 5_000_000), BadRow("line 2", "y" * 5_000_000), make_sample("a"))
+    assert (report.imported, len(report.errors)) == (1, 2)
+    assert [error[:1] for error in report.errors] == ["x", "l"] and max(map(len, report.errors)) < 3000
 
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["import", "dry run"])
