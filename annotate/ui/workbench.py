@@ -108,8 +108,8 @@ class Workbench:
         if ask.sample_id:
             try:
                 return self._screen(ask, self.store.get(ask.sample_id)) | offer
-            except StoreError:
-                pass  # a page of another workspace, or of one made anew: it begins at the front
+            except StoreError:  # a link from another workspace, or to one made anew: the page begins at the front
+                offer |= {"notice_html": f"The sample {quoted(ask.sample_id, 80)} is not in this workspace."}
         return self._screen(ask, self.store.next_item(ask.scope)) | offer
 
     def _show(self, ask: Ask) -> Reply:

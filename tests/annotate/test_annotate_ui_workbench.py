@@ -56,6 +56,13 @@ def test_the_first_request_opens_the_train_placeholders(ask: Ask) -> None:
     assert "Placeholders (3)" in reply["counts"]["queues_html"] and "All splits (4)" in reply["counts"]["splits_html"]
 
 
+def test_a_link_to_a_sample_that_is_not_here_says_so_and_opens_the_queue(ask: Ask) -> None:
+    reply = ask("open", id="<i>gone")
+    assert reply["screen"]["id"] == "a"
+    assert "&lt;i&gt;gone" in reply["notice_html"] and "not in this workspace" in reply["notice_html"]
+    assert "notice_html" not in ask("open", id="b")
+
+
 def test_it_opens_all_splits_when_only_others_have_placeholders(ask: Ask, bench: Workbench) -> None:
     for sample_id in "abc":
         bench.store.save(sample_id, f"cup {sample_id}", who="ana", expected_revision=1)
