@@ -15,9 +15,11 @@ from grounding.errors import Cancelled, JobError, SnapshotError
 from grounding.predict import Predictor
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
-from grounding.training import run
+from grounding.training import steps
+from grounding.training.attach import keep_share
 from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
-from grounding.training.run import TrainPlan, keep_share, learning_rate_share, train
+from grounding.training.optimisers import learning_rate_share
+from grounding.training.run import TrainPlan, train
 from grounding.training.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
@@ -110,7 +112,7 @@ def test_nothing_to_learn_is_said_before_the_model_is_loaded(plan: TrainPlan) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "answer_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(steps, "answer_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(JobError, match=r"nan at step 1 on the phrases 'the .*Lower the learning rate"):
         listen(plan)
     assert not (plan.adapter_folder / "adapter.json").exists()
