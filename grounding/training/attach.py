@@ -101,7 +101,7 @@ def attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Attached:
     if getattr(loaded.model, "is_quantized", False):
         prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
     if settings.gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        loaded.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,

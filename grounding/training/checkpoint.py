@@ -69,6 +69,7 @@ class Checkpoints:
             try:
                 self._write(checkpoint)
             except OSError:
+                self._clear_partial()
                 self._prune(1)
                 self._write(checkpoint)
             self._prune(self.kept)
