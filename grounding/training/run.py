@@ -47,6 +47,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
         views = KeptViews(loaded, pictures, listener, should_stop)
     scorer = Scorer(loaded, plan.snapshot.split("val")[: settings.score_samples], listener, should_stop)
     scorer.score(step=0)
+    base_scores = score_values(scorer.last)
     if should_stop():
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
     peft_model = attach_lora(loaded, settings)
@@ -65,6 +66,8 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     # Saved before it is scored: whatever happens to the scoring, nothing that was learned is lost.
     info = save_adapter(plan, loaded, peft_model, steps_done)
     scorer.score(steps_done)
-    info = replace(info, scores=MappingProxyType(score_values(scorer.last)))
+    info = replace(
+        info, scores=MappingProxyType(score_values(scorer.last)), base_scores=MappingProxyType(base_scores)
+    )
     info.save()
     return info

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.provenance import provenance
 from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.training.plan import TrainPlan
@@ -35,7 +35,7 @@ def save_adapter(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: i
         run_id=plan.run_id,
         steps=steps,
         settings=MappingProxyType(plan.settings.to_json()),
-        versions=MappingProxyType({name: version(name) for name in ("torch", "transformers", "peft")}),
+        **provenance(loaded, plan.snapshot),
     )
     info.save()
     try:
