@@ -104,9 +104,7 @@ def _is_of(report: KeptReport, info: AdapterInfo, spans: Sequence[tuple[str, dat
     if "/" in report.adapter or "\\" in report.adapter:
         return Path(report.adapter).expanduser().resolve() == info.path.resolve() and made >= moment(info.created_at)
     # Times of reports and of adapters have whole seconds.
-    return any(
-        name == report.adapter and since.replace(microsecond=0) <= made <= until for name, since, until in spans
-    )
+    return any(name == report.adapter and since.replace(microsecond=0) <= made <= until for name, since, until in spans)
 
 
 def moment(iso: str) -> datetime:

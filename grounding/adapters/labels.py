@@ -68,7 +68,9 @@ def clean_note(text: str) -> str:
     try:
         note.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise AdapterError(f"The note holds a character that no file can keep ({error.reason}). Type it anew.") from error
+        raise AdapterError(
+            f"The note holds a character that no file can keep ({error.reason}). Type it anew."
+        ) from error
     return note
 
 

@@ -62,7 +62,7 @@ def test_a_renamed_adapter_keeps_all_but_its_name(workspace: Workspace, add: Add
 @pytest.mark.parametrize("new_name", ["", "../b", "b/c", ".b", "x" * 65])
 def test_a_name_unfit_for_a_folder_is_refused(workspace: Workspace, add: Add, new_name: str) -> None:
     add("a")
-    with pytest.raises(WorkspaceError, match="can't name an adapter"):
+    with pytest.raises(WorkspaceError, match=r"can't name an adapter"):
         changes.rename(workspace, "a", new_name)
     assert names(workspace) == ["a"]
 
@@ -72,7 +72,7 @@ def test_a_name_that_is_taken_is_refused(workspace: Workspace, add: Add) -> None
     add("b", "two")
     (workspace.adapters / "half").mkdir()
     for taken in ("b", "half"):
-        with pytest.raises(AdapterError, match=f"'{taken}' stands already"):
+        with pytest.raises(AdapterError, match=rf"'{taken}' stands already"):
             changes.rename(workspace, "a", taken)
     assert (workspace.adapters / "b" / "adapter_model.safetensors").read_text() == "two"
 
@@ -85,7 +85,7 @@ def test_names_of_runs_that_go_on_are_left_alone(workspace: Workspace, add: Add)
         lambda: changes.rename(workspace, "b", "c"),
         lambda: changes.delete(workspace, "b"),
     ):
-        with pytest.raises(AdapterError, match="belongs to a run that has not ended"):
+        with pytest.raises(AdapterError, match=r"belongs to a run that has not ended"):
             change()
     assert names(workspace) == ["a", "b"]
     store.finish(run_id, RunState.DONE, "done")
@@ -98,9 +98,9 @@ def test_no_adapter_takes_the_name_that_a_run_will_use(workspace: Workspace, add
     entry = changes.delete(workspace, "a")
     add("x")
     start_run(workspace, "a")
-    with pytest.raises(AdapterError, match="A run that has not ended will call its adapter 'a'"):
+    with pytest.raises(AdapterError, match=r"A run that has not ended will call its adapter 'a'"):
         changes.rename(workspace, "x", "a")
-    with pytest.raises(AdapterError, match="Restore it under another name"):
+    with pytest.raises(AdapterError, match=r"Restore it under another name"):
         changes.restore(workspace, entry.id)
 
 
@@ -116,7 +116,7 @@ def test_a_note_is_kept_beside_what_was_trained(workspace: Workspace, add: Add) 
         "adapter_model.safetensors",
         LABEL,
     }
-    with pytest.raises(AdapterError, match="at most 4,000"):
+    with pytest.raises(AdapterError, match=r"at most 4,000"):
         changes.set_note(workspace, "b", "x" * 4001)
 
 
@@ -136,7 +136,7 @@ def test_what_is_deleted_comes_back_whole(workspace: Workspace, add: Add) -> Non
     entry = changes.delete(workspace, "a.b-1")
     assert names(workspace) == []
     assert (entry.name, changes.deleted(workspace)) == ("a.b-1", [entry])
-    with pytest.raises(AdapterError, match="There is no adapter 'a.b-1' in this workspace"):
+    with pytest.raises(AdapterError, match=r"There is no adapter 'a.b-1' in this workspace"):
         changes.delete(workspace, "a.b-1")
     assert changes.restore(workspace, "a.b-1").name == "a.b-1"
     assert {path.name: path.read_bytes() for path in info.path.iterdir()} == before
@@ -146,13 +146,13 @@ def test_what_is_deleted_comes_back_whole(workspace: Workspace, add: Add) -> Non
 def test_the_bin_holds_several_of_one_name(workspace: Workspace, add: Add) -> None:
     add("a", "first")
     first = changes.delete(workspace, "a")
-    os.rename(first.path, first.path.with_name("a.20260101T000000-abcdef"))  # long ago
+    first.path.rename(first.path.with_name("a.20260101T000000-abcdef"))  # long ago
     add("a", "second")
     second = changes.delete(workspace, "a")
     assert [entry.id for entry in changes.deleted(workspace)] == [second.id, "a.20260101T000000-abcdef"]
     changes.restore(workspace, "a")
     assert (workspace.adapters / "a" / "adapter_model.safetensors").read_text() == "second"
-    with pytest.raises(AdapterError, match="stands already. Restore it under another name"):
+    with pytest.raises(AdapterError, match=r"stands already. Restore it under another name"):
         changes.restore(workspace, "a")
     changes.restore(workspace, "a", "older")
     assert (workspace.adapters / "older" / "adapter_model.safetensors").read_text() == "first"
@@ -167,7 +167,7 @@ def test_what_is_purged_is_gone(workspace: Workspace, add: Add) -> None:
     (workspace.bin / "adapters" / ".purging-interrupted").mkdir()
     assert changes.purge(workspace) == 2
     assert list((workspace.bin / "adapters").iterdir()) == []
-    with pytest.raises(AdapterError, match="It holds: nothing"):
+    with pytest.raises(AdapterError, match=r"It holds: nothing"):
         changes.purge(workspace, "a")
 
 
@@ -181,9 +181,9 @@ def test_a_full_disk_leaves_everything_where_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(AdapterError, match="No space left on device"):
+    with pytest.raises(AdapterError, match=r"No space left on device"):
         changes.set_note(workspace, "a", "new")
-    with pytest.raises(AdapterError, match="No space left on device"):
+    with pytest.raises(AdapterError, match=r"No space left on device"):
         changes.rename(workspace, "a", "b")
     monkeypatch.undo()
     assert changes.note_of(info) == "old"
@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_everything_where_it_was(
     assert not [path for path in info.path.iterdir() if path.name.startswith(".")], "nothing half-written is left"
     monkeypatch.setattr(Path, "rename", refuse)
     for change in (lambda: changes.rename(workspace, "a", "b"), lambda: changes.delete(workspace, "a")):
-        with pytest.raises(AdapterError, match="it stands where it was"):
+        with pytest.raises(AdapterError, match=r"it stands where it was"):
             change()
 
 
