@@ -51,6 +51,16 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def bin(self) -> Path:
+        """What was deleted and can be brought back: a folder a kind of thing."""
+        return self.root / "bin"
+
+    @property
+    def exports(self) -> Path:
+        """What was made to be taken elsewhere: adapters as plain folders, merged models."""
+        return self.root / "exports"
+
+    @property
     def evaluations(self) -> Path:
         return self.root / "evaluations"
 

@@ -104,7 +104,7 @@ class Workbench:
     def _open(self, ask: Ask) -> Reply:
         """The sample asked for, if it still stands, else the first of the queue; and a change that broke off."""
         broken = self.store.broken_batch()
-        offer = {} if broken is None else {"broken": batch_reply(broken)}
+        offer: Reply = {} if broken is None else {"broken": batch_reply(broken)}
         if ask.sample_id:
             try:
                 return self._screen(ask, self.store.get(ask.sample_id)) | offer

@@ -45,6 +45,11 @@ class Course:
         for sentence in refused:
             self.note(sentence)
 
+    @property
+    def base(self) -> ScoreEvent | None:
+        """The scoring before the first step, if there was one."""
+        return next((score for score in self.history.scores if score.step == 0), None)
+
     def note(self, text: str) -> None:
         """Tell a person something while the run goes on."""
         event = NoteEvent(text, self.step)

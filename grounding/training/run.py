@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.provenance import versions
 from grounding.errors import Cancelled, JobError
 from grounding.models import LoadedModel, load_model
 from grounding.training.attach import Attached, attach_lora
@@ -19,7 +20,7 @@ from grounding.training.history import read_history, read_rows
 from grounding.training.live_views import LiveViews
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
-from grounding.training.saving import Outcome, save_adapter, standing_of, versions
+from grounding.training.saving import Outcome, save_adapter, standing_of
 from grounding.training.scoring import Scorer
 from grounding.training.settings import TrainSettings
 from grounding.training.steps import Learner
@@ -129,7 +130,7 @@ def _finish(
             "snapshot": plan.snapshot.name,
             "snapshot_sha256": plan.snapshot.samples_sha256,
             "settings": plan.settings.to_json(),
-            "versions": dict(versions()),
+            "versions": dict(versions(plan.quantize)),
             "ended": ended,
             "steps_taken": course.step,
             "best_step": best.event.step if best.event else None,
@@ -139,7 +140,8 @@ def _finish(
         }
     )
     course.trackers.close()
-    info = save_adapter(plan, loaded, attached.peft_model, Outcome(course.step, kept_step, score), course.history)
+    outcome = Outcome(course.step, kept_step, score, course.base)
+    info = save_adapter(plan, loaded, attached.peft_model, outcome, course.history)
     if ended != "stopped":
         course.checkpoints.remove()
     return info

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.provenance import provenance
 from grounding.errors import AdapterError, JobError
 from grounding.models import LoadedModel
 from grounding.training.events import ScoreEvent
@@ -22,11 +22,13 @@ VERSIONED = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: after so many steps, with the weights of `kept_step` and their scoring (None: not scored)."""
+    """How a run ended: after so many steps, with the weights of `kept_step`. `score` is their scoring and `base` that
+    before the first step; None: not scored."""
 
     steps: int
     kept_step: int
     score: ScoreEvent | None
+    base: ScoreEvent | None
 
 
 def save_adapter(
@@ -56,8 +58,9 @@ def save_adapter(
         run_id=plan.run_id,
         steps=outcome.steps,
         settings=MappingProxyType(plan.settings.to_json()),
-        scores=MappingProxyType(score_values(outcome)),
-        versions=versions(),
+        scores=score_values(outcome.score),
+        base_scores=score_values(outcome.base),
+        **provenance(loaded, plan.snapshot),
     )
     info.save()
     old = plan.adapter_folder.with_name(f".replaced-{plan.run_id or plan.name}")
@@ -83,22 +86,16 @@ def standing_of(plan: TrainPlan) -> AdapterInfo | None:
     return info if plan.run_id and info.run_id == plan.run_id else None
 
 
-def versions() -> MappingProxyType[str, str]:
-    """The versions of what an adapter hangs on."""
-    return MappingProxyType({name: version(name) for name in VERSIONED})
-
-
-def score_values(outcome: Outcome) -> dict[str, float]:
-    """The figures of the kept step, by name; none when it was not scored."""
-    event = outcome.score
+def score_values(event: ScoreEvent | None) -> MappingProxyType[str, float]:
+    """The figures of a scoring, by name; none when there was none."""
     if event is None:
-        return {}
+        return MappingProxyType({})
     values = {
         "mean_iou": event.mean_iou,
         "accuracy_50": event.accuracy_50,
         "accuracy_75": event.accuracy_75,
         "detection_rate": event.detection_rate,
         "count": event.count,
-        "step": outcome.kept_step,
+        "step": event.step,
     }
-    return values | ({"loss": event.loss} if event.loss is not None else {})
+    return MappingProxyType(values | ({"loss": event.loss} if event.loss is not None else {}))

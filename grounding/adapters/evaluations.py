@@ -1,0 +1,116 @@
+"""Which kept evaluations are of an adapter, whatever it was called when they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grounding.adapters.info import AdapterInfo
+from grounding.adapters.labels import read_label
+from grounding.metrics import Scores
+from grounding.reports import KeptReport, ReportStore, asked_plainly
+from grounding.workspace import Workspace
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an adapter does: `scores` and the base's on the same samples (None: not known), and where they are from.
+
+    `source` is "evaluation" for a kept one (then `report`, and `base_report` where the base was asked the same), else
+    "training", the last scoring of the run on `split`.
+    """
+
+    source: str
+    split: str
+    count: int
+    scores: dict[str, float]
+    base_scores: dict[str, float] | None
+    report: KeptReport | None = None
+    base_report: KeptReport | None = None
+
+
+def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport]) -> list[KeptReport]:
+    """Those of the reports (newest first) that are of this adapter, asked in the default way, in their order.
+
+    A report counts when it was made on the adapter's base after the adapter was trained, and names it as it was called
+    at that time, or by its folder.
+    """
+    spans = _spans(info)
+    return [
+        report
+        for report in reports
+        if report.model_id == info.base and asked_plainly(report) and _is_of(report, info, spans)
+    ]
+
+
+def standing(workspace: Workspace, info: AdapterInfo) -> Standing | None:
+    """The adapter's figures: of its newest kept evaluation, preferably one that the base has on the same samples;
+    else of the end of its training; None where it was never scored."""
+    store = ReportStore(workspace.evaluations)
+    reports = store.list()
+    own = evaluations_of(info, reports)
+    base = {r.samples_sha256: r for r in reversed(reports) if r.model_id == info.base and is_base(r)}
+    report = next((r for r in own if r.samples_sha256 in base), own[0] if own else None)
+    if report is not None:
+        other = base.get(report.samples_sha256)
+        return Standing(
+            "evaluation",
+            report.split,
+            report.scores.count,
+            figures(report.scores),
+            figures(other.scores) if other else None,
+            report,
+            other,
+        )
+    if not info.scores:
+        return None
+    numbers = {key: float(value) for key, value in info.scores.items() if key != "count" and value is not None}
+    before = {key: float(value) for key, value in info.base_scores.items() if key != "count" and value is not None}
+    return Standing("training", "val", int(info.scores.get("count", 0)), numbers, before or None)
+
+
+def is_base(report: KeptReport) -> bool:
+    """Whether the report is of a base, asked in the default way."""
+    return report.adapter is None and asked_plainly(report)
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """The figures that adapters are told apart by, 0.0 to 1.0, under the names of `AdapterInfo.scores`."""
+    return {
+        "mean_iou": scores.mean_iou,
+        "accuracy_50": scores.accuracy[0.5],
+        "accuracy_75": scores.accuracy[0.75],
+        "detection_rate": scores.detection_rate,
+    }
+
+
+def _spans(info: AdapterInfo) -> list[tuple[str, datetime, datetime]]:
+    """(name, from, until) of every name that the adapter had, its present one last."""
+    spans, since = [], moment(info.created_at)
+    for name, until in read_label(info.path).names:
+        spans.append((name, since, moment(until)))
+        since = moment(until)
+    return [*spans, (info.name, since, _LAST)]
+
+
+def _is_of(report: KeptReport, info: AdapterInfo, spans: Sequence[tuple[str, datetime, datetime]]) -> bool:
+    if report.adapter is None:
+        return False
+    made = moment(report.created_at)
+    if "/" in report.adapter or "\\" in report.adapter:
+        return Path(report.adapter).expanduser().resolve() == info.path.resolve() and made >= moment(info.created_at)
+    # Times of reports and of adapters have whole seconds.
+    return any(name == report.adapter and since.replace(microsecond=0) <= made <= until for name, since, until in spans)
+
+
+def moment(iso: str) -> datetime:
+    """The time in UTC; the beginning of time where the text is none."""
+    try:
+        time = datetime.fromisoformat(iso)
+    except ValueError:
+        return _FIRST
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

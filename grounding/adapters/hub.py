@@ -1,0 +1,63 @@
+"""Push an adapter, or a merged model, to the Hugging Face Hub with its model card."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from grounding.adapters.card import CARD, model_card
+from grounding.adapters.export import copy_files
+from grounding.adapters.info import AdapterInfo
+from grounding.adapters.merge import MERGED
+from grounding.adapters.usage import Source
+from grounding.errors import AdapterError
+from grounding.workspace import Workspace
+
+_REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def push(workspace: Workspace, info: AdapterInfo, repo_id: str, *, private: bool = True, license: str = "") -> str:
+    """Upload the adapter as the model `repo_id` ("owner/name"), made where it is missing; returns its address.
+
+    Paths of this machine are cut from what goes up. All files go up as one commit: all of them or none.
+    Raises `AdapterError` for a name that is none, or when the Hub can't be reached or refuses.
+    """
+    check_repo_id(repo_id)
+    with tempfile.TemporaryDirectory(prefix="boxwright-push-") as made:
+        folder = Path(made) / "adapter"
+        copy_files(info, folder, publicly=True)
+        card = model_card(workspace, info, Source(repo_id, on_hub=True), license=license)
+        (folder / CARD).write_text(card, encoding="utf-8")
+        return _upload(folder, repo_id, private, f"Adapter {info.name}")
+
+
+def push_merged(merged: Path, repo_id: str, *, private: bool = True) -> str:
+    """Upload a folder that `merge` has written; returns its address. Raises as `push` does."""
+    check_repo_id(repo_id)
+    if not (merged / MERGED).is_file():
+        raise AdapterError(f"{merged} is no merged model: there is no {MERGED} in it. Make one with `adapters merge`.")
+    return _upload(merged, repo_id, private, f"Merged model {merged.name}")
+
+
+def check_repo_id(repo_id: str) -> str:
+    """The name, when it may be one of the Hub's. Raises `AdapterError` otherwise."""
+    if not _REPO_ID.fullmatch(repo_id):
+        raise AdapterError(f'{repo_id!r:.120} is no name on the Hub. Expected "owner/name", such as "me/tools-v1".')
+    return repo_id
+
+
+def _upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        hub = HfApi()
+        hub.create_repo(repo_id, private=private, exist_ok=True)
+        hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise AdapterError(
+            f"{repo_id} can't be written on the Hub ({error}). Sign in with `hf auth login`, and check that the "
+            "name is yours and the network is there."
+        ) from error
+    return f"https://huggingface.co/{repo_id}"

@@ -1,0 +1,46 @@
+"""The adapters of a workspace, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from grounding.adapters.info import MANIFEST, AdapterInfo
+from grounding.errors import AdapterError
+
+
+class AdapterRegistry:
+    """The adapters of a workspace, newest first. Here an adapter is called what its folder is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def list(self) -> list[AdapterInfo]:
+        """Every complete adapter, newest first; half-written and damaged ones are left out."""
+        found = []
+        for manifest in self.folder.glob(f"[!.]*/{MANIFEST}"):
+            try:
+                found.append(_load_named(manifest.parent))
+            except AdapterError:
+                continue
+        return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
+
+    def find(self, name_or_folder: str | Path) -> AdapterInfo:
+        """An adapter by its name in the workspace or by a folder. Raises `AdapterError` naming those that stand."""
+        if not isinstance(name_or_folder, str | Path):
+            raise AdapterError(f"{name_or_folder!r:.80} names no adapter: expected its name, its folder, or None.")
+        name_or_folder = str(name_or_folder)
+        try:
+            named, folder = self.folder / name_or_folder, Path(name_or_folder).expanduser()
+            if named.parent == self.folder and (named / MANIFEST).is_file():
+                return _load_named(named)
+            if (folder / MANIFEST).is_file():
+                return AdapterInfo.load(folder.resolve())
+        except (OSError, RuntimeError) as error:  # too long for a path, or the home of somebody unknown
+            raise AdapterError(f"There is no adapter {name_or_folder[:80]!r}: {error}.") from error
+        names = ", ".join(info.name for info in self.list()) or "none yet"
+        raise AdapterError(f"There is no adapter {name_or_folder!r}. Adapters here: {names}.")
+
+
+def _load_named(folder: Path) -> AdapterInfo:
+    return replace(AdapterInfo.load(folder), name=folder.name)
