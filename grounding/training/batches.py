@@ -7,6 +7,7 @@ positions go on from the prefix, so each branch is computed exactly as if it sto
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +19,21 @@ from grounding.engine import ImageFeatures, chat_text, end_token_ids, text_famil
 from grounding.errors import ModelError
 from grounding.formats import Frame
 from grounding.models import LoadedModel
+from grounding.training.geometry import NumberTable, number_table
 from grounding.training.losses import digit_weights
+from grounding.training.numbers import Number, NumberReader
 
 
 @dataclass(frozen=True)
 class Branch:
     """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
-    are the answer and its end token; `weights` are their loss weights."""
+    are the answer and its end token; `weights` are their loss weights. `numbers` are the coordinates among them, where
+    geometric terms or soft labels are asked for."""
 
     token_ids: tuple[int, ...]
     supervised: int
     weights: tuple[float, ...]
+    numbers: tuple[Number, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class PackedBatch:
     `input_ids` [batch, tokens]; `position_ids` [axes, batch, tokens], three axes for M-RoPE, else one;
     `attention_mask` [batch, 1, tokens, tokens] bool, True where a row may look; `visual_mask` [batch, tokens];
     `predicting` [n] flat indices of the positions whose next token is supervised; `target_ids` [n];
-    `token_weights` [n].
+    `token_weights` [n]; `owner` [n] the branch each belongs to, counted through the batch. `numbers` holds the
+    coordinates where geometric terms or soft labels are asked for.
     """
 
     input_ids: torch.Tensor
@@ -48,6 +54,9 @@ class PackedBatch:
     predicting: torch.Tensor
     target_ids: torch.Tensor
     token_weights: torch.Tensor
+    owner: torch.Tensor
+    numbers: NumberTable | None = None
+    soft_labels: bool = False
 
 
 class BranchBuilder:
@@ -59,7 +68,13 @@ class BranchBuilder:
         place_weights: Sequence[float] = (1.0, 1.0, 1.0),
         corner_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         nothing_weight: float = 1.0,
+        *,
+        geometric: bool = False,
+        soft_labels: float = 0.0,
     ) -> None:
+        """`geometric`: batches carry what the geometric terms need. `soft_labels`: how far, in thousandths of the
+        picture's side, numbers near the right one count as right too (0.0: not at all). Raises `ModelError` when the
+        model's end token or, for these two, its tokenizer does not fit."""
         self.loaded = loaded
         self.tokenizer = loaded.processor.tokenizer
         self.place_weights = place_weights
@@ -73,6 +88,10 @@ class BranchBuilder:
                 "generation_config.json does not stop there. Add its id to eos_token_id."
             )
         self.image_token_id = text_family(loaded).image_token_id(loaded)
+        self.soft_labels = soft_labels > 0
+        self.numbers: NumberReader | None = None
+        if geometric or self.soft_labels:
+            self.numbers = NumberReader(self.tokenizer, loaded.profile.text_format, soft_labels / 1000)
         self._prefixes: dict[int, list[int]] = {}
 
     def prefix_ids(self, visual_tokens: int) -> list[int]:
@@ -110,7 +129,10 @@ class BranchBuilder:
         if not boxes_xyxy_px:
             # The few tokens of "nothing there" would be drowned by the many of the boxes around them.
             weights = [weight * self.nothing_weight for weight in weights]
-        return Branch(tuple(branch_ids), len(supervised), tuple(weights))
+        numbers: tuple[Number, ...] = ()
+        if self.numbers is not None:
+            numbers = self.numbers.read(answer, len(boxes_xyxy_px), frame, phrase, end)
+        return Branch(tuple(branch_ids), len(supervised), tuple(weights), numbers)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -137,6 +159,7 @@ def pack(
         mask[i, :size, :size] = row.mask
         predicting += [i * length + position for position in row.predicting]
     device = loaded.device
+    flat = [branch for of_picture in branches for branch in of_picture]
     return PackedBatch(
         input_ids=input_ids.to(device),
         position_ids=position_ids.to(device),
@@ -145,7 +168,18 @@ def pack(
         predicting=torch.tensor(predicting, device=device),
         target_ids=torch.tensor([token for row in rows for token in row.targets], device=device),
         token_weights=torch.tensor([weight for row in rows for weight in row.weights], device=device),
+        owner=torch.tensor([i for i, branch in enumerate(flat) for _ in branch.weights], device=device),
+        numbers=_numbers(flat, device) if builder.numbers is not None else None,
+        soft_labels=builder.soft_labels,
     )
+
+
+def _numbers(branches: Sequence[Branch], device: str) -> NumberTable | None:
+    """The coordinates of all branches, with where each one's answer begins among the supervised tokens."""
+    begins = itertools.accumulate((branch.supervised for branch in branches), initial=0)
+    numbers = [(n, begin) for branch, begin in zip(branches, begins, strict=False) for n in branch.numbers]
+    owner = [i for i, branch in enumerate(branches) for _ in range(len(branch.numbers) // 4)]
+    return number_table(numbers, owner, device)
 
 
 def _visual_mask(input_ids: torch.Tensor, rows: Sequence[_Row], image_token_id: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ from grounding.snapshots import Snapshot
 from grounding.training.batches import BranchBuilder, pack, packed_logits
 from grounding.training.data import PictureTargets, draw_order, group_by_picture
 from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
-from grounding.training.losses import answer_loss
+from grounding.training.losses import LossWeights, answer_loss, check_finite
 from grounding.training.precision import choose_precision, computing_in
 from grounding.training.settings import TrainSettings
 from grounding.training.views import AugmentedViews, KeptViews, encode_paths
@@ -173,7 +173,15 @@ def optimise(
         weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
-    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
+    terms = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
+    builder = BranchBuilder(
+        loaded,
+        settings.digit_weights,
+        settings.corner_weights,
+        settings.nothing_weight,
+        geometric=terms.geometric,
+        soft_labels=settings.soft_labels,
+    )
     order = draw_order(
         pictures,
         images_per_step=settings.images_per_step,
@@ -193,16 +201,16 @@ def optimise(
         batch = pack(loaded, builder, features, branches)
         with computing_in(loaded.device, dtype):
             logits = packed_logits(loaded, batch, features)
-        loss = answer_loss(logits, batch.target_ids, batch.token_weights)
-        _check_finite(loss, step, [phrase for phrases in targets for phrase, _ in phrases])
-        loss.backward()
+        loss = answer_loss(logits, batch, terms)
+        check_finite(loss, step, [repr(phrase) for phrases in targets for phrase, _ in phrases])
+        loss.total.backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         rate = float(schedule.get_last_lr()[0])
         schedule.step()
         phrases_done += sum(len(row) for row in branches)
-        yield StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start)
+        yield StepEvent(step, settings.steps, loss.total.item(), rate, phrases_done, time.perf_counter() - start)
 
 
 @torch.no_grad()
@@ -223,14 +231,6 @@ def learning_rate_share(step: int, settings: TrainSettings) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))
-
-
-def _check_finite(loss: torch.Tensor, step: int, phrases: Sequence[str]) -> None:
-    if not torch.isfinite(loss):
-        raise JobError(
-            f"The loss became {loss.item()} at step {step} on the phrases {', '.join(map(repr, phrases[:4]))}. "
-            "Lower the learning rate and train again."
-        )
 
 
 def _save(plan: TrainPlan, loaded: LoadedModel, peft_model: Any, steps: int) -> AdapterInfo:
