@@ -90,7 +90,7 @@ def _ids_of_each(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def symbol_tokens(tokenizer: Any, shape: AnswerShape) -> dict[str, int]:
-    """Each symbol of the shape's numbers as one token. Raises `ModelError` where there is none, or symbols are joined."""
+    """Each symbol of the shape's numbers as one token. Raises `ModelError` where one is missing or joined."""
     symbols = list(dict.fromkeys(symbol for spelling in shape.numbers for symbol in spelling.symbols))
     ids = tokenizer.convert_tokens_to_ids(symbols)
     missing = [s for s, i in zip(symbols, ids, strict=True) if i is None or i == tokenizer.unk_token_id]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class PackedBatch:
     """Tensors of one step; all on the model's device.
 
     `input_ids` [batch, tokens]; `position_ids` [axes, batch, tokens], three axes for M-RoPE, else one;
-    `attention_mask` [batch, 1, tokens, tokens] bool, True where a row may look; `visual_mask` [batch, tokens];
+    `visual_mask` [batch, tokens]; row i is a prefix of `prefix_lengths[i]` tokens, branches of `branch_lengths[i]`
+    tokens one after the other, and padding;
     `predicting` [n] flat indices of the positions whose next token is supervised; `target_ids` [n];
     `token_weights` [n]; `owner` [n] the branch each belongs to, counted through the batch. `numbers` holds the
     coordinates where geometric terms or soft labels are asked for.
@@ -49,14 +51,31 @@ class PackedBatch:
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
     visual_mask: torch.Tensor
     predicting: torch.Tensor
     target_ids: torch.Tensor
     token_weights: torch.Tensor
     owner: torch.Tensor
+    prefix_lengths: tuple[int, ...]
+    branch_lengths: tuple[tuple[int, ...], ...]
     numbers: NumberTable | None = None
     soft_labels: bool = False
+
+    @cached_property
+    def attention_mask(self) -> torch.Tensor:
+        """[batch, 1, tokens, tokens] bool, True where a row may look. Padding looks at itself: no row is empty."""
+        batch, length = self.input_ids.shape
+        mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        for row, prefix, branches in zip(mask, self.prefix_lengths, self.branch_lengths, strict=True):
+            row[:prefix, :prefix] = causal[:prefix, :prefix]
+            start = prefix
+            for size in branches:
+                stop = start + size
+                row[start:stop, :prefix] = True
+                row[start:stop, start:stop] = causal[start:stop, start:stop]
+                start = stop
+        return mask[:, None].to(self.input_ids.device)
 
 
 class BranchBuilder:
@@ -150,25 +169,24 @@ def pack(
     batch = len(rows)
     input_ids = torch.zeros(batch, length, dtype=torch.long)
     position_ids = torch.zeros(len(rows[0].positions), batch, length, dtype=torch.long)
-    mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)  # padding looks at itself: no row is empty
     predicting: list[int] = []
     for i, row in enumerate(rows):
         size = len(row.ids)
         input_ids[i, :size] = torch.tensor(row.ids)
         position_ids[:, i, :size] = row.positions
-        mask[i, :size, :size] = row.mask
         predicting += [i * length + position for position in row.predicting]
     device = loaded.device
     flat = [branch for of_picture in branches for branch in of_picture]
     return PackedBatch(
         input_ids=input_ids.to(device),
         position_ids=position_ids.to(device),
-        attention_mask=mask[:, None].to(device),
         visual_mask=_visual_mask(input_ids, rows, builder.image_token_id).to(device),
         predicting=torch.tensor(predicting, device=device),
         target_ids=torch.tensor([token for row in rows for token in row.targets], device=device),
         token_weights=torch.tensor([weight for row in rows for weight in row.weights], device=device),
         owner=torch.tensor([i for i, branch in enumerate(flat) for _ in branch.weights], device=device),
+        prefix_lengths=tuple(len(builder.prefix_ids(f.visual_tokens)) for f in features),
+        branch_lengths=tuple(tuple(len(branch.token_ids) for branch in of_picture) for of_picture in branches),
         numbers=_numbers(flat, device) if builder.numbers is not None else None,
         soft_labels=builder.soft_labels,
     )
@@ -199,17 +217,12 @@ class _Row:
         self.targets = [token for branch in branches for token in branch.token_ids[-branch.supervised :]]
         self.weights = [weight for branch in branches for weight in branch.weights]
         self.predicting: list[int] = []
-        size, start = len(self.ids), len(prefix)
+        start = len(prefix)
         prefix_positions = text_family(loaded).prefix_positions(loaded, prefix, features)  # [axes, tokens]
         next_position = int(prefix_positions.max()) + 1
-        causal = torch.ones(size, size, dtype=torch.bool).tril()
-        self.mask = torch.zeros(size, size, dtype=torch.bool)
-        self.mask[:start, :start] = causal[:start, :start]
         positions = [prefix_positions]
         for branch in branches:
             stop = start + len(branch.token_ids)
-            self.mask[start:stop, : len(prefix)] = True
-            self.mask[start:stop, start:stop] = causal[start:stop, start:stop]
             positions.append((torch.arange(stop - start) + next_position).expand(len(prefix_positions), -1))
             self.predicting += range(stop - branch.supervised - 1, stop - 1)
             start = stop
