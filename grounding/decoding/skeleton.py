@@ -60,7 +60,7 @@ def compile_skeleton(tokenizer: Any, shape: AnswerShape, end_token: str) -> Skel
     Raises `ModelError` when the tokenizer joins a number with what stands around it, so that forcing would spell
     what the model never writes.
     """
-    token_of = _symbol_tokens(tokenizer, shape)
+    token_of = symbol_tokens(tokenizer, shape)
     probes = tuple(spelling.symbols[min(1, len(spelling.symbols) - 1)] for spelling in shape.numbers)
     one = _runs_of(tokenizer, shape, [probes], end_token)
     start = [Run(one[0], 0)]
@@ -89,7 +89,8 @@ def _ids_of_each(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return list(tokenizer(texts, add_special_tokens=False)["input_ids"]) if texts else []
 
 
-def _symbol_tokens(tokenizer: Any, shape: AnswerShape) -> dict[str, int]:
+def symbol_tokens(tokenizer: Any, shape: AnswerShape) -> dict[str, int]:
+    """Each symbol of the shape's numbers as one token. Raises `ModelError` where one is missing or joined."""
     symbols = list(dict.fromkeys(symbol for spelling in shape.numbers for symbol in spelling.symbols))
     ids = tokenizer.convert_tokens_to_ids(symbols)
     missing = [s for s, i in zip(symbols, ids, strict=True) if i is None or i == tokenizer.unk_token_id]

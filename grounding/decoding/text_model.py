@@ -375,7 +375,7 @@ def _fused_linear(modules: Sequence[Any]) -> Any:
         if len(modules) == 1:
             return modules[0]
         return lambda inputs: torch.cat([module(inputs) for module in modules], dim=-1)
-    weight = _one_above_the_other([module.weight.detach() for module in modules])  # [out, in]
+    weight = one_above_the_other([module.weight.detach() for module in modules])  # [out, in]
     if weight.device.type == "cpu":
         weight = weight.t().contiguous().t()  # as it is where an earlier pass laid it out so
     begin = 0
@@ -389,7 +389,7 @@ def _fused_linear(modules: Sequence[Any]) -> Any:
     return lambda inputs: torch.addmm(bias, inputs, turned)
 
 
-def _one_above_the_other(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+def one_above_the_other(weights: Sequence[torch.Tensor]) -> torch.Tensor:
     """[sum of out, in]: the weights [out, in] as one tensor. No copy where an earlier pass made them views of one, so
     that several passes on a model share its memory."""
     first, begin = weights[0], weights[0].storage_offset()

@@ -57,6 +57,10 @@ class NumberSpelling(Protocol):
         """The number that these symbols write."""
         ...
 
+    def __hash__(self) -> int:
+        """Spellings are frozen, so that what is worked out about one can be kept."""
+        ...
+
 
 _DIGITS = tuple("0123456789")
 

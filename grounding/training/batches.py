@@ -7,8 +7,10 @@ positions go on from the prefix, so each branch is computed exactly as if it sto
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,17 +20,21 @@ from grounding.engine import ImageFeatures, chat_text, end_token_ids, text_famil
 from grounding.errors import ModelError
 from grounding.formats import Frame
 from grounding.models import LoadedModel
+from grounding.training.geometry import NumberTable, number_table
 from grounding.training.losses import digit_weights
+from grounding.training.numbers import Number, NumberReader
 
 
 @dataclass(frozen=True)
 class Branch:
     """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
-    are the answer and its end token; `weights` are their loss weights."""
+    are the answer and its end token; `weights` are their loss weights. `numbers` are the coordinates among them, where
+    geometric terms or soft labels are asked for."""
 
     token_ids: tuple[int, ...]
     supervised: int
     weights: tuple[float, ...]
+    numbers: tuple[Number, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,40 @@ class PackedBatch:
     """Tensors of one step; all on the model's device.
 
     `input_ids` [batch, tokens]; `position_ids` [axes, batch, tokens], three axes for M-RoPE, else one;
-    `attention_mask` [batch, 1, tokens, tokens] bool, True where a row may look; `visual_mask` [batch, tokens];
+    `visual_mask` [batch, tokens]; row i is a prefix of `prefix_lengths[i]` tokens, branches of `branch_lengths[i]`
+    tokens one after the other, and padding;
     `predicting` [n] flat indices of the positions whose next token is supervised; `target_ids` [n];
-    `token_weights` [n].
+    `token_weights` [n]; `owner` [n] the branch each belongs to, counted through the batch. `numbers` holds the
+    coordinates where geometric terms or soft labels are asked for.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
     visual_mask: torch.Tensor
     predicting: torch.Tensor
     target_ids: torch.Tensor
     token_weights: torch.Tensor
+    owner: torch.Tensor
+    prefix_lengths: tuple[int, ...]
+    branch_lengths: tuple[tuple[int, ...], ...]
+    numbers: NumberTable | None = None
+    soft_labels: bool = False
+
+    @cached_property
+    def attention_mask(self) -> torch.Tensor:
+        """[batch, 1, tokens, tokens] bool, True where a row may look. Padding looks at itself: no row is empty."""
+        batch, length = self.input_ids.shape
+        mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        for row, prefix, branches in zip(mask, self.prefix_lengths, self.branch_lengths, strict=True):
+            row[:prefix, :prefix] = causal[:prefix, :prefix]
+            start = prefix
+            for size in branches:
+                stop = start + size
+                row[start:stop, :prefix] = True
+                row[start:stop, start:stop] = causal[start:stop, start:stop]
+                start = stop
+        return mask[:, None].to(self.input_ids.device)
 
 
 class BranchBuilder:
@@ -59,7 +87,13 @@ class BranchBuilder:
         place_weights: Sequence[float] = (1.0, 1.0, 1.0),
         corner_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         nothing_weight: float = 1.0,
+        *,
+        geometric: bool = False,
+        soft_labels: float = 0.0,
     ) -> None:
+        """`geometric`: batches carry what the geometric terms need. `soft_labels`: how far, in thousandths of the
+        picture's side, numbers near the right one count as right too (0.0: not at all). Raises `ModelError` when the
+        model's end token or, for these two, its tokenizer does not fit."""
         self.loaded = loaded
         self.tokenizer = loaded.processor.tokenizer
         self.place_weights = place_weights
@@ -73,6 +107,10 @@ class BranchBuilder:
                 "generation_config.json does not stop there. Add its id to eos_token_id."
             )
         self.image_token_id = text_family(loaded).image_token_id(loaded)
+        self.soft_labels = soft_labels > 0
+        self.numbers: NumberReader | None = None
+        if geometric or self.soft_labels:
+            self.numbers = NumberReader(self.tokenizer, loaded.profile.text_format, soft_labels / 1000)
         self._prefixes: dict[int, list[int]] = {}
 
     def prefix_ids(self, visual_tokens: int) -> list[int]:
@@ -110,7 +148,10 @@ class BranchBuilder:
         if not boxes_xyxy_px:
             # The few tokens of "nothing there" would be drowned by the many of the boxes around them.
             weights = [weight * self.nothing_weight for weight in weights]
-        return Branch(tuple(branch_ids), len(supervised), tuple(weights))
+        numbers: tuple[Number, ...] = ()
+        if self.numbers is not None:
+            numbers = self.numbers.read(answer, len(boxes_xyxy_px), frame, phrase, end)
+        return Branch(tuple(branch_ids), len(supervised), tuple(weights), numbers)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -128,24 +169,35 @@ def pack(
     batch = len(rows)
     input_ids = torch.zeros(batch, length, dtype=torch.long)
     position_ids = torch.zeros(len(rows[0].positions), batch, length, dtype=torch.long)
-    mask = torch.eye(length, dtype=torch.bool).repeat(batch, 1, 1)  # padding looks at itself: no row is empty
     predicting: list[int] = []
     for i, row in enumerate(rows):
         size = len(row.ids)
         input_ids[i, :size] = torch.tensor(row.ids)
         position_ids[:, i, :size] = row.positions
-        mask[i, :size, :size] = row.mask
         predicting += [i * length + position for position in row.predicting]
     device = loaded.device
+    flat = [branch for of_picture in branches for branch in of_picture]
     return PackedBatch(
         input_ids=input_ids.to(device),
         position_ids=position_ids.to(device),
-        attention_mask=mask[:, None].to(device),
         visual_mask=_visual_mask(input_ids, rows, builder.image_token_id).to(device),
         predicting=torch.tensor(predicting, device=device),
         target_ids=torch.tensor([token for row in rows for token in row.targets], device=device),
         token_weights=torch.tensor([weight for row in rows for weight in row.weights], device=device),
+        owner=torch.tensor([i for i, branch in enumerate(flat) for _ in branch.weights], device=device),
+        prefix_lengths=tuple(len(builder.prefix_ids(f.visual_tokens)) for f in features),
+        branch_lengths=tuple(tuple(len(branch.token_ids) for branch in of_picture) for of_picture in branches),
+        numbers=_numbers(flat, device) if builder.numbers is not None else None,
+        soft_labels=builder.soft_labels,
     )
+
+
+def _numbers(branches: Sequence[Branch], device: str) -> NumberTable | None:
+    """The coordinates of all branches, with where each one's answer begins among the supervised tokens."""
+    begins = itertools.accumulate((branch.supervised for branch in branches), initial=0)
+    numbers = [(n, begin) for branch, begin in zip(branches, begins, strict=False) for n in branch.numbers]
+    owner = [i for i, branch in enumerate(branches) for _ in range(len(branch.numbers) // 4)]
+    return number_table(numbers, owner, device)
 
 
 def _visual_mask(input_ids: torch.Tensor, rows: Sequence[_Row], image_token_id: int) -> torch.Tensor:
@@ -165,17 +217,12 @@ class _Row:
         self.targets = [token for branch in branches for token in branch.token_ids[-branch.supervised :]]
         self.weights = [weight for branch in branches for weight in branch.weights]
         self.predicting: list[int] = []
-        size, start = len(self.ids), len(prefix)
+        start = len(prefix)
         prefix_positions = text_family(loaded).prefix_positions(loaded, prefix, features)  # [axes, tokens]
         next_position = int(prefix_positions.max()) + 1
-        causal = torch.ones(size, size, dtype=torch.bool).tril()
-        self.mask = torch.zeros(size, size, dtype=torch.bool)
-        self.mask[:start, :start] = causal[:start, :start]
         positions = [prefix_positions]
         for branch in branches:
             stop = start + len(branch.token_ids)
-            self.mask[start:stop, : len(prefix)] = True
-            self.mask[start:stop, start:stop] = causal[start:stop, start:stop]
             positions.append((torch.arange(stop - start) + next_position).expand(len(prefix_positions), -1))
             self.predicting += range(stop - branch.supervised - 1, stop - 1)
             start = stop

@@ -1,11 +1,19 @@
-"""The loss on the answer's tokens."""
+"""The loss of a step: the answer's tokens, and as options terms on the boxes they spell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
+
+from grounding.errors import JobError
+from grounding.training.geometry import NumberTable, expected_shares, giou_loss, smooth_l1
+
+if TYPE_CHECKING:
+    from grounding.training.batches import PackedBatch
 
 
 def digit_weights(
@@ -35,10 +43,90 @@ def digit_weights(
     return weights
 
 
-def answer_loss(logits: torch.Tensor, target_ids: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy in nats.
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term counts in the total: the tokens always 1.0, the geometric ones as set (0.0: not computed)."""
 
-    `logits` [tokens, vocabulary] at the positions that predict, `target_ids` [tokens], `token_weights` [tokens].
+    smooth_l1: float = 0.0
+    giou: float = 0.0
+
+    @property
+    def geometric(self) -> bool:
+        return self.smooth_l1 > 0 or self.giou > 0
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss of one batch: `total` = sum of weight x term; `terms` by name, unweighted, with no gradient.
+
+    "tokens" is in nats (weighted mean over the supervised tokens; with soft labels less the labels' own entropy, so 0.0
+    is the least); "smooth_l1" (shares of a side) and "giou" (0.0 to 2.0) are means over the boxes of the batch.
     """
-    losses = functional.cross_entropy(logits.float(), target_ids, reduction="none")  # [tokens]
-    return (losses * token_weights).sum() / token_weights.sum()
+
+    total: torch.Tensor
+    terms: Mapping[str, torch.Tensor]
+    _by_item: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+    def values(self) -> dict[str, float]:
+        """The terms as plain numbers, for an event."""
+        return {name: value.item() for name, value in self.terms.items()}
+
+    def not_finite(self) -> tuple[str, list[int]] | None:
+        """The first term that is no finite number and the branches whose own part of it isn't; None where all are."""
+        for name, (values, owner) in self._by_item.items():
+            bad = ~torch.isfinite(values)
+            if bad.any():
+                return name, sorted(set(owner[bad].tolist()))
+        return None if torch.isfinite(self.total) else ("total", [])
+
+
+def answer_loss(logits: torch.Tensor, batch: PackedBatch, weights: LossWeights | None = None) -> LossParts:
+    """The loss of a packed batch from its logits [tokens, vocabulary] where the next token is supervised."""
+    weights = weights or LossWeights()
+    logits = logits.float()
+    losses = functional.cross_entropy(logits, batch.target_ids, reduction="none")  # [tokens]
+    if batch.numbers is not None and batch.soft_labels:
+        losses = with_soft_labels(losses, logits, batch.numbers)
+    weighted = losses * batch.token_weights / batch.token_weights.sum()
+    total = weighted.sum()
+    terms, by_item = {"tokens": total.detach()}, {"tokens": (weighted.detach(), batch.owner)}
+    if batch.numbers is not None and weights.geometric:
+        boxes = expected_shares(logits, batch.numbers).view(-1, 4)
+        truth = batch.numbers.share.view(-1, 4)
+        for name, weight, term in (("smooth_l1", weights.smooth_l1, smooth_l1), ("giou", weights.giou, giou_loss)):
+            if weight > 0:
+                each = term(boxes, truth)
+                total = total + weight * each.mean()
+                terms[name], by_item[name] = each.mean().detach(), (each.detach(), batch.numbers.owner)
+    return LossParts(total, terms, by_item)
+
+
+def with_soft_labels(losses: torch.Tensor, logits: torch.Tensor, table: NumberTable) -> torch.Tensor:
+    """The losses [tokens] with KL(labels, model) in nats where a number is decided, over the whole vocabulary.
+
+    The gradient is that of cross-entropy with these labels; less their entropy, the least is 0.0.
+    """
+    is_decision = table.real.any(-1)
+    at = table.at[is_decision]  # [decisions]
+    chosen = logits[at].log_softmax(-1).gather(1, table.tokens[is_decision])  # [decisions, options]
+    labels = table.labels[is_decision]
+    # 0 log 0 is 0: an option without a label takes no part, whatever the model thinks of it.
+    divergence = torch.where(labels > 0, labels * (labels.clamp_min(1e-30).log() - chosen), 0.0).sum(-1)
+    return losses.index_copy(0, at, divergence)
+
+
+def check_finite(parts: LossParts, step: int, samples: Sequence[str]) -> None:
+    """Raises `JobError` naming the term and the samples when the loss is no finite number. `samples` says for each
+    branch of the batch in order what it is, for people."""
+    found = parts.not_finite()
+    if found is None:
+        return
+    term, bad = found
+    value = parts.terms.get(term, parts.total).item()
+    named = [samples[i] for i in bad]
+    if len(named) in (0, len(samples)):
+        where = "on every sample of the step, so the weights are spoiled: lower the learning rate"
+    else:
+        more = f" and {len(named) - 4} more" if len(named) > 4 else ""
+        where = f"on {', '.join(named[:4])}{more}: look at this sample, or lower the learning rate"
+    raise JobError(f"The loss of the term {term!r} became {value} at step {step} {where}, and train again.")

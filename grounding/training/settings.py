@@ -65,6 +65,13 @@ class TrainSettings:
         (1.0, 1.0, 1.0, 1.0), "loss weight of the digits of x1, y1, x2 and y2"
     )
     nothing_weight: float = _setting(3.0, 'loss weight of an answer "nothing there"', low=0.0, high=1000.0)
+    smooth_l1_weight: float = _setting(
+        0.0, "weight of the distance between expected and true coordinates (0: off)", low=0.0, high=1000.0
+    )
+    giou_weight: float = _setting(0.0, "weight of 1 - GIoU of the expected box (0: off)", low=0.0, high=1000.0)
+    soft_labels: float = _setting(
+        0.0, "how far, in thousandths of a side, numbers near the right one count too (0: off)", low=0.0, high=100.0
+    )
     score_every_steps: int = _setting(157, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
     score_each_epoch: bool = _setting(False, "score after each round of the pictures instead")

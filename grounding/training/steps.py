@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.training.attach import Attached
 from grounding.training.batches import BranchBuilder, PackedBatch, pack, packed_logits
 from grounding.training.data import PictureTargets, draw_order
 from grounding.training.events import StepEvent
-from grounding.training.losses import answer_loss
+from grounding.training.losses import LossWeights, answer_loss, check_finite
 from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
@@ -61,7 +60,15 @@ class Learner:
         self.dtype = dtype
         self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
         self.position = Position()
-        self.builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
+        self.loss_weights = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
+        self.builder = BranchBuilder(
+            loaded,
+            settings.digit_weights,
+            settings.corner_weights,
+            settings.nothing_weight,
+            geometric=self.loss_weights.geometric,
+            soft_labels=settings.soft_labels,
+        )
 
     def steps(self) -> Iterator[StepEvent]:
         """Take the steps that are left one by one, each told when it is done.
@@ -105,7 +112,7 @@ class Learner:
         """Gradients of the mean loss over all pictures of the step, computed in parts. None: nothing could be read.
 
         A part counts by the weight of its tokens, so that the parts together have the loss and the gradients of one
-        batch: only the rounding differs.
+        batch: only the rounding differs, and how much each box counts in a geometric term.
         """
         parts = min(self.settings.accumulation, len(chosen))
         loss, weight, phrases = 0.0, 0.0, 0
@@ -117,12 +124,12 @@ class Learner:
             batch, features, words = prepared
             with computing_in(self.loaded.device, self.dtype):
                 logits = packed_logits(self.loaded, batch, features)
-            part_loss, part_terms = loss_of(logits, batch)
+            part_loss = answer_loss(logits, batch, self.loss_weights)
             check_finite(part_loss, step, words)
             share = float(batch.token_weights.sum()) if parts > 1 else 1.0
-            (part_loss * share).backward()
-            loss += part_loss.item() * share
-            for name, value in part_terms.items():
+            (part_loss.total * share).backward()
+            loss += part_loss.total.item() * share
+            for name, value in part_loss.values().items():
                 terms[name] = terms.get(name, 0.0) + value * share
             weight += share
             phrases += len(words)
@@ -142,13 +149,8 @@ class Learner:
             [self.builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
         ]
-        words = [phrase for phrases in targets for phrase, _ in phrases]
+        words = [repr(phrase) for phrases in targets for phrase, _ in phrases]
         return pack(self.loaded, self.builder, features, branches), features, words
-
-
-def loss_of(logits: torch.Tensor, batch: PackedBatch) -> tuple[torch.Tensor, dict[str, float]]:
-    """(the loss to lower, the value of each of its terms by name; none where it has only one)."""
-    return answer_loss(logits, batch.target_ids, batch.token_weights), {}
 
 
 def split_evenly(chosen: Chosen, parts: int) -> list[Chosen]:
@@ -164,12 +166,3 @@ def hash_seed(seed: int, step: int) -> int:
     mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
     return (mixed ^ (mixed >> 31)) >> 1
-
-
-def check_finite(loss: torch.Tensor, step: int, phrases: Sequence[str]) -> None:
-    """Raises `JobError` naming the step and its phrases when the loss is no number."""
-    if not torch.isfinite(loss):
-        raise JobError(
-            f"The loss became {loss.item()} at step {step} on the phrases {', '.join(map(repr, phrases[:4]))}. "
-            "Lower the learning rate and train again."
-        )

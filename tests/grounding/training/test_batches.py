@@ -16,8 +16,8 @@ from grounding.errors import ModelError
 from grounding.formats import Frame
 from grounding.records import Sample
 from grounding.training.batches import Branch, BranchBuilder, PackedBatch, pack, packed_logits
-from grounding.training.losses import answer_loss
 from grounding.training.views import trainable
+from plain_loss import plain_loss
 
 Target = tuple[str, tuple[Box, ...]]
 SQUARE: list[Target] = [
@@ -84,7 +84,7 @@ def test_the_loss_of_each_branch_is_the_stock_models(
             with torch.no_grad():
                 expected = loaded.model(**stock_inputs(loaded, picture, target)).loss
             part = slice(at, at + branch.supervised)
-            ours = answer_loss(logits[part], batch.target_ids[part], batch.token_weights[part])
+            ours = plain_loss(logits[part], batch.target_ids[part], batch.token_weights[part])
             assert ours.item() == pytest.approx(expected.item(), abs=1e-4), target
             at += branch.supervised
     assert at == len(batch.target_ids)
@@ -94,7 +94,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_answers_tokens(loaded: Any
     batch, features, _ = packed(loaded, pictures, [SQUARE, OBLONG])
     total, count = 0.0, 0
     with torch.no_grad():
-        ours = answer_loss(packed_logits(loaded, batch, features), batch.target_ids, batch.token_weights)
+        ours = plain_loss(packed_logits(loaded, batch, features), batch.target_ids, batch.token_weights)
         for picture, row in zip(pictures, [SQUARE, OBLONG], strict=True):
             for target in row:
                 inputs = stock_inputs(loaded, picture, target)
@@ -144,7 +144,7 @@ def test_gradients_reach_lora_in_the_language_model_and_nothing_else(
 ) -> None:
     trained = replace(loaded, model=lora_model.base_model.model)
     batch, features, _ = packed(trained, pictures, [SQUARE, OBLONG])
-    loss = answer_loss(packed_logits(trained, batch, features), batch.target_ids, batch.token_weights)
+    loss = plain_loss(packed_logits(trained, batch, features), batch.target_ids, batch.token_weights)
     loss.backward()
     reached = {name for name, weight in lora_model.named_parameters() if weight.grad is not None}
     lora = {name for name, _ in lora_model.named_parameters() if "lora_" in name}

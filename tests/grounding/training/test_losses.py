@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from grounding.training.losses import answer_loss, digit_weights
+from grounding.errors import JobError
+from grounding.training.losses import answer_loss, check_finite, digit_weights
+from plain_loss import plain_loss
 
 PLACES = (5.0, 3.0, 2.0)
 EVEN = (1.0, 1.0, 1.0, 1.0)
@@ -107,13 +111,13 @@ def test_equal_weights_give_torchs_cross_entropy() -> None:
     logits, targets = torch.randn(7, 11), torch.randint(11, (7,))
     expected = torch.nn.functional.cross_entropy(logits, targets)
     for weight in (1.0, 0.3):
-        assert torch.allclose(answer_loss(logits, targets, torch.full((7,), weight)), expected)
+        assert torch.allclose(plain_loss(logits, targets, torch.full((7,), weight)), expected)
 
 
 def test_weights_count_like_repetitions() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(3, 5), torch.tensor([1, 4, 0])
-    weighted = answer_loss(logits, targets, torch.tensor([1.0, 3.0, 0.0]))
+    weighted = plain_loss(logits, targets, torch.tensor([1.0, 3.0, 0.0]))
     repeated = torch.nn.functional.cross_entropy(logits[[0, 1, 1, 1]], targets[[0, 1, 1, 1]])
     assert torch.allclose(weighted, repeated)
 
@@ -122,6 +126,51 @@ def test_half_precision_is_summed_in_full() -> None:
     torch.manual_seed(0)
     logits = torch.randn(50, 100)
     targets, weights = torch.randint(100, (50,)), torch.ones(50)
-    loss = answer_loss(logits.bfloat16(), targets, weights)
+    loss = plain_loss(logits.bfloat16(), targets, weights)
     assert loss.dtype == torch.float32
-    assert torch.allclose(loss, answer_loss(logits.bfloat16().float(), targets, weights))
+    assert torch.allclose(loss, plain_loss(logits.bfloat16().float(), targets, weights))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_step_term_and_sample(value: float) -> None:
+    logits = torch.zeros(6, 4)
+    logits[3, 1] = value
+    owner = torch.tensor([0, 0, 1, 1, 2, 2])
+    batch: Any = SimpleNamespace(
+        target_ids=torch.zeros(6, dtype=torch.long),
+        token_weights=torch.ones(6),
+        owner=owner,
+        numbers=None,
+        soft_labels=False,
+    )
+    parts = answer_loss(logits, batch)
+    assert parts.not_finite() == ("tokens", [1])
+    with pytest.raises(JobError, match=r"term 'tokens' became (nan|inf) at step 7 on 'the mug': look at this sample"):
+        check_finite(parts, 7, ["'the dog'", "'the mug'", "'a cat'"])
+    logits[3, 1] = 0.0
+    check_finite(answer_loss(logits, batch), 7, ["'the dog'", "'the mug'", "'a cat'"])
+
+
+def test_weights_that_are_spoiled_are_no_samples_fault() -> None:
+    owner = torch.tensor([0, 1])
+    batch: Any = SimpleNamespace(
+        target_ids=owner, token_weights=torch.ones(2), owner=owner, numbers=None, soft_labels=False
+    )
+    parts = answer_loss(torch.full((2, 4), math.nan), batch)
+    with pytest.raises(JobError, match=r"on every sample of the step, so the weights are spoiled"):
+        check_finite(parts, 3, ["a", "b"])
+
+
+def test_long_lists_of_samples_are_cut() -> None:
+    owner = torch.arange(7)
+    batch: Any = SimpleNamespace(
+        target_ids=torch.zeros(7, dtype=torch.long),
+        token_weights=torch.ones(7),
+        owner=owner,
+        numbers=None,
+        soft_labels=False,
+    )
+    logits = torch.zeros(7, 4)
+    logits[:6] = math.nan
+    with pytest.raises(JobError, match=r"on s0, s1, s2, s3 and 2 more:"):
+        check_finite(answer_loss(logits, batch), 1, [f"s{i}" for i in range(7)])

@@ -15,8 +15,9 @@ from grounding.errors import ModelError
 from grounding.formats import Frame
 from grounding.records import Sample
 from grounding.training.batches import Branch, BranchBuilder, pack, packed_logits
-from grounding.training.losses import answer_loss, digit_weights
+from grounding.training.losses import LossWeights, answer_loss, digit_weights
 from grounding.training.views import trainable
+from plain_loss import plain_loss
 
 ANSWERS = [
     ("the dog", (Box(10, 20, 90, 120),)),
@@ -134,7 +135,7 @@ def test_equal_weights_give_plain_cross_entropy() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(7, 11, generator=generator), torch.arange(7)
     expected = torch.nn.functional.cross_entropy(logits, targets)
-    torch.testing.assert_close(answer_loss(logits, targets, torch.full((7,), 3.0)), expected)
+    torch.testing.assert_close(plain_loss(logits, targets, torch.full((7,), 3.0)), expected)
 
 
 def test_a_weight_of_zero_takes_a_token_out() -> None:
@@ -142,7 +143,7 @@ def test_a_weight_of_zero_takes_a_token_out() -> None:
     logits, targets = torch.randn(3, 5, generator=generator), torch.tensor([0, 1, 2])
     weights = torch.tensor([1.0, 0.0, 1.0])
     expected = torch.nn.functional.cross_entropy(logits[[0, 2]], targets[[0, 2]])
-    torch.testing.assert_close(answer_loss(logits, targets, weights), expected)
+    torch.testing.assert_close(plain_loss(logits, targets, weights), expected)
 
 
 def test_padding_has_no_part(loaded: Any, pictures: list[Image.Image]) -> None:
@@ -157,3 +158,49 @@ def test_padding_has_no_part(loaded: Any, pictures: list[Image.Image]) -> None:
         both = packed_logits(loaded, padded, features)
     torch.testing.assert_close(both[-short.supervised :], one, atol=1e-4, rtol=1e-4)
     assert replace(alone).target_ids.tolist() == padded.target_ids.tolist()[-short.supervised :]
+
+
+def test_a_batch_carries_its_coordinates_when_asked(loaded: Any, pictures: list[Image.Image]) -> None:
+    """Two pictures, four phrases, five boxes: each digit where it stands among the supervised tokens."""
+    builder = BranchBuilder(loaded, geometric=True, soft_labels=2.0)
+    features = trainable(engine.encode_images(loaded, pictures))
+    branches = [
+        [builder.branch(phrase, boxes, f.frame) for phrase, boxes in answers]
+        for answers, f in zip([ANSWERS[:3], ANSWERS[3:]], features, strict=True)
+    ]
+    batch = pack(loaded, builder, features, branches)
+    table = batch.numbers
+    assert table is not None
+    assert batch.soft_labels
+    assert table.owner.tolist() == [0, 1, 1, 3]
+    assert batch.owner.tolist() == [i for i, b in enumerate(b for row in branches for b in row) for _ in b.weights]
+    for n, p in table.real.any(-1).nonzero().tolist():
+        right = table.tokens[n, p][table.right[n, p]].tolist()
+        assert batch.target_ids[table.at[n, p]].item() in right
+        assert batch.owner[table.at[n, p]] == table.owner[n // 4]
+    answers = [
+        (boxes, f.frame) for row, f in zip([ANSWERS[:3], ANSWERS[3:]], features, strict=True) for _, boxes in row
+    ]
+    sides = [(box, frame.image_size_wh) for boxes, frame in answers for box in boxes]
+    truth = [[box.x1 / w, box.y1 / h, box.x2 / w, box.y2 / h] for box, (w, h) in sides]
+    torch.testing.assert_close(table.share.view(-1, 4), torch.tensor(truth), atol=5.1e-4, rtol=0)
+    with torch.no_grad():
+        parts = answer_loss(packed_logits(loaded, batch, features), batch, LossWeights(smooth_l1=1.0, giou=1.0))
+    assert parts.not_finite() is None
+    assert 0 < parts.values()["giou"] < 1.5
+
+
+def test_without_being_asked_it_carries_none(loaded: Any, pictures: list[Image.Image]) -> None:
+    builder = BranchBuilder(loaded)
+    features = trainable(engine.encode_images(loaded, pictures[:1]))
+    batch = pack(loaded, builder, features, [[builder.branch(*ANSWERS[0], features[0].frame)]])
+    assert batch.numbers is None
+
+
+def test_geometric_terms_need_one_phrase_with_a_box(loaded: Any, pictures: list[Image.Image]) -> None:
+    builder = BranchBuilder(loaded, geometric=True)
+    features = trainable(engine.encode_images(loaded, pictures[:1]))
+    batch = pack(loaded, builder, features, [[builder.branch(*ANSWERS[2], features[0].frame)]])
+    with torch.no_grad():
+        parts = answer_loss(packed_logits(loaded, batch, features), batch, LossWeights(giou=1.0))
+    assert set(parts.values()) == {"tokens"}

@@ -1,0 +1,481 @@
+"""A lean training pass through a language model with LoRA: the same weights and results, about half the time.
+
+Four things make the stock forward slow on packed sequences. It attends over the whole square of a sequence, though a
+branch sees only the prefix and itself: here the prefixes attend among themselves, and each branch to its picture's
+prefix and itself. It computes padding: here only real tokens go through the layers. Under peft every linear layer is
+three products and several casts: here q, k and v, and gate and up, are one product, with all their adapters beside it
+(`LoraGroup`). And it computes every token of the last layer: here only those that predict.
+
+`StepLogits` compares with the stock forward on the first batch of a run before it trusts this pass; whatever this
+pass does not know (DoRA, dropout, quantised weights, other layers) goes module by module, or the stock way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from grounding.decoding.text_model import TextModel, one_above_the_other
+from grounding.engine import ImageFeatures, text_family
+from grounding.models import LoadedModel
+from grounding.training.batches import PackedBatch, packed_logits
+
+log = logging.getLogger(__name__)
+
+_GROUPS = (
+    ("self_attn", ("q_proj", "k_proj", "v_proj")),
+    ("self_attn", ("o_proj",)),
+    ("mlp", ("gate_proj", "up_proj")),
+    ("mlp", ("down_proj",)),
+)
+_MOST_SCORES = 2**24  # more attention scores a layer than this are not kept at once on a CPU
+_AGREEMENT = {torch.float32: 2e-3, torch.float64: 1e-6}  # mean difference / mean size of the logits; others 5e-2
+
+
+class StepLogits:
+    """How the steps of a run compute their logits: leanly where that agrees with the stock forward on the first batch.
+
+    `reason` says in a sentence what was chosen and why, once a batch was seen.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.reason = ""
+        self._lean: LeanPass | None = None
+        parts = text_family(loaded).text_parts(loaded)
+        try:
+            self._lean = LeanPass(*parts) if parts is not None else None
+        except (ValueError, AttributeError) as error:
+            self.reason = f"The steps use the stock forward: the language model has {error}."
+
+    def __call__(self, batch: PackedBatch, features: Sequence[ImageFeatures]) -> torch.Tensor:
+        """[n, vocabulary]: logits at the positions whose next token is supervised, as `packed_logits` gives them."""
+        if self._lean is not None and not self.reason:
+            self._choose(self._lean, batch, features)
+        if self._lean is None:
+            return packed_logits(self.loaded, batch, features)
+        return self._lean.logits(batch, features)
+
+    @torch.no_grad()
+    def _choose(self, lean: LeanPass, batch: PackedBatch, features: Sequence[ImageFeatures]) -> None:
+        stock, ours = packed_logits(self.loaded, batch, features).float(), lean.logits(batch, features).float()
+        difference = float((stock - ours).abs().mean() / stock.abs().mean().clamp_min(1e-6))
+        if difference < _AGREEMENT.get(lean.compute_dtype(), 5e-2):
+            self.reason = "The steps use a lean pass that agrees with the stock forward."
+        else:
+            self._lean = None
+            self.reason = f"The steps use the stock forward: the lean pass differs from it by {difference:.2g}."
+            log.warning(self.reason)
+
+
+class LeanPass:
+    """The decoder of a Llama-like language model, for packed training batches.
+
+    Raises `ValueError` or `AttributeError` naming what it doesn't know. Make it after LoRA is attached.
+    """
+
+    def __init__(self, language_model: Any, lm_head: Any) -> None:
+        if getattr(language_model.config, "attention_dropout", 0.0):
+            raise ValueError("dropout in its attention")
+        self.text = TextModel(language_model, lm_head)  # checks the layers, lays fused weights side by side
+        self.stock = language_model
+        self.groups = [
+            [Projection([getattr(getattr(layer, block), name) for name in names]) for block, names in _GROUPS]
+            for layer in language_model.layers
+        ]
+
+    def compute_dtype(self) -> torch.dtype:
+        """In what the products are computed: the type of the autocast around, else that of the weights."""
+        kind = self.text.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.text.dtype
+
+    def logits(self, batch: PackedBatch, features: Sequence[ImageFeatures]) -> torch.Tensor:
+        """[n, vocabulary] at the positions whose next token is supervised."""
+        dtype = self.compute_dtype()
+        with torch.autocast(self.text.device.type, enabled=False):
+            layout = Layout.of(batch)
+            hidden = self._hidden(batch, features, layout, dtype)
+            normed = _norm(hidden, self.text.norm, dtype)
+            head = self.text.head
+            return F.linear(normed, head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype))
+
+    def _hidden(
+        self, batch: PackedBatch, features: Sequence[ImageFeatures], layout: Layout, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """[n, hidden] of the last layer, where the next token is supervised."""
+        hidden = self.stock.get_input_embeddings()(batch.input_ids.flatten()[layout.real])  # [tokens, hidden]
+        visual = batch.visual_mask.flatten()[layout.real].nonzero()[:, 0]
+        pooled = torch.cat([feature.pooled for feature in features]).to(hidden.dtype)
+        hidden = hidden.index_copy(0, visual, pooled)
+        levels = [
+            torch.cat([feature.deepstack[level] for feature in features]).to(hidden.dtype)
+            for level in range(len(features[0].deepstack))
+        ]
+        rope = self._rope(hidden, batch.position_ids.flatten(1)[:, layout.real], dtype)
+        wanted = torch.searchsorted(layout.real, batch.predicting)
+        last = len(self.groups) - 1
+        for index in range(len(self.groups)):
+            given = (hidden, rope, layout, wanted if index == last else None, dtype)
+            if self.stock.gradient_checkpointing and self.stock.training:
+                hidden = checkpoint(self._layer, index, *given, use_reentrant=False)
+            else:
+                hidden = self._layer(index, *given)
+            if index < min(last, len(levels)):  # after the last layer no visual token is left
+                hidden = hidden.index_add(0, visual, levels[index])
+        return hidden
+
+    def _layer(
+        self,
+        index: int,
+        hidden: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        layout: Layout,
+        wanted: torch.Tensor | None,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """One decoder layer [tokens, hidden]; of the last one only the rows `wanted` go on after the attention."""
+        layer, (qkv, out, gate_up, down) = self.text.layers[index], self.groups[index]
+        text = self.text
+        by_head = qkv(_norm(hidden, layer.input_norm, dtype)).unflatten(-1, (-1, text.head_size))
+        states, values = by_head.split((text.heads + text.kv_heads, text.kv_heads), dim=1)
+        if layer.qk_norm is not None:
+            states = _norm(states, layer.qk_norm, dtype)
+        queries, keys = Rotate.apply(states, *rope).split((text.heads, text.kv_heads), dim=1)
+        attended = layout.attend(queries, keys, values)  # [tokens, heads * head_size]
+        if wanted is not None:
+            attended, hidden = attended.index_select(0, wanted), hidden.index_select(0, wanted)
+        hidden = hidden + out(attended)
+        both = gate_up(_norm(hidden, layer.post_norm, dtype))
+        gate, up = both.split(text.intermediate, dim=-1)
+        return hidden + down(F.silu(gate) * up)
+
+    def _rope(
+        self, hidden: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and signed sine [tokens, 1, head_size] of the stock model for positions [axes, tokens]."""
+        rows = positions[:, None]
+        cos, sin = self.stock.rotary_emb(hidden, rows if len(rows) > 1 else rows[0])
+        half = sin.shape[-1] // 2
+        signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+        if cos.ndim != 3:
+            raise ValueError("positions that are not yet one angle a token")
+        return cos[0, :, None].to(dtype), signed[0, :, None].to(dtype)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the real tokens of a packed batch stand, and who sees whom.
+
+    `real` [tokens] flat places in [batch, length], rising; tokens are counted among these. `slots` are the tokens of
+    [pictures, longest prefix] and then of [branches, longest branch] = `shape`, padded with token 0; `back` [tokens] is
+    each token's slot; `picture_of` [branches] whose prefix a branch sees.
+    `prefix_mask` [pictures, 1, prefix, prefix] and `branch_mask` [branches, 1, branch, prefix + branch] are added to
+    the scores: 0 where a token may look, -inf elsewhere.
+    """
+
+    real: torch.Tensor
+    slots: torch.Tensor
+    shape: tuple[int, int]
+    picture_of: torch.Tensor
+    back: torch.Tensor
+    prefix_mask: torch.Tensor
+    branch_mask: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: PackedBatch) -> Layout:
+        """From the lengths of the batch's prefixes and branches."""
+        length = batch.input_ids.shape[1]
+        longest_prefix = max(batch.prefix_lengths)
+        longest_branch = max(size for sizes in batch.branch_lengths for size in sizes)
+        real: list[int] = []
+        prefixes: list[int] = []
+        branches: list[int] = []
+        picture_of: list[int] = []
+        back: list[int] = []
+        visible: list[int] = []
+        branch_begin = len(batch.prefix_lengths) * longest_prefix
+        for i, (prefix, sizes) in enumerate(zip(batch.prefix_lengths, batch.branch_lengths, strict=True)):
+            begin = len(real)
+            real += range(i * length, i * length + prefix + sum(sizes))
+            prefixes += _padded(begin, prefix, longest_prefix)
+            back += range(i * longest_prefix, i * longest_prefix + prefix)
+            for start, size in zip(itertools.accumulate(sizes, initial=begin + prefix), sizes, strict=False):
+                place = branch_begin + len(branches)
+                back += range(place, place + size)
+                branches += _padded(start, size, longest_branch)
+                picture_of.append(i)
+                visible.append(prefix)
+        device = batch.input_ids.device
+        causal = torch.ones(longest_branch, longest_branch, dtype=torch.bool, device=device).tril()
+        sees_prefix = torch.arange(longest_prefix, device=device) < torch.tensor(visible, device=device)[:, None]
+        shape = (len(picture_of), longest_branch)
+        seen = torch.cat((sees_prefix[:, None].expand(*shape, -1), causal.expand(*shape, -1)), dim=-1)
+        own = torch.ones(longest_prefix, longest_prefix, dtype=torch.bool, device=device).tril()
+        return cls(
+            real=torch.tensor(real, device=device),
+            slots=torch.tensor(prefixes + branches, device=device),
+            shape=shape,
+            picture_of=torch.tensor(picture_of, device=device),
+            back=torch.tensor(back, device=device),
+            prefix_mask=_added(own)[None, None],
+            branch_mask=_added(seen)[:, None],
+        )
+
+    def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """[tokens, heads * head_size] from queries [tokens, heads, head_size], keys and values likewise."""
+        repeats = queries.shape[1] // keys.shape[1]
+        # Slots [slots, heads, size] -> [pictures, prefix, heads, size] and [branches, branch, heads, size].
+        (query, own_query), (key, own_key), (value, own_value) = (
+            self._parts(Spread.apply(states, self.slots, self.back)) for states in (queries, keys, values)
+        )
+        attended = [_attend(query, key, value, self.prefix_mask, repeats)]
+        seen_key = torch.cat((key.index_select(0, self.picture_of), own_key), dim=1)
+        seen_value = torch.cat((value.index_select(0, self.picture_of), own_value), dim=1)
+        attended.append(_attend(own_query, seen_key, seen_value, self.branch_mask, repeats))
+        together = torch.cat([part.flatten(0, 1) for part in attended])
+        gathered: torch.Tensor = Gather.apply(together, self.back)
+        return gathered
+
+    def _parts(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        in_branches = self.shape[0] * self.shape[1]
+        prefixes, branches = slots.split((len(slots) - in_branches, in_branches))
+        return prefixes.unflatten(0, (-1, self.prefix_mask.shape[-1])), branches.unflatten(0, self.shape)
+
+
+class Spread(torch.autograd.Function):
+    """Tokens [tokens, ...] into slots, padding included; on the way back every token has one slot, and padding has no
+    gradient because nobody looks at it."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, slots: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        """[slots, ...]."""
+        ctx.save_for_backward(back)
+        return states.index_select(0, slots)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """A gather where autograd would scatter."""
+        (back,) = ctx.saved_tensors
+        return grad.index_select(0, back), None, None
+
+
+class Gather(torch.autograd.Function):
+    """Slots back into tokens; padding is left behind."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        """[tokens, ...] of [slots, ...]."""
+        ctx.save_for_backward(back)
+        ctx.slots = len(states)
+        return states.index_select(0, back)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Zeros where there is padding."""
+        (back,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.slots, *grad.shape[1:]).index_copy_(0, back, grad), None
+
+
+def _padded(begin: int, size: int, length: int) -> list[int]:
+    return [*range(begin, begin + size), *([0] * (length - size))]
+
+
+def _added(mask: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -math.inf)
+
+
+def _attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, repeats: int
+) -> torch.Tensor:
+    """[rows, queries, heads * head_size]; `mask` [rows or 1, 1, queries, keys] is added to the scores."""
+    query = queries.transpose(1, 2)  # [rows, heads, queries, size]
+    key, value = (
+        (part if repeats == 1 else part.repeat_interleave(repeats, dim=2)).transpose(1, 2) for part in (keys, values)
+    )
+    scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+    if query.device.type == "cpu" and scores <= _MOST_SCORES:
+        # In bfloat16 PyTorch's fused attention takes four times as long on a CPU, forward and backward.
+        added = torch.matmul(query, key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5).add_(mask)
+        attended = torch.matmul(added.softmax(-1), value)
+    elif mask.shape[0] == 1 and query.shape[2] == key.shape[2]:
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    else:
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
+    return attended.transpose(1, 2).flatten(2)
+
+
+class Projection:
+    """Linear layers that share their input, with plain LoRA or none on each: one product for all of them.
+
+    Where one is more than that (dropout, DoRA, quantised weights), each module computes its own.
+    """
+
+    def __init__(self, modules: Sequence[Any]) -> None:
+        self.modules = modules
+        self.bases = [getattr(module, "base_layer", module) for module in modules]
+        self.factors = [_plain_factors(module) for module in modules]
+        self.fused = all(factors is not None for factors in self.factors)
+        self._weights: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor | None]] = {}
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[tokens, sum of out] for [tokens, in]."""
+        if not self.fused:
+            outputs = [module(inputs).to(inputs.dtype) for module in self.modules]
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        weight, bias = self._base(inputs.dtype)
+        spans, factors, begin = [], [], 0
+        for base, pair in zip(self.bases, self.factors, strict=True):
+            if pair:
+                a, b, scaling = pair
+                spans.append((begin, begin + base.out_features, scaling))
+                factors += [a, b]
+            begin += base.out_features
+        output: torch.Tensor = LoraGroup.apply(inputs, weight, bias, tuple(spans), *factors)
+        return output
+
+    def _base(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The frozen weights [sum of out, in] and biases in this type; kept, for they never change."""
+        if dtype not in self._weights:
+            weight = one_above_the_other([base.weight.detach() for base in self.bases]).to(dtype)
+            bias = None
+            if any(base.bias is not None for base in self.bases):
+                zeros = [base.weight.new_zeros(len(base.weight)) for base in self.bases]
+                known = [zero if base.bias is None else base.bias for base, zero in zip(self.bases, zeros, strict=True)]
+                bias = torch.cat(known).detach().to(dtype)
+            self._weights[dtype] = weight, bias
+        return self._weights[dtype]
+
+
+def _plain_factors(module: Any) -> tuple[torch.Tensor, torch.Tensor, float] | tuple[()] | None:
+    """A, B and the scaling of a linear layer with plain LoRA; () for one without; None for anything else."""
+    base = getattr(module, "base_layer", module)
+    if type(base) is not torch.nn.Linear or base.weight.requires_grad:
+        return None
+    if base is module:
+        return ()
+    names = [name for name in module.active_adapters if name in module.lora_A]
+    if module.disable_adapters or module.merged or len(names) != 1 or getattr(module, "lora_variant", None):
+        return None
+    a, b = module.lora_A[names[0]], module.lora_B[names[0]]
+    if type(module.lora_dropout[names[0]]) is not torch.nn.Identity or a.bias is not None or b.bias is not None:
+        return None
+    return a.weight, b.weight, float(module.scaling[names[0]])
+
+
+class LoraGroup(torch.autograd.Function):
+    """y = x W^T + b + for each span of outputs: s (x A^T) B^T. W and b are frozen.
+
+    Only x and its low-rank images are kept for the way back, where one product each gives dx = dy W + dlow A,
+    dA = dlow^T x and dB = s dy^T low, with dlow = s dy B.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        spans: tuple[tuple[int, int, float], ...],
+        *factors: torch.Tensor,
+    ) -> torch.Tensor:
+        """[tokens, out]; `spans` are (first output, end, scaling), `factors` A and B of each in turn."""
+        output = torch.mm(inputs, weight.t()) if bias is None else torch.addmm(bias, inputs, weight.t())
+        downs = [a.to(inputs.dtype) for a in factors[::2]]
+        ups = [b.to(inputs.dtype) for b in factors[1::2]]
+        ctx.spans, ctx.types = spans, [factor.dtype for factor in factors]
+        if not spans:
+            ctx.save_for_backward(inputs, weight)
+            return output
+        down = torch.cat(downs) if len(downs) > 1 else downs[0]  # [ranks, in]
+        low = torch.mm(inputs, down.t())  # [tokens, ranks]
+        at = 0
+        for (begin, end, scaling), up in zip(spans, ups, strict=True):
+            rank = up.shape[1]
+            output[:, begin:end].addmm_(low[:, at : at + rank], up.t(), alpha=scaling)
+            at += rank
+        ctx.save_for_backward(inputs, weight, down, low, *ups)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients for the inputs and the factors; none for what is frozen."""
+        inputs, weight, *rest = ctx.saved_tensors
+        wants_inputs = ctx.needs_input_grad[0]
+        if not rest:
+            return (torch.mm(grad, weight) if wants_inputs else None), None, None, None
+        down, low, *ups = rest
+        grad_low = torch.empty_like(low)
+        grads: list[torch.Tensor] = []
+        at, spans = 0, []
+        for (begin, end, scaling), up in zip(ctx.spans, ups, strict=True):
+            rank = up.shape[1]
+            part = grad[:, begin:end]
+            grad_low[:, at : at + rank] = torch.mm(part, up).mul_(scaling)
+            spans.append((at, at + rank))
+            grads.append(torch.mm(part.t(), low[:, at : at + rank]).mul_(scaling))
+            at += rank
+        grad_down = torch.mm(grad_low.t(), inputs)
+        factors: list[torch.Tensor] = []
+        for (begin, end), grad_up in zip(spans, grads, strict=True):
+            factors += [grad_down[begin:end], grad_up]
+        typed = [factor.to(dtype) for factor, dtype in zip(factors, ctx.types, strict=True)]
+        grad_inputs = torch.addmm(torch.mm(grad, weight), grad_low, down) if wants_inputs else None
+        return (grad_inputs, None, None, None, *typed)
+
+
+class Rotate(torch.autograd.Function):
+    """Rotary embedding of states [tokens, heads, head_size]: each half of the last axis with the other one."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
+        """`cos` and `signed_sin` [tokens, 1, head_size]."""
+        ctx.save_for_backward(cos, signed_sin)
+        return torch.addcmul(states * cos, states.roll(states.shape[-1] // 2, -1), signed_sin)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The rotation is linear: its transpose."""
+        cos, signed_sin = ctx.saved_tensors
+        return (grad * cos).add_((grad * signed_sin).roll(grad.shape[-1] // 2, -1)), None, None
+
+
+class RmsNorm(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + eps) x weight over the last axis, computed in float32 at least; the weight is frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
+        """In `dtype`. The weight may have a row a head."""
+        wide = states if states.dtype in (torch.float32, torch.float64) else states.float()
+        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(eps))
+        ctx.save_for_backward(states, inverse, weight)
+        return (wide * inverse).mul_(weight).to(dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """dx = r (g - x r^2 mean(g x)) with g = dy weight and r the inverse root."""
+        states, inverse, weight = ctx.saved_tensors
+        wide = states.to(inverse.dtype)
+        scaled = grad.to(inverse.dtype) * weight
+        along = (scaled * wide).mean(-1, keepdim=True).mul_(inverse.square())
+        return torch.addcmul(scaled, wide, along, value=-1).mul_(inverse).to(states.dtype), None, None, None
+
+
+def _norm(states: torch.Tensor, norm: tuple[torch.Tensor, float], dtype: torch.dtype) -> torch.Tensor:
+    weight, eps = norm
+    if weight.requires_grad:
+        wide = states.float()
+        return (F.rms_norm(wide, wide.shape[-1:], None, eps) * weight).to(dtype)
+    return RmsNorm.apply(states, weight.to(torch.promote_types(weight.dtype, torch.float32)), eps, dtype)
