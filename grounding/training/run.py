@@ -25,12 +25,13 @@ from grounding.predict import to_prediction
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.batches import BranchBuilder, pack, packed_logits
-from grounding.training.data import PictureTargets, draw_order, group_by_picture
+from grounding.training.data import group_by_picture
 from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
+from grounding.training.feed import Feed
 from grounding.training.losses import answer_loss
 from grounding.training.precision import choose_precision, computing_in
 from grounding.training.settings import TrainSettings
-from grounding.training.views import AugmentedViews, KeptViews, encode_paths
+from grounding.training.views import AugmentedViews, KeptViews, Views, encode_paths
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,16 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
         raise JobError(f"{plan.model_id} can't be trained here: its profile {loaded.profile.name!r} names no layers.")
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
-    views: KeptViews | AugmentedViews
-    if settings.augment:
-        views = AugmentedViews(loaded, pictures, settings.seed, dtype)
-    else:
-        views = KeptViews(loaded, pictures, listener, should_stop)
+    views: Views = (
+        AugmentedViews(loaded, dtype) if settings.augment else KeptViews(loaded, pictures, listener, should_stop)
+    )
     scorer = _Scorer(loaded, plan.snapshot.split("val")[: settings.score_samples], listener, should_stop)
     scorer.score(step=0)
     if should_stop():
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
     peft_model = _attach_lora(loaded, settings)
     steps_done = 0
-    for event in optimise(loaded, settings, pictures, views, dtype):
+    for event in optimise(loaded, settings, Feed(pictures, settings), views, dtype):
         steps_done = event.step
         listener(event)
         if should_stop():
@@ -162,8 +161,8 @@ def _attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Any:
 def optimise(
     loaded: LoadedModel,
     settings: TrainSettings,
-    pictures: Sequence[PictureTargets],
-    views: KeptViews | AugmentedViews,
+    feed: Feed,
+    views: Views,
     dtype: torch.dtype | None,
 ) -> Iterator[StepEvent]:
     """Take the steps one by one, each told when it is done. Raises `JobError` when the loss is not finite."""
@@ -174,16 +173,10 @@ def optimise(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
     builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
-    order = draw_order(
-        pictures,
-        images_per_step=settings.images_per_step,
-        phrases_per_image=settings.phrases_per_image,
-        seed=settings.seed,
-    )
     phrases_done, start = 0, time.perf_counter()
     for step in range(1, settings.steps + 1):
         loaded.model.train()
-        features, targets = views.show(next(order))
+        features, targets = views.show(feed.step(step))
         if not features:
             continue
         branches = [
