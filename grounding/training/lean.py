@@ -111,7 +111,8 @@ class LeanPass:
         self, batch: PackedBatch, features: Sequence[ImageFeatures], layout: Layout, dtype: torch.dtype
     ) -> torch.Tensor:
         """[n, hidden] of the last layer, where the next token is supervised."""
-        hidden = self.stock.get_input_embeddings()(batch.input_ids.flatten()[layout.real])  # [tokens, hidden]
+        # With checkpointing, transformers has gradients flow into the embeddings: nobody needs them here.
+        hidden = self.stock.get_input_embeddings()(batch.input_ids.flatten()[layout.real]).detach()  # [tokens, hidden]
         visual = batch.visual_mask.flatten()[layout.real].nonzero()[:, 0]
         pooled = torch.cat([feature.pooled for feature in features]).to(hidden.dtype)
         hidden = hidden.index_copy(0, visual, pooled)
@@ -124,7 +125,8 @@ class LeanPass:
         last = len(self.groups) - 1
         for index in range(len(self.groups)):
             given = (hidden, rope, layout, wanted if index == last else None, dtype)
-            if self.stock.gradient_checkpointing and self.stock.training:
+            stock = self.stock.layers[index]
+            if getattr(stock, "gradient_checkpointing", False) and stock.training:
                 hidden = checkpoint(self._layer, index, *given, use_reentrant=False)
             else:
                 hidden = self._layer(index, *given)
