@@ -66,8 +66,6 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     # Saved before it is scored: whatever happens to the scoring, nothing that was learned is lost.
     info = save_adapter(plan, loaded, peft_model, steps_done)
     scorer.score(steps_done)
-    info = replace(
-        info, scores=MappingProxyType(score_values(scorer.last)), base_scores=MappingProxyType(base_scores)
-    )
+    info = replace(info, scores=MappingProxyType(score_values(scorer.last)), base_scores=MappingProxyType(base_scores))
     info.save()
     return info

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from grounding.adapters import AdapterInfo, AdapterRegistry
-from grounding.adapters import changes
+from grounding.adapters import AdapterInfo, AdapterRegistry, changes
 from grounding.adapters.labels import LABEL, read_label
 from grounding.errors import AdapterError, WorkspaceError
 from grounding.jobs.store import RunState, RunStore
