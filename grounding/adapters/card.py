@@ -131,8 +131,8 @@ def _results(found: Standing | None) -> str:
         )
     else:
         where = (
-            f"Not evaluated on its own yet. These are of its training: {found.count:,} validation phrases, on which its "
-            "best state may have been chosen, so they flatter it."
+            f"Not evaluated on its own yet. These are of its training: {found.count:,} validation phrases, on which "
+            "its best state may have been chosen, so they flatter it."
         )
     header = "| | base | this | change |\n|---|---|---|---|" if found.base_scores else "| | this |\n|---|---|"
     rows = []
@@ -163,9 +163,9 @@ def compared(found: Standing) -> PairedComparison | None:
 
 def _paired_in_words(paired: PairedComparison) -> str:
     return (
-        f"On the same {paired.count:,} phrases ({paired.pictures:,} pictures), {paired.wins:,} that the base missed at IoU 0.5 "
-        f"are found and {paired.losses:,} that it found are missed. Acc@0.5: {_interval(paired.accuracy_50, 'accuracy_50')}; "
-        f"mean IoU: {_interval(paired.mean_iou, 'mean_iou')}."
+        f"On the same {paired.count:,} phrases ({paired.pictures:,} pictures), {paired.wins:,} that the base missed at "
+        f"IoU 0.5 are found and {paired.losses:,} that it found are missed. "
+        f"Acc@0.5: {_interval(paired.accuracy_50, 'accuracy_50')}; mean IoU: {_interval(paired.mean_iou, 'mean_iou')}."
     )
 
 
@@ -173,7 +173,8 @@ def _interval(difference: Difference, key: str) -> str:
     change = _change(difference.difference, key)
     if difference.low is None or difference.high is None:
         return change
-    return f"{change} (95% interval {_change(difference.low, key)} to {_change(difference.high, key)})"
+    low = _change(difference.low, key).removesuffix(" points")
+    return f"{change} (95% interval {low} to {_change(difference.high, key)})"
 
 
 def _change(value: float, key: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from grounding.adapters.card import CARD, model_card
 from grounding.adapters.export import copy_files
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
-from grounding.adapters.usage import Source
+from grounding.adapters.usage import Source, public_base
 from grounding.errors import AdapterError
 from grounding.workspace import Workspace
 
@@ -24,20 +26,28 @@ def push(workspace: Workspace, info: AdapterInfo, repo_id: str, *, private: bool
     Raises `AdapterError` for a name that is none, or when the Hub can't be reached or refuses.
     """
     check_repo_id(repo_id)
+    card = model_card(workspace, info, Source(repo_id, on_hub=True), license=license)
     with tempfile.TemporaryDirectory(prefix="boxwright-push-") as made:
         folder = Path(made) / "adapter"
         copy_files(info, folder, publicly=True)
-        card = model_card(workspace, info, Source(repo_id, on_hub=True), license=license)
-        (folder / CARD).write_text(card, encoding="utf-8")
-        return _upload(folder, repo_id, private, f"Adapter {info.name}")
+        return _upload(folder, {CARD: card}, repo_id, private, f"Adapter {info.name}")
 
 
-def push_merged(merged: Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload a folder that `merge` has written; returns its address. Raises as `push` does."""
+def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bool = True, license: str = "") -> str:
+    """Upload a folder that `merge` has written, with a card for the Hub; returns its address. Raises as `push` does."""
     check_repo_id(repo_id)
-    if not (merged / MERGED).is_file():
-        raise AdapterError(f"{merged} is no merged model: there is no {MERGED} in it. Make one with `adapters merge`.")
-    return _upload(merged, repo_id, private, f"Merged model {merged.name}")
+    try:
+        made_of = json.loads((merged / MERGED).read_text(encoding="utf-8"))
+        info, agreement = AdapterInfo.from_json(made_of["adapter"], merged), str(made_of["sentence"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"{merged} is no merged model: there is no readable {MERGED} in it. Make one with `adapters merge`."
+        ) from error
+    source = Source(repo_id, on_hub=True, merged=True)
+    card = model_card(workspace, info, source, license=license, agreement=agreement)
+    made_of["adapter"]["base"] = public_base(info)
+    told = {CARD: card, MERGED: json.dumps(made_of, indent=1) + "\n"}
+    return _upload(merged, told, repo_id, private, f"Merged model {merged.name}")
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -47,14 +57,18 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
-def _upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
-    from huggingface_hub import HfApi
+def _upload(folder: Path, told: Mapping[str, str], repo_id: str, private: bool, message: str) -> str:
+    """The files of a folder, those in `told` with other content, as one commit."""
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    content: dict[str, Path | bytes] = {**files, **{name: text.encode() for name, text in told.items()}}
     try:
         hub = HfApi()
         hub.create_repo(repo_id, private=private, exist_ok=True)
-        hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+        added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=what) for name, what in content.items()]
+        hub.create_commit(repo_id, operations=added, commit_message=message)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise AdapterError(
             f"{repo_id} can't be written on the Hub ({error}). Sign in with `hf auth login`, and check that the "

@@ -53,7 +53,8 @@ class AdapterInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The content of adapter.json. The folder is not part of it: it may move."""
-        plain = asdict(replace(self, **{key: {} for key in _MAPPINGS}))
+        emptied: dict[str, Any] = {key: {} for key in _MAPPINGS}  # `asdict` can't copy read-only mappings
+        plain = asdict(replace(self, **emptied))
         plain |= {key: dict(getattr(self, key)) for key in _MAPPINGS}
         return {"format": _FORMAT, **{key: value for key, value in plain.items() if key != "path"}}
 
@@ -73,14 +74,20 @@ class AdapterInfo:
                 "Train one, or give the name or folder of one that stands."
             )
         try:
-            values = json.loads(manifest.read_text(encoding="utf-8"))
-            values.pop("format")
-            datetime.fromisoformat(values["created_at"])  # raises for what can't be put in order
-            if (budget := values.get("pixel_budget")) is not None:
-                least, most = budget
-                values["pixel_budget"] = (int(least), int(most))
-            if not all(isinstance(values.get(key, {}), dict) for key in _MAPPINGS):
-                raise TypeError(f"one of {', '.join(_MAPPINGS)} is no object")
-            return cls(path=folder, **values)
+            return cls.from_json(json.loads(manifest.read_text(encoding="utf-8")), folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdapterError(f"{manifest} is damaged ({error}). Train the adapter again.") from error
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], folder: Path) -> AdapterInfo:
+        """The content of an adapter.json. Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` when it is
+        none."""
+        values = dict(document)
+        values.pop("format")
+        datetime.fromisoformat(values["created_at"])  # raises for what can't be put in order
+        if (budget := values.get("pixel_budget")) is not None:
+            least, most = budget
+            values["pixel_budget"] = (int(least), int(most))
+        if not all(isinstance(values.get(key, {}), dict) for key in _MAPPINGS):
+            raise TypeError(f"one of {', '.join(_MAPPINGS)} is no object")
+        return cls(path=folder, **values)
