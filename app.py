@@ -12,13 +12,13 @@ from pathlib import Path
 import gradio as gr
 
 from annotate.curation import CuratedSet
-from annotate.placeholders import is_placeholder
 from annotate.store import Store
 from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
 from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.models import full_model_id
+from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell

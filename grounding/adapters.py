@@ -18,7 +18,8 @@ _FORMAT = "boxwright-adapter/1"
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """Where an adapter stands and where it comes from. `scores` are those on the snapshot's validation split."""
+    """Where an adapter stands and where it comes from. `scores` are those on the snapshot's validation split,
+    `phrase_signal` what `grounding.training.signal` measured of the phrases it was trained on."""
 
     name: str
     path: Path
@@ -32,6 +33,7 @@ class AdapterInfo:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     scores: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    phrase_signal: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def save(self) -> None:
         """Write adapter.json. Written last: its presence says that the adapter is complete."""
@@ -59,9 +61,9 @@ class AdapterInfo:
 
 
 def _plain(info: AdapterInfo) -> dict[str, Any]:
-    fields = {**info.__dict__, "settings": {}, "scores": {}, "versions": {}}
+    fields = {**info.__dict__, "settings": {}, "scores": {}, "versions": {}, "phrase_signal": {}}
     plain = asdict(AdapterInfo(**fields))
-    return plain | {key: dict(getattr(info, key)) for key in ("settings", "scores", "versions")}
+    return plain | {key: dict(getattr(info, key)) for key in ("settings", "scores", "versions", "phrase_signal")}
 
 
 class AdapterRegistry:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted([ROOT / "app.py", *(ROOT / "grounding").rglob("*.py"), *(ROOT / "annotate").rglob("*.py")])
 # What curation may use of the core.
 CORE_OF_ANNOTATE = {"errors", "boxes", "records", "pictures", "workspace", "overlay", "database", "passwords"}
+CORE_OF_ANNOTATE |= {"placeholders"}
 HEAVY = ("torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
 
 

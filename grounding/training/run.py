@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,18 +17,22 @@ import torch
 
 from grounding.adapters import AdapterInfo
 from grounding.answering import Answerer
+from grounding.engine import ImageFeatures
 from grounding.errors import Cancelled, JobError
 from grounding.metrics import Scores, score, summarise
 from grounding.models import LoadedModel, load_model
 from grounding.predict import to_prediction
-from grounding.records import Sample
+from grounding.records import Prediction, Sample
 from grounding.snapshots import Snapshot
+from grounding.training.attach import attach_lora, keep_share
 from grounding.training.batches import BranchBuilder, pack, packed_logits
 from grounding.training.data import PictureTargets, draw_order, group_by_picture
 from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
 from grounding.training.losses import answer_loss
 from grounding.training.precision import choose_precision, computing_in
+from grounding.training.preflight.with_model import before_first_step
 from grounding.training.settings import TrainSettings
+from grounding.training.signal import measure_signal
 from grounding.training.views import AugmentedViews, KeptViews, encode_paths
 
 
@@ -44,6 +47,7 @@ class TrainPlan:
     settings: TrainSettings
     adapter_folder: Path
     run_id: str = ""
+    run_folder: Path | None = None
 
 
 def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
@@ -71,7 +75,8 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     scorer.score(step=0)
     if should_stop():
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
-    peft_model = _attach_lora(loaded, settings)
+    peft_model = attach_lora(loaded, settings)
+    before_first_step(loaded, plan.snapshot, settings, dtype, plan.run_folder, listener)
     steps_done = 0
     for event in optimise(loaded, settings, pictures, views, dtype):
         steps_done = event.step
@@ -87,7 +92,13 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     # Saved before it is scored: whatever happens to the scoring, nothing that was learned is lost.
     info = _save(plan, loaded, peft_model, steps_done)
     scorer.score(steps_done)
-    info = replace(info, scores=MappingProxyType(_score_values(scorer.last)))
+    signal = measure_signal(loaded, plan.snapshot.split("train"), scorer.samples, scorer.boxes, settings.seed)
+    listener(PhaseEvent(signal.sentence))
+    info = replace(
+        info,
+        scores=MappingProxyType(_score_values(scorer.last)),
+        phrase_signal=MappingProxyType(signal.to_json()),
+    )
     info.save()
     return info
 
@@ -107,6 +118,10 @@ class _Scorer:
         self.features = dict(zip(paths, encoded, strict=True))
         self.start = time.perf_counter()
         self.last: Scores | None = None
+
+    def boxes(self, features: Sequence[ImageFeatures], phrases: Sequence[str]) -> list[Prediction]:
+        """The model's answers, as they are scored."""
+        return [to_prediction(answer, 0.0) for answer in self.answerer.answer_as_it_is(features, phrases)]
 
     def score(self, step: int) -> None:
         if not self.samples:
@@ -130,33 +145,6 @@ class _Scorer:
                 seconds=time.perf_counter() - self.start,
             )
         )
-
-
-def _attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Any:
-    """LoRA on the profile's targets; returns the PeftModel whose weights are trained. `loaded` now uses it."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if getattr(loaded.model, "is_quantized", False):
-        prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
-    config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=loaded.profile.lora_targets,
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 for a property under its old name.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        peft_model = get_peft_model(loaded.model, config)
-    reached = [name for name, weight in peft_model.named_parameters() if weight.requires_grad]
-    strangers = [name for name in reached if "language_model" not in name]
-    if strangers or not reached:
-        raise JobError(
-            f"LoRA reached {len(reached)} weights, {len(strangers)} outside the language model: "
-            f"the targets of the profile {loaded.profile.name!r} do not fit this model."
-        )
-    return peft_model
 
 
 def optimise(
@@ -203,18 +191,6 @@ def optimise(
         schedule.step()
         phrases_done += sum(len(row) for row in branches)
         yield StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start)
-
-
-@torch.no_grad()
-def keep_share(model: Any, strength: float) -> None:
-    """Scale what LoRA has learned: the weights become base + strength x change.
-
-    Going back part of the way loses little of the new and wins back much of the old. Source: Wortsman et al.,
-    Robust fine-tuning of zero-shot models (WiSE-FT), CVPR 2022, which interpolates all weights this way.
-    """
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            weight.mul_(strength)
 
 
 def learning_rate_share(step: int, settings: TrainSettings) -> float:
