@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from grounding.training import batches
 from grounding.training.batches import BranchBuilder
 from grounding.training.precision import computing_in
 from grounding.training.preflight.headers import Header
+from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Finding, Probe
 from grounding.training.preflight.sight import pack_questions
 from grounding.training.settings import TrainSettings
@@ -33,6 +35,7 @@ HEADROOM = 0.95
 """Share of the memory that a step may fill: allocators need some room."""
 _OPTIMISER_BYTES = 8  # AdamW keeps two float32 numbers a trained weight
 _WATCH_SECONDS = 0.004
+_TIMED, _TIMED_SECONDS = 3, 2.0
 _ACCUMULATION = ("gradient_accumulation", "accumulation_steps", "accumulate_steps", "accumulation")
 _CHECKPOINTING = ("gradient_checkpointing", "checkpoint_gradients", "checkpointing")
 
@@ -79,7 +82,7 @@ def probe(
     changes: Mapping[str, Any] | None = None,
     step: Step | None = None,
 ) -> Probe:
-    """Forward and backward over this load, twice: the first warms up and finds the peak, the second is timed.
+    """Forward and backward over this load: the first pass warms up, the quickest of the next ones is told.
 
     LoRA must be attached. Weights, gradients, random state and mode are afterwards what they were. `changes` are
     told in the result; `step` stands in for the pass in tests.
@@ -91,10 +94,7 @@ def probe(
     with _as_it_was(loaded), _Peak(loaded.device) as peak:
         try:
             tokens = run(loaded, settings, loads)
-            start = time.perf_counter()
-            run(loaded, settings, loads)
-            _finish(loaded.device)
-            seconds = time.perf_counter() - start
+            seconds = _pace(lambda: run(loaded, settings, loads), loaded.device)
         except (torch.OutOfMemoryError, MemoryError):
             fits = False
         except RuntimeError as error:  # the CPU's allocator has no error of its own
@@ -206,9 +206,18 @@ def _as_flags(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in changes.items())
 
 
-def in_gib(size_bytes: float) -> str:
-    """Such as "3.4 GiB" or "210 MiB"."""
-    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+def _pace(take_step: Callable[[], int], device: str) -> float:
+    """Seconds of a step: the quickest of three, or of as many as fit into two seconds, as other work may disturb."""
+    quickest, begun = math.inf, time.perf_counter()
+    for _ in range(_TIMED):
+        start = time.perf_counter()
+        take_step()
+        _finish(device)
+        now = time.perf_counter()
+        quickest = min(quickest, now - start)
+        if now - begun > _TIMED_SECONDS:
+            break
+    return quickest
 
 
 def _finish(device: str) -> None:

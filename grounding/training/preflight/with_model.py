@@ -15,7 +15,8 @@ from grounding.training.events import Listener, PhaseEvent
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.check import check_snapshot
 from grounding.training.preflight.headers import read_headers
-from grounding.training.preflight.memory import in_gib, largest, probe_until_it_fits
+from grounding.training.preflight.memory import largest, probe_until_it_fits
+from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Cost, Preflight
 from grounding.training.preflight.sight import look
 from grounding.training.settings import TrainSettings
