@@ -33,7 +33,7 @@ from grounding.ui.train import TrainParts, build_train
 from grounding.workspace import Workspace, find_workspace
 
 _PARTIAL = ".partial-"
-_OWN_NAMES = ("images", "uploads", "snapshots", "runs", "adapters", "evaluations", _PARTIAL)
+_OWN_NAMES = ("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "picture-sizes", _PARTIAL)
 
 
 def build_app(parts: Parts, store: Store) -> gr.Blocks:

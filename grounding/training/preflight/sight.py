@@ -60,8 +60,11 @@ def choose(samples: Sequence[Sample], settings: TrainSettings, most: int = MOST_
         siblings.setdefault(sample.image, []).append(sample)
     chosen: list[Chosen] = []
     for why, find in wanted:
-        sample = find()
-        if sample is None or any(sample is one.sample for one in chosen) or len(chosen) >= most:
+        found = find()
+        if found is None:
+            continue
+        sample = found
+        if any(sample is one.sample for one in chosen) or len(chosen) >= most:
             continue
         others = [other for other in siblings[sample.image] if other is not sample]
         together = [sample, *others][: settings.phrases_per_image]

@@ -50,10 +50,11 @@ def _finding(finding: Finding) -> list[str]:
 
 def _seen(seen: Seen) -> list[str]:
     text = "".join(map(_marked, seen.pieces)).replace("»«", "")
+    together = "alone on the picture" if seen.shared_by == 1 else f"{seen.shared_by} phrases share the picture"
     return [
         f"What the model sees of {seen.sample} ({seen.why}): {seen.seen_size_wh[0]} x {seen.seen_size_wh[1]} pixels, "
         f"{seen.image_tokens} image + {seen.prompt_tokens} prompt tokens, {seen.supervised_tokens} supervised («»), "
-        f"{'alone on the picture' if seen.shared_by == 1 else f'{seen.shared_by} phrases share the picture'}; IoU of the box in the text: {seen.iou:.3f}",
+        f"{together}; IoU of the box in the text: {seen.iou:.3f}",
         *(f"    {line}" for line in text.splitlines()),
     ]
 
