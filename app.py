@@ -12,13 +12,13 @@ from pathlib import Path
 import gradio as gr
 
 from annotate.curation import CuratedSet
-from annotate.placeholders import is_placeholder
 from annotate.store import Store
 from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
 from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.models import full_model_id
+from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
@@ -33,7 +33,10 @@ from grounding.ui.train import TrainParts, build_train
 from grounding.workspace import Workspace, find_workspace
 
 _PARTIAL = ".partial-"
-_OWN_NAMES = ("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "bin", "exports", _PARTIAL)
+_OWN_NAMES = (
+    *("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
+    _PARTIAL,
+)
 
 
 def build_app(parts: Parts, store: Store) -> gr.Blocks:

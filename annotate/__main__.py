@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("snapshot", _snapshot, "Freeze the samples with a usable phrase for training.")
     command.add_argument("name", metavar="NAME")
     command.add_argument("--approved-only", action="store_true", help="take approved samples alone")
+    command.add_argument("--placeholders", action="store_true", help="take placeholders too: they teach nothing")
     command = add("export", _export, "Write a snapshot for other programs.")
     command.add_argument("name", metavar="NAME", help="of a snapshot")
     command.add_argument("--format", choices=tuple(exporters()), required=True)
@@ -245,6 +246,7 @@ def _snapshot(workspace: Workspace, options: argparse.Namespace) -> tuple[Docume
         options.name,
         who=options.who,
         approved_only=options.approved_only,
+        placeholders=options.placeholders,
         progress=tell_progress("Pictures looked at"),
     )
     left_out = _listed(info.left_out) or "none"

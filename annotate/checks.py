@@ -13,11 +13,11 @@ from functools import cached_property
 from itertools import islice
 
 from annotate.phrases import MAX_PHRASE_CHARACTERS
-from annotate.placeholders import is_placeholder, normalise
 from annotate.typos import Token, find_typos, tokens_of
 from annotate.wordings import COORDINATES, LOCATION, MARKER, MARKUP, Rule
 from annotate.words import words
 from grounding.errors import StoreError
+from grounding.placeholders import is_placeholder, normalise
 
 Span = tuple[int, int]
 # In the order in which findings are told.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from annotate import undecided
 from annotate.phrases import clean_text
-from annotate.placeholders import is_placeholder
 from annotate.problems import refresh_reworded
 from annotate.rows import one_item
 from annotate.structure import wording_key
 from grounding.errors import StaleSaveError, StoreError
+from grounding.placeholders import is_placeholder
 
 EDITABLE = (
     *("phrase", "state", "flagged", "flag_note", "skipped_at", "skip_order"),

@@ -14,7 +14,6 @@ from annotate.blind import FRONT, Point, check_point, last_place, met_by_point, 
 from annotate.edits import clean_who, now
 from annotate.items import Item
 from annotate.phrases import check_phrase
-from annotate.placeholders import normalise
 from annotate.queues import check_split
 from annotate.rows import boxes_of, one_item
 from annotate.store import Store
@@ -23,6 +22,7 @@ from annotate.versions import check_boxes
 from grounding.boxes import Box, set_iou
 from grounding.database import reading, writing
 from grounding.errors import StoreError
+from grounding.placeholders import normalise
 from grounding.records import SPLITS
 
 _LONGEST_SECONDS = 24 * 3600.0

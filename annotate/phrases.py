@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from annotate.placeholders import is_placeholder
 from grounding.errors import StoreError
+from grounding.placeholders import is_placeholder
 
 MAX_PHRASE_CHARACTERS = 500
 MAX_NOTE_CHARACTERS = 1000

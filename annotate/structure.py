@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from annotate.placeholders import normalise
 from annotate.words import words
+from grounding.placeholders import normalise
 
 _PICTURES = 20
 _LONG_WORDS = 8

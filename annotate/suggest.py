@@ -10,9 +10,9 @@ from annotate.heard import SAME_THING_IOU, heard_iou
 from annotate.items import Item
 from annotate.listening import Listener
 from annotate.phrases import clean_text, usable_phrase
-from annotate.placeholders import normalise
 from annotate.true_words import Kind, Thing, noun_of, wordings
 from grounding.boxes import iou
+from grounding.placeholders import normalise
 
 Origin = Literal["human", "source", "model"]
 MOST_SUGGESTIONS = 12

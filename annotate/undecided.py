@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from annotate.placeholders import normalise
 from annotate.rows import boxes_of
+from grounding.placeholders import normalise
 
 HIT_IOU = 0.5
 

@@ -1,4 +1,4 @@
-"""The command line of the core: `python -m grounding predict | evaluate | compare | calibrate | train | adapters | demo`."""
+"""The command line of the core: `python -m grounding COMMAND`, each command a module of `grounding.commands`."""
 
 from __future__ import annotations
 

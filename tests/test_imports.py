@@ -23,6 +23,7 @@ CORE_OF_ANNOTATE = {
     "database",
     "write_ahead",
     "passwords",
+    "placeholders",
 }
 HEAVY = ("torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
 

@@ -14,7 +14,7 @@ from grounding.errors import AdapterError
 
 MANIFEST = "adapter.json"
 _FORMAT = "boxwright-adapter/1"
-_MAPPINGS = ("settings", "scores", "base_scores", "versions", "data")
+_MAPPINGS = ("settings", "scores", "base_scores", "versions", "data", "phrase_signal")
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -30,6 +30,7 @@ class AdapterInfo:
     `pixel_budget` the (least, most) area in pixels that pictures were resized to, None for the processor's own.
     `data` counts what it learned from: samples by split ("train", "val", "test") and train "pictures".
     `scores` are those on the snapshot's validation split, `base_scores` the base's on the same samples.
+    `phrase_signal` is what `grounding.training.signal` measured of the phrases it learned from.
     """
 
     name: str
@@ -50,6 +51,7 @@ class AdapterInfo:
     pixel_budget: tuple[int, int] | None = None
     data: Mapping[str, int] = field(default_factory=_nothing)
     base_scores: Mapping[str, Any] = field(default_factory=_nothing)
+    phrase_signal: Mapping[str, Any] = field(default_factory=_nothing)
 
     def to_json(self) -> dict[str, Any]:
         """The content of adapter.json. The folder is not part of it: it may move."""

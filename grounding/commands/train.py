@@ -9,12 +9,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grounding.commands.shared import Commands, common, model
 from grounding.errors import JobError, SettingsError
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
+
+if TYPE_CHECKING:
+    from grounding.jobs.launch import RunRequest
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +30,9 @@ def add(commands: Commands) -> None:
         epilog=_settings_help(),
     )
     command.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
-    command.add_argument("--name", required=True, help="the adapter's name")
+    command.add_argument("--name", help="the adapter's name (not needed with --check)")
+    command.add_argument("--check", action="store_true", help="look at what would be trained, and train nothing")
+    command.add_argument("--force", action="store_true", help="train although the check says that it teaches nothing")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.set_defaults(run=run)
 
@@ -44,14 +49,36 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.models import full_model_id, local_folder, training_settings
 
     settings = training_settings(options.model, _read_settings(options.settings))
+    if not options.check and not options.name:
+        raise SettingsError("A run needs a name for its adapter: give --name NAME, or --check to train nothing.")
     # The worker runs in another folder, where a relative path would lead elsewhere.
     model_id, snapshot = full_model_id(options.model), options.snapshot
     folder = local_folder(snapshot)
     if folder is not None and not (workspace.snapshots / snapshot).is_dir():
         snapshot = str(folder.resolve())
-    run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
+    request = RunRequest(options.name or "", snapshot, model_id, settings, options.quantize)
+    if options.check:
+        return _check(options, workspace, request)
+    run = start_run(workspace, request, force=options.force)
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
+
+
+def _check(options: argparse.Namespace, workspace: Workspace, request: RunRequest) -> int:
+    """Print what pre-flight finds; exit status 1 when something blocks."""
+    from grounding.snapshots import read_snapshot
+    from grounding.training.preflight.text import as_text
+    from grounding.training.preflight.with_model import check_fully
+
+    snapshot = read_snapshot(workspace.snapshots, request.snapshot)
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    workspace.check_writable()
+    checked = check_fully(workspace, snapshot, request.model_id, request.quantize, request.settings, tell)
+    print(json.dumps(checked.to_json()) if options.json else as_text(checked))
+    return 1 if checked.blocking else 0
 
 
 def _read_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import psutil
 from grounding.errors import JobError, SnapshotError
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.snapshots import read_snapshot
+from grounding.training.preflight.start import clear_to_start
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace, check_name
 
@@ -33,17 +34,19 @@ class RunRequest:
     quantize: str = "none"
 
 
-def start_run(workspace: Workspace, request: RunRequest) -> RunRecord:
+def start_run(workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
     """Check the request, record the run and start its worker; returns at once.
 
     Raises `JobError` for a name that is taken or while another run is active, `SnapshotError` for a snapshot that
-    is missing or has nothing to learn, `WorkspaceError` for a name unfit for a folder.
+    is missing or has nothing to learn, `WorkspaceError` for a name unfit for a folder, `PreflightError` when the
+    snapshot would teach nothing or something wrong, unless `force` is given: the run's folder then says so.
     """
     check_free_name(workspace, request.name)
     snapshot = read_snapshot(workspace.snapshots, request.snapshot)
     if not snapshot.split("train"):
         raise SnapshotError(f"The snapshot {snapshot.name!r} has no sample in its train split: nothing can be learned.")
     workspace.check_writable()
+    checked = clear_to_start(workspace, snapshot, request.model_id, request.settings, force=force)
     store = RunStore(workspace.runs_db)
     end_lost_run(store)
     run = store.add(
@@ -54,6 +57,7 @@ def start_run(workspace: Workspace, request: RunRequest) -> RunRecord:
         settings=request.settings.to_json(),
     )
     try:
+        checked.save(workspace.runs / run.id)
         _spawn(workspace, store, run, request)
     except OSError as error:
         store.finish(run.id, RunState.FAILED, f"The worker could not be started: {error}")
@@ -73,7 +77,7 @@ def check_free_name(workspace: Workspace, name: str) -> str:
 
 def _spawn(workspace: Workspace, store: RunStore, run: RunRecord, request: RunRequest) -> None:
     folder = workspace.runs / run.id
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     request.settings.save(folder / "settings.json")
     command = [sys.executable, "-m", "grounding.jobs.worker", "--workspace", str(workspace.root), "--run", run.id]
     with (folder / "log.txt").open("ab") as log:

@@ -87,7 +87,9 @@ def _train(
     info = train(plan, tell, should_stop)
     if info.steps < settings.steps:
         return RunState.STOPPED, f"Stopped after {info.steps} of {settings.steps} steps; the adapter so far is kept."
-    return RunState.DONE, f"The adapter {run.name} is ready in Compare."
+    said = f"The adapter {run.name} is ready in Compare."
+    no_signal = info.phrase_signal.get("verdict") in ("none", "train_only")
+    return RunState.DONE, f"{said} {info.phrase_signal['sentence']}" if no_signal else said
 
 
 def _explain(error: Exception, log_path: Path) -> str:

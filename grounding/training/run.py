@@ -21,9 +21,11 @@ from grounding.training.history import read_history, read_rows
 from grounding.training.live_views import LiveViews
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
+from grounding.training.preflight.with_model import before_first_step
 from grounding.training.saving import Outcome, save_adapter, standing_of
 from grounding.training.scoring import Scorer
 from grounding.training.settings import TrainSettings
+from grounding.training.signal import measure_signal
 from grounding.training.steps import Learner
 from grounding.training.verdict import verdict
 from grounding.training.views import AugmentedViews, KeptViews, Views
@@ -66,12 +68,14 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
     torch.manual_seed(settings.seed)
     attached = attach_lora(loaded, settings)
+    if course.checkpoint is None:
+        before_first_step(loaded, plan.snapshot, settings, dtype, plan.run_folder, listener)
     learner = Learner(loaded, settings, attached, Feed(pictures, settings), views, dtype)
     if learner.note:
         course.note(learner.note)
     course.resume(learner, attached)
     ended = _take_steps(course, learner, attached, scorer, should_stop)
-    return _finish(plan, folder, loaded, course, attached, ended)
+    return _finish(plan, folder, loaded, course, attached, scorer, ended)
 
 
 def _take_steps(
@@ -113,7 +117,7 @@ def scoring_interval(settings: TrainSettings, pictures: int) -> int:
 
 
 def _finish(
-    plan: TrainPlan, folder: Path, loaded: LoadedModel, course: Course, attached: Attached, ended: str
+    plan: TrainPlan, folder: Path, loaded: LoadedModel, course: Course, attached: Attached, scorer: Scorer, ended: str
 ) -> AdapterInfo:
     """Save the best step, or the last, at its strength, with the history of the run."""
     kept_step, score = course.step, course.last
@@ -122,6 +126,8 @@ def _finish(
         kept_step, score = best.event.step, best.event
         attached.load(best.weights)
     attached.keep_share(plan.settings.strength)
+    signal = measure_signal(loaded, plan.snapshot.split("train"), scorer.samples, scorer.boxes, plan.settings.seed)
+    course.note(signal.sentence)
     judged = verdict(read_rows(folder, 0), read_rows(folder, kept_step))
     course.write_history(
         {
@@ -143,7 +149,7 @@ def _finish(
         }
     )
     course.trackers.close()
-    outcome = Outcome(course.step, kept_step, score, course.base)
+    outcome = Outcome(course.step, kept_step, score, course.base, signal)
     info = save_adapter(plan, loaded, attached.peft_model, outcome, course.history)
     if ended != "stopped":
         course.checkpoints.remove()

@@ -16,6 +16,7 @@ from grounding.models import LoadedModel
 from grounding.training.events import ScoreEvent
 from grounding.training.history import History
 from grounding.training.plan import TrainPlan
+from grounding.training.signal import PhraseSignal
 
 VERSIONED = ("torch", "transformers", "peft")
 
@@ -23,12 +24,13 @@ VERSIONED = ("torch", "transformers", "peft")
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended: after so many steps, with the weights of `kept_step`. `score` is their scoring and `base` that
-    before the first step; None: not scored."""
+    before the first step; None: not scored. `signal` is what the phrases were worth."""
 
     steps: int
     kept_step: int
     score: ScoreEvent | None
     base: ScoreEvent | None
+    signal: PhraseSignal
 
 
 def save_adapter(
@@ -60,6 +62,7 @@ def save_adapter(
         settings=MappingProxyType(plan.settings.to_json()),
         scores=score_values(outcome.score),
         base_scores=score_values(outcome.base),
+        phrase_signal=MappingProxyType(outcome.signal.to_json()),
         **provenance(loaded, plan.snapshot),
     )
     info.save()

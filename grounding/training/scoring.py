@@ -13,7 +13,7 @@ from grounding.features import ImageFeatures
 from grounding.metrics import ScoredSample, score, summarise
 from grounding.models import LoadedModel
 from grounding.predict import to_prediction
-from grounding.records import Sample
+from grounding.records import Prediction, Sample
 from grounding.training.batches import BranchBuilder
 from grounding.training.events import Listener, ScoreEvent
 from grounding.training.history import SampleRow, sample_row
@@ -74,11 +74,15 @@ class Scorer:
         )
         return event, rows
 
+    def boxes(self, features: Sequence[ImageFeatures], phrases: Sequence[str]) -> list[Prediction]:
+        """The model's answers, as they are scored."""
+        return [to_prediction(answer, 0.0) for answer in self.answerer.answer_as_it_is(features, phrases)]
+
     def _answers(self, start: int) -> list[ScoredSample]:
         batch = self.samples[start : start + _SAMPLES_AT_ONCE]
         features = [self.features[sample.image] for sample in batch]
-        answers = self.answerer.answer_as_it_is(features, [sample.phrase for sample in batch])
-        return [score(sample, to_prediction(answer, 0.0)) for sample, answer in zip(batch, answers, strict=True)]
+        answers = self.boxes(features, [sample.phrase for sample in batch])
+        return [score(sample, answer) for sample, answer in zip(batch, answers, strict=True)]
 
     def _encode(self, should_stop: Callable[[], bool]) -> dict[Path, ImageFeatures]:
         text = "Looking at the validation pictures"

@@ -16,10 +16,13 @@ from grounding.errors import AdapterError, ModelError
 from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, start_run, stop_run
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
+from grounding.records import Sample
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
+from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.run_view import run_html, runs_html
+from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -47,8 +50,15 @@ class Curation(Protocol):
     def ready(self) -> Ready:
         """Counts as they stand now."""
 
-    def freeze(self, name: str) -> str:
-        """Freeze the usable samples under a name like this one; returns the snapshot's name."""
+    def version(self) -> str:
+        """Another text whenever a sample has changed."""
+
+    def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
+        """(samples that a snapshot made now would hold, train samples left out for each reason)."""
+
+    def freeze(self, name: str, *, placeholders: bool = False) -> str:
+        """Freeze the usable samples under a name like this one; returns the snapshot's name. `placeholders`: those
+        too, for a run that is forced."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Widgets:
     shown: gr.State
     timer: gr.Timer
     settings: Mapping[str, Any]
+    preflight: PreflightWidgets
 
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
@@ -86,6 +97,8 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.timer.tick(handlers.tick, [w.shown, w.name], shown, **_FREE)
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
+    w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
+    build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     return widgets
@@ -110,10 +123,13 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             with gr.Accordion("Settings", open=False, elem_id="train-settings"), gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
         with gr.Column(scale=1, min_width=420, elem_id="train-right"):
+            preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
             runs = gr.HTML(elem_id="train-runs", apply_default_css=False)
     return Widgets(
-        ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True), settings
+        *(ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True)),
+        settings,
+        preflight,
     )
 
 
@@ -144,6 +160,7 @@ class Handlers:
         self.parts = parts
         self.widgets = widgets
         self.store = RunStore(parts.workspace.runs_db)
+        self.desk = PreflightDesk(parts.workspace, parts.models, parts.curation)
 
     @tell
     def open(self, name: str | None) -> tuple[Any, ...]:
@@ -160,15 +177,29 @@ class Handlers:
     @tell
     def start(self, values: dict[Any, Any]) -> tuple[Any, ...]:
         """Freeze the phrases and start the worker."""
+        return self._start(values, force=False)
+
+    @tell
+    def start_anyway(self, values: dict[Any, Any]) -> tuple[Any, ...]:
+        """The same although the check says that it teaches nothing; the run keeps that it was forced."""
+        return self._start(values, force=True)
+
+    def settings(self, values: dict[Any, Any]) -> TrainSettings:
+        """The settings on the page. Raises `SettingsError` for what is out of range."""
+        typed = {key: values[component] for key, component in self.widgets.settings.items()}
+        return training_settings(self.parts.models.model, typed)
+
+    def _start(self, values: dict[Any, Any], *, force: bool) -> tuple[Any, ...]:
         parts, widgets = self.parts, self.widgets
         name = check_free_name(parts.workspace, str(values[widgets.name]).strip())
-        typed = {key: values[component] for key, component in widgets.settings.items()}
-        settings = training_settings(parts.models.model, typed)
+        settings = self.settings(values)
         end_lost_run(self.store)
         self.store.check_free()
-        snapshot = parts.curation.freeze(name)
+        checked = self.desk.clear(settings, force=force)
+        # Placeholders come in only where there is nothing else, and a person asks for it all the same.
+        snapshot = parts.curation.freeze(name, placeholders=force and not checked.counts["train"])
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
-        lend_device(parts.models, self.store, start_run(parts.workspace, request))
+        lend_device(parts.models, self.store, start_run(parts.workspace, request, force=force))
         return self._show(name)
 
     @tell

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.placeholders import is_placeholder
+from grounding.placeholders import is_placeholder
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 MAIN = "Please carefully observe the area circled in the image and come up with a caption for the area."

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from grounding.boxes import Box
 from grounding.database import writing
@@ -53,6 +54,8 @@ def workspace(own_workspace: Path) -> Workspace:
 
 def freeze(workspace: Workspace, name: str = "first", split: str = "train") -> None:
     folder = workspace.snapshots / name
+    folder.mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(folder / "a.png")
     write_samples(folder / "samples.jsonl", [Sample("s", folder / "a.png", "mug", (Box(0, 0, 9, 9),), split)])
     sha256 = hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()
     manifest = {"format": "boxwright-snapshot/1", "name": name, "samples_sha256": sha256}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
+from grounding.boxes import Box
 from grounding.errors import SnapshotError
 from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState
+from grounding.records import Sample
 from grounding.training.settings import TrainSettings
 from grounding.ui import train
 from grounding.ui.model_service import ModelService
@@ -32,24 +36,49 @@ class FakeCuration:
     def __init__(self) -> None:
         self.frozen: list[str] = []
         self.counts = Counted()
+        self.left_out: dict[str, int] = {}
+        self.samples: list[Sample] = []
+        self.with_placeholders: list[bool] = []
 
     def ready(self) -> Counted:
         return self.counts
 
-    def freeze(self, name: str) -> str:
+    def version(self) -> str:
+        return repr(self.counts)
+
+    def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
+        return self.samples, self.left_out
+
+    def freeze(self, name: str, *, placeholders: bool = False) -> str:
         if not self.counts.train_ready:
             raise SnapshotError("nothing to train on: write phrases in Annotate")
         self.frozen.append(name)
+        self.with_placeholders.append(placeholders)
         return name
+
+
+FORCED: list[bool] = []
+
+
+def drawn(folder: Path) -> list[Sample]:
+    """A train and a validation sample that nothing is wrong with."""
+    samples = []
+    for split, colour, width in (("train", "teal", 60), ("val", "navy", 70)):
+        Image.new("RGB", (width, 50), colour).save(folder / f"{split}.png")
+        samples.append(Sample(split, folder / f"{split}.png", f"the {colour} mug", (Box(5, 5, 40, 40),), split))
+    return samples
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
     """Runs that were asked for; each is recorded as running in the real store, with no worker behind it."""
     requests: list[RunRequest] = []
+    forced = FORCED
+    forced.clear()
 
-    def start(workspace: Workspace, request: RunRequest) -> RunRecord:
+    def start(workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
         requests.append(request)
+        forced.append(force)
         store = train.RunStore(workspace.runs_db)
         return store.add(
             name=request.name,
@@ -71,7 +100,9 @@ def handlers() -> Handlers:
     # The handlers use the widgets as keys only.
     parts: dict[str, Any] = {part.name: part.name for part in fields(Widgets)}
     settings = {spec.name: f"set-{spec.name}" for spec in fields(TrainSettings)}
-    return Handlers(TrainParts(workspace, models, FakeCuration()), Widgets(**parts | {"settings": settings}))
+    curation = FakeCuration()
+    curation.samples = drawn(workspace.root)
+    return Handlers(TrainParts(workspace, models, curation), Widgets(**parts | {"settings": settings}))
 
 
 def values(handlers: Handlers, name: str, **settings: Any) -> dict[Any, Any]:
@@ -123,10 +154,39 @@ def test_bad_values_are_a_sentence_and_freeze_nothing(
 
 
 def test_nothing_to_learn_is_a_sentence(handlers: Handlers, started: list[RunRequest]) -> None:
-    handlers.parts.curation.counts = Counted(train_ready=0)  # type: ignore[attr-defined]
-    with pytest.raises(gr.Error, match="write phrases in Annotate"):
+    handlers.parts.curation.samples = []  # type: ignore[attr-defined]
+    with pytest.raises(gr.Error, match="nothing can be learned"):
         handlers.start(values(handlers, "mugs"))
     assert not started
+    assert not handlers.parts.curation.frozen  # type: ignore[attr-defined]
+
+
+def test_placeholders_only_are_refused_and_can_be_forced(handlers: Handlers, started: list[RunRequest]) -> None:
+    curation: Any = handlers.parts.curation
+    curation.samples, curation.left_out = curation.samples[1:], {"placeholder": 7}
+    with pytest.raises(gr.Error, match=r"All 7 train samples have a placeholder.*names no object.*Train anyway"):
+        handlers.start(values(handlers, "mugs"))
+    assert not started and not curation.frozen
+    handlers.start_anyway(values(handlers, "mugs"))
+    assert len(started) == 1
+    assert (curation.with_placeholders, FORCED) == ([True], [True])
+
+
+def test_a_blocking_row_is_refused_and_forced_without_placeholders(
+    handlers: Handlers, started: list[RunRequest]
+) -> None:
+    curation: Any = handlers.parts.curation
+    curation.samples += [replace(curation.samples[0], id="again")]
+    with pytest.raises(gr.Error, match="count twice"):
+        handlers.start(values(handlers, "mugs"))
+    assert not started
+    handlers.start_anyway(values(handlers, "mugs"))
+    assert (curation.with_placeholders, FORCED) == ([False], [True])
+
+
+def test_a_sound_start_is_not_forced(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    assert FORCED == [False]
 
 
 def test_a_second_run_waits_for_the_first(handlers: Handlers, started: list[RunRequest]) -> None:

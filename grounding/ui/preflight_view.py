@@ -1,0 +1,166 @@
+"""Pre-flight as HTML for the Train tab. Pure functions of what was found; everything is escaped."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+
+from grounding.boxes import Box
+from grounding.overlay import Layer, figure_html
+from grounding.training.preflight import Finding, Piece, Preflight, Probe, Seen, annotate_address
+from grounding.training.preflight.memory_words import in_gib
+from grounding.training.preflight.records import Numbers
+from grounding.training.preflight.text import in_minutes
+from grounding.ui.preflight_desk import DeskState
+
+_LISTED = 40
+
+
+def panel_html(state: DeskState) -> str:
+    """The panel: its state in a word, what was found, and what the model sees where that was asked for."""
+    chip, word = _chip(state)
+    trouble = f'<p class="bw-flight-trouble" role="alert">{escape(state.trouble)}</p>' if state.trouble else ""
+    return (
+        f'<section class="bw-flight" data-state="{chip}"><header><h3>Check before training</h3>'
+        f'<span class="bw-state" data-state="{chip}" id="train-check-state">{escape(word)}</span>'
+        f"<p>{escape(_line(state))}</p></header>{trouble}{_findings(state)}{_model(state)}</section>"
+    )
+
+
+def blocked(state: DeskState) -> bool:
+    """Whether something known stands in the way of training."""
+    return any(part is not None and part.blocking for part in (state.rows, _current(state)))
+
+
+def _current(state: DeskState) -> Preflight | None:
+    return state.model if state.model_version == state.version else None
+
+
+def _chip(state: DeskState) -> tuple[str, str]:
+    if blocked(state):
+        return "failed", "Stops training"
+    if state.rows is None:
+        return "running", "Checking" if state.busy else "Not checked"
+    notes = len(state.rows.warnings)
+    return "done", "Ready" if not notes else f"Ready, {notes} note{'s' if notes > 1 else ''}"
+
+
+def _line(state: DeskState) -> str:
+    rows = state.rows
+    if rows is None:
+        return ""
+    counts = rows.counts
+    line = f"{counts['train']:,} train samples on {counts['train_pictures']:,} pictures, {counts['val']:,} to score on"
+    if rows.cost is not None and rows.cost.phrases:
+        line += f" · each phrase about {max(1, round(rows.cost.rounds)):,} times"
+    return line
+
+
+def _findings(state: DeskState) -> str:
+    found = list(state.rows.findings) if state.rows is not None else []
+    current = _current(state)
+    if current is not None:
+        known = {finding.kind for finding in found}
+        found += [finding for finding in current.findings if finding.kind not in known]
+    found.sort(key=lambda finding: not finding.blocking)
+    return f'<ul class="bw-findings">{"".join(map(_finding, found))}</ul>' if found else ""
+
+
+def _finding(finding: Finding) -> str:
+    link = ""
+    if finding.queue:
+        link = f' <a href="{escape(finding.queue)}">Show them in Annotate</a>'
+    listed = ""
+    if finding.samples:
+        shown = finding.samples[:_LISTED]
+        links = "".join(f'<a href="{escape(annotate_address(sample))}">{escape(sample)}</a>' for sample in shown)
+        more = f"<span>and {finding.count - len(shown):,} more</span>" if finding.count > len(shown) else ""
+        which = "sample" if finding.count == 1 else "samples"
+        listed = f"<details><summary>{finding.count:,} {which}</summary><p>{links}{more}</p></details>"
+    return (
+        f'<li data-kind="{escape(finding.kind)}" data-blocking="{str(finding.blocking).lower()}">'
+        f"<p>{escape(finding.sentence)}{link}</p>{listed}</li>"
+    )
+
+
+def _model(state: DeskState) -> str:
+    if state.looking:
+        seconds = time.monotonic() - state.looking_since
+        return (
+            f'<p class="bw-waiting"><span class="bw-wait"></span><span>{escape(state.looking)}'
+            f"{f' · {seconds:.0f} s' if seconds >= 2 else ''}</span></p>"
+        )
+    if state.model is None:
+        return ""
+    old = "" if state.model_version == state.version else "<p>The phrases have changed since this look.</p>"
+    cards = "".join(map(_card, state.model.seen))
+    return f'<div class="bw-flight-model">{old}{_facts(state.model)}<div class="bw-seen">{cards}</div></div>'
+
+
+def _facts(model: Preflight) -> str:
+    """Memory, time and size as tiles."""
+    tiles = []
+    if model.probes:
+        tiles.append(_memory_tile(model.probes))
+    cost = model.cost
+    if cost is not None and cost.seconds is not None:
+        tiles.append(("Time", f"about {in_minutes(cost.seconds)}", "steps and scorings at today's pace"))
+    if cost is not None and cost.adapter_bytes is not None:
+        tiles.append(("Adapter on disk", in_gib(cost.adapter_bytes), f"{cost.phrases:,} phrases shown in all"))
+    if model.rounding is not None and model.rounding.boxes:
+        rounding = model.rounding
+        small = f"{rounding.below:,} boxes lose over a tenth" if rounding.below else "no box loses over a tenth"
+        tiles.append(("Lost by rounding boxes", f"{rounding.mean_loss:.1%} IoU", small))
+    shown = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class='bw-was'>{escape(note)}</dd></div>"
+        for name, value, note in tiles
+    )
+    return f'<dl class="bw-tiles">{shown}</dl>'
+
+
+def _memory_tile(probes: tuple[Probe, ...]) -> tuple[str, str, str]:
+    first = probes[0]
+    limit = f"of {in_gib(first.limit_bytes)}" if first.limit_bytes is not None else "limit not known"
+    if first.fits:
+        return "Memory of the largest step", in_gib(first.peak_bytes), f"{limit}: fits"
+    last = probes[-1]
+    way = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in last.changes.items()) if last.fits else ""
+    return "Memory of the largest step", "does not fit", f"{limit}; fits with {way}" if way else limit
+
+
+def _card(seen: Seen) -> str:
+    """One sample: the processed picture with both boxes, and its tokens with the supervised part marked."""
+    layers = [Layer("in the text", "target", _boxes(seen.boxes_xyxy_px, seen))] if seen.boxes_xyxy_px else []
+    if seen.true_boxes_xyxy_px:
+        layers.append(Layer("your box", "truth", _boxes(seen.true_boxes_xyxy_px, seen), labelled=False))
+    alt = f"The picture as the model sees it, with the box for {seen.phrase}"
+    figure = figure_html(seen.picture, seen.seen_size_wh, layers, alt=alt) if seen.picture else ""
+    shared = "alone on its picture" if seen.shared_by == 1 else f"{seen.shared_by} phrases share its picture"
+    tokens = "".join(map(_piece, seen.pieces))
+    size = f"{seen.seen_size_wh[0]} x {seen.seen_size_wh[1]}"
+    was = f", from {seen.image_size_wh[0]} x {seen.image_size_wh[1]}" if seen.image_size_wh != seen.seen_size_wh else ""
+    overlap = f"box kept to IoU {seen.iou:.3f}" if seen.true_boxes_xyxy_px else "nothing there"
+    return (
+        f'<article class="bw-card" data-sample="{escape(seen.sample)}"><header><h3 title="{escape(seen.phrase)}">'
+        f'{escape(seen.phrase)}</h3><a href="{escape(annotate_address(seen.sample))}">Annotate</a></header>'
+        f'<div class="bw-stage">{figure}</div><ul class="bw-facts"><li>{escape(seen.why)}</li>'
+        f"<li>{size} pixels{was}</li><li>{overlap}</li>"
+        f"<li>{seen.image_tokens} image + {seen.prompt_tokens} prompt + <b>{seen.supervised_tokens} learned</b> tokens"
+        f"</li><li>{shared}</li></ul>"
+        f'<div class="bw-tokens" aria-label="The tokens, the learned ones marked">{tokens}</div></article>'
+    )
+
+
+def _boxes(numbers: tuple[Numbers, ...], seen: Seen) -> tuple[Box, ...]:
+    """In pixels of the processed picture."""
+    across = seen.seen_size_wh[0] / seen.image_size_wh[0]
+    down = seen.seen_size_wh[1] / seen.image_size_wh[1]
+    return tuple(Box(x1 * across, y1 * down, x2 * across, y2 * down) for x1, y1, x2, y2 in numbers)
+
+
+def _piece(piece: Piece) -> str:
+    if piece.part == "image":
+        return f'<span data-part="image">{piece.count} image tokens</span>'
+    weight = f' title="loss weight {piece.weight:g}"' if piece.part == "answer" else ""
+    strong = ' data-heavy="true"' if piece.weight > 1 else ""
+    return f'<span data-part="{escape(piece.part)}"{weight}{strong}>{escape(piece.text)}</span>'

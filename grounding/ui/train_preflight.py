@@ -1,0 +1,101 @@
+"""The panel "Check before training" of the Train tab. Widgets and wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from grounding.training.settings import TrainSettings
+from grounding.ui.events import tell
+from grounding.ui.preflight_desk import PreflightDesk
+from grounding.ui.preflight_view import blocked, panel_html
+
+_FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+_POLL_SECONDS = 1.0
+_READ = Callable[[dict[Any, Any]], TrainSettings]
+
+
+@dataclass(frozen=True)
+class PreflightWidgets:
+    """The panel's controls. `force` is shown only while something stands in the way."""
+
+    panel: gr.HTML
+    look: gr.Button
+    force: gr.Button
+    shown: gr.State
+    timer: gr.Timer
+
+
+def lay_out_preflight() -> PreflightWidgets:
+    """The panel, to be called where it is to stand."""
+    with gr.Column(elem_id="train-check-box"):
+        panel = gr.HTML(elem_id="train-check", apply_default_css=False)
+        with gr.Row(elem_id="train-check-buttons"):
+            look = gr.Button("See what the model sees", size="sm", elem_id="train-look")
+            force = gr.Button("Train anyway", size="sm", variant="stop", visible=False, elem_id="train-force")
+    return PreflightWidgets(panel, look, force, gr.State(""), gr.Timer(_POLL_SECONDS, active=True))
+
+
+def build_preflight(
+    demo: gr.Blocks, tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ
+) -> None:
+    """Connect the panel. `inputs` are the components that `read` makes settings of."""
+    w = widgets
+    handlers = PreflightHandlers(desk, read)
+    outputs = [w.panel, w.look, w.force, w.shown]
+    gr.on([demo.load, tab.select], handlers.open, inputs, outputs, **_FREE)
+    w.timer.tick(handlers.tick, {w.shown, *inputs}, outputs, **_FREE)
+    handlers.shown = w.shown
+    w.look.click(handlers.look, inputs, outputs, trigger_mode="once", **_FREE)
+
+
+class PreflightHandlers:
+    """What happens on each event of the panel."""
+
+    def __init__(self, desk: PreflightDesk, read: _READ) -> None:
+        self.desk = desk
+        self.read = read
+        self.shown: Any = None
+
+    @tell
+    def open(self, values: dict[Any, Any]) -> tuple[Any, ...]:
+        """Somebody came: the cheap part begins when the data has changed."""
+        self.desk.refresh(self._settings(values), opened=True)
+        return self._show()
+
+    @tell
+    def tick(self, values: dict[Any, Any]) -> tuple[Any, ...]:
+        """The panel as it should be now; nothing is sent when it is so already."""
+        self.desk.refresh(self._settings(values))
+        state = self.desk.state
+        if state.fingerprint == values.get(self.shown) and not state.looking:
+            return (gr.skip(),) * 4
+        return self._show()
+
+    @tell
+    def look(self, values: dict[Any, Any]) -> tuple[Any, ...]:
+        """The model's part, with the settings on the page."""
+        self.desk.look(self.read(values))
+        return self._show()
+
+    def _settings(self, values: dict[Any, Any]) -> TrainSettings:
+        """Those on the page; the defaults while a person is in the middle of typing one."""
+        from grounding.errors import BoxwrightError
+
+        try:
+            return self.read(values)
+        except BoxwrightError:
+            return TrainSettings()
+
+    def _show(self) -> tuple[Any, ...]:
+        state = self.desk.state
+        look = "Looking…" if state.looking else "Look again" if state.model else "See what the model sees"
+        return (
+            panel_html(state),
+            gr.Button(look, interactive=not state.looking),
+            gr.Button(visible=blocked(state)),
+            state.fingerprint,
+        )
