@@ -44,6 +44,7 @@ class TrainPlan:
     settings: TrainSettings
     adapter_folder: Path
     run_id: str = ""
+    run_folder: Path | None = None
 
 
 def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
