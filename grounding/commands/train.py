@@ -9,12 +9,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grounding.commands.shared import Commands, common, model
 from grounding.errors import JobError, SettingsError
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
+
+if TYPE_CHECKING:
+    from grounding.jobs.store import RunRecord
 
 
 def add(commands: Commands) -> None:
@@ -29,6 +32,7 @@ def add(commands: Commands) -> None:
     command.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
     command.add_argument("--name", required=True, help="the adapter's name")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    command.add_argument("--queue", action="store_true", help="put the run at the end of the queue and return at once")
     command.set_defaults(run=run)
 
 
@@ -40,7 +44,7 @@ def _settings_help() -> str:
 
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
-    from grounding.jobs.launch import RunRequest, start_run
+    from grounding.jobs.launch import RunRequest, queue_run, start_run
     from grounding.models import full_model_id, local_folder, training_settings
 
     settings = training_settings(options.model, _read_settings(options.settings))
@@ -49,9 +53,21 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     folder = local_folder(snapshot)
     if folder is not None and not (workspace.snapshots / snapshot).is_dir():
         snapshot = str(folder.resolve())
-    run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
+    request = RunRequest(options.name, snapshot, model_id, settings, options.quantize)
+    if options.queue:
+        return _tell_queued(options, workspace, queue_run(workspace, request))
+    run = start_run(workspace, request)
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
+
+
+def _tell_queued(options: argparse.Namespace, workspace: Workspace, run: RunRecord) -> int:
+    """Say what became of a queued run: it waits, or was begun as nothing stood before it."""
+    log = workspace.runs / run.id / "log.txt"
+    print(f"run {run.id} {'waits in the queue' if run.position else 'started'}; log: {log}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"run": run.id, "state": str(run.state), "adapter": run.name}))
+    return 0
 
 
 def _read_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -183,6 +183,11 @@ class RunQueue:
             ).rowcount
         return changed == 1
 
+    def check_name(self, name: str) -> None:
+        """Raises `JobError` when a run on its way has the name."""
+        with reading(self.store.path) as connection:
+            check_name_free(connection, name)
+
     def names(self) -> set[str]:
         """The names of all runs."""
         with reading(self.store.path) as connection:
