@@ -14,7 +14,7 @@ from grounding.jobs.store import RunRecord
 RESERVE_BYTES = 1 << 20
 RESERVE_FILE = "reserve"
 _LITTLE_BYTES = 4 << 20
-_RESUME = "Press Resume to go on from its last checkpoint, or from the start where it has none."
+_RESUME = "Press Resume to go on."
 LOST = (
     "The worker ended without a word: it was killed, ran out of memory, or the machine restarted. "
     f"Its log stands in the run's folder. {_RESUME}"

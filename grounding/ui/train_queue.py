@@ -66,7 +66,7 @@ class QueueWidgets:
 
     panel: gr.HTML
     log: gr.HTML
-    bar: gr.Group
+    bar: gr.Column
     says: gr.HTML
     name: gr.Textbox
     save: gr.Button
@@ -100,9 +100,9 @@ def lay_out_panel() -> tuple[gr.HTML, gr.HTML]:
     return panel, log
 
 
-def lay_out_bar() -> tuple[gr.Group, gr.HTML, gr.Textbox, gr.Button, gr.Button]:
+def lay_out_bar() -> tuple[gr.Column, gr.HTML, gr.Textbox, gr.Button, gr.Button]:
     """The bar that stands over the form while a run is edited; hidden before."""
-    with gr.Group(visible=False, elem_id="train-edit") as bar:
+    with gr.Column(visible=False, elem_id="train-edit") as bar:
         says = gr.HTML(apply_default_css=False)
         name = gr.Textbox(label="Name of the adapter", max_length=64, max_lines=1, elem_id="train-edit-name")
         with gr.Row():
@@ -222,7 +222,7 @@ class QueueHandlers:
         )
         values = [getattr(settings, key) for key in self.setting_names]
         return (
-            gr.Group(visible=True),
+            gr.Column(visible=True),
             f"<p>{what}</p>",
             name,
             gr.Button("Add to the queue" if copy else "Save"),
@@ -236,7 +236,7 @@ class QueueHandlers:
     def _empty_form(self) -> tuple[Any, ...]:
         """The form as it was, with the values that stand in it."""
         kept = (gr.skip(),) * len(self.setting_names)
-        hidden = (gr.Group(visible=False), "", "", gr.skip(), None)
+        hidden = (gr.Column(visible=False), "", "", gr.skip(), None)
         return (*hidden, gr.Textbox(visible=True), gr.Button(visible=True), gr.skip(), *kept)
 
     def _free_name(self, name: str) -> str:
@@ -328,9 +328,9 @@ def _sentence(row: Row) -> str:
             "ended and can be resumed from its last checkpoint."
         )
     if run.state is RunState.QUEUED:
-        return f"Resumed: {_from(row)}." if run.attempt else ""
+        return f"To be resumed: it {_from(row)}." if run.attempt else ""
     if run.state.resumable:
-        return f"{run.sentence} Resume {_from(row)}."
+        return f"{run.sentence} It {_from(row)}."
     return "" if run.state is RunState.DONE else run.sentence
 
 
