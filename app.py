@@ -22,6 +22,7 @@ from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
+from grounding.ui.keeper import Keeper
 from grounding.ui.listener import AppListener
 from grounding.ui.model_service import ModelService
 from grounding.ui.pictures import figure_url, thumbnail_url
@@ -149,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Boxwright: {error}", file=sys.stderr)
         return 1
     print(f"Boxwright is at {url} (workspace {workspace.root}). Stop it with Ctrl+C.", file=sys.stderr, flush=True)
-    models.start()
+    Keeper(workspace, models).start()
     demo.block_thread()
     return 0
 

@@ -18,6 +18,7 @@ from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
     from grounding.jobs.launch import RunRequest
+    from grounding.jobs.store import RunRecord
 
 
 def add(commands: Commands) -> None:
@@ -34,6 +35,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--check", action="store_true", help="look at what would be trained, and train nothing")
     command.add_argument("--force", action="store_true", help="train although the check says that it teaches nothing")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    command.add_argument("--queue", action="store_true", help="put the run at the end of the queue and return at once")
     command.set_defaults(run=run)
 
 
@@ -45,7 +47,7 @@ def _settings_help() -> str:
 
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
-    from grounding.jobs.launch import RunRequest, start_run
+    from grounding.jobs.launch import RunRequest, queue_run, start_run
     from grounding.models import full_model_id, local_folder, training_settings
 
     settings = training_settings(options.model, _read_settings(options.settings))
@@ -59,6 +61,8 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     request = RunRequest(options.name or "", snapshot, model_id, settings, options.quantize)
     if options.check:
         return _check(options, workspace, request)
+    if options.queue:
+        return _tell_queued(options, workspace, queue_run(workspace, request, force=options.force))
     run = start_run(workspace, request, force=options.force)
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
@@ -79,6 +83,15 @@ def _check(options: argparse.Namespace, workspace: Workspace, request: RunReques
     checked = check_fully(workspace, snapshot, request.model_id, request.quantize, request.settings, tell)
     print(json.dumps(checked.to_json()) if options.json else as_text(checked))
     return 1 if checked.blocking else 0
+
+
+def _tell_queued(options: argparse.Namespace, workspace: Workspace, run: RunRecord) -> int:
+    """Say what became of a queued run: it waits, or was begun as nothing stood before it."""
+    log = workspace.runs / run.id / "log.txt"
+    print(f"run {run.id} {'waits in the queue' if run.position else 'started'}; log: {log}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"run": run.id, "state": str(run.state), "adapter": run.name}))
+    return 0
 
 
 def _read_settings(pairs: Sequence[str]) -> dict[str, str]:

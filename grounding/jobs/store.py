@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from grounding.database import prepare, reading, writing
 from grounding.errors import JobError
+from grounding.jobs.processes import machine_mark
 from grounding.jobs.schema import migrations
 from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
 
@@ -33,22 +34,35 @@ _NEWEST_OF_EACH_PHASE = (
 
 
 class RunState(StrEnum):
-    """Where a run stands. `starting` and `running` are active, the others final."""
+    """Where a run stands. `queued` waits for its turn, `starting` and `running` are active, the others have ended."""
 
+    QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
     DONE = "done"
     STOPPED = "stopped"
     FAILED = "failed"
+    DISCARDED = "discarded"
 
     @property
     def active(self) -> bool:
         return self in (RunState.STARTING, RunState.RUNNING)
 
+    @property
+    def ended(self) -> bool:
+        return not self.active and self is not RunState.QUEUED
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it may be queued once more, to go on where it was."""
+        return self in (RunState.STOPPED, RunState.FAILED)
+
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run. `sentence` says how it ended. `process_started` is the worker's start time in seconds."""
+    """One run. `sentence` says how it ended. `process_started` is the worker's start time in seconds, `machine` the
+    boot of its machine (`processes.machine_mark`). `position` orders the queued runs; `attempt` counts the starts;
+    `asked_at` is when a stop was first asked for."""
 
     id: str
     name: str
@@ -64,6 +78,12 @@ class RunRecord:
     process_started: float | None
     stop_requested: bool
     sentence: str
+    position: int | None = None
+    attempt: int = 1
+    started_at: str | None = None
+    machine: str | None = None
+    discard_requested: bool = False
+    asked_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +109,34 @@ class RunStore:
         prepare(runs_db, migrations)
 
     def add(self, *, name: str, model_id: str, quantize: str, snapshot: str, settings: Mapping[str, Any]) -> RunRecord:
-        """A new run in state `starting`. Raises `JobError` while another is active."""
+        """A new run in state `starting`. Raises `JobError` while another is active, or has the name and waits."""
+        return self._insert(RunState.STARTING, (name, model_id, quantize, snapshot, json.dumps(dict(settings))))
+
+    def enqueue(
+        self, *, name: str, model_id: str, quantize: str, snapshot: str, settings: Mapping[str, Any]
+    ) -> RunRecord:
+        """A new run at the end of the queue. Raises `JobError` when a run on its way has the name."""
+        return self._insert(RunState.QUEUED, (name, model_id, quantize, snapshot, json.dumps(dict(settings))))
+
+    def _insert(self, state: RunState, asked: tuple[str, str, str, str, str]) -> RunRecord:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        queued = state is RunState.QUEUED
         with writing(self.path) as connection:
-            _check_free(connection)
+            if not queued:
+                _check_free(connection)
+            check_name_free(connection, asked[0])
             connection.execute(
-                "INSERT INTO runs (id, name, state, model_id, quantize, snapshot, settings, created_at) "
-                "VALUES (?, ?, 'starting', ?, ?, ?, ?, ?)",
-                (run_id, name, model_id, quantize, snapshot, json.dumps(dict(settings)), _now()),
+                "INSERT INTO runs (id, name, model_id, quantize, snapshot, settings, state, created_at, position, "
+                "attempt, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    run_id,
+                    *asked,
+                    str(state),
+                    now(),
+                    next_position(connection) if queued else None,
+                    0 if queued else 1,
+                    None if queued else now(),
+                ),
             )
         return self.get(run_id)
 
@@ -111,13 +151,13 @@ class RunStore:
             row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             raise JobError(f"There is no run {run_id!r} in {self.path}.")
-        return _record(row)
+        return run_record(row)
 
     def active(self) -> RunRecord | None:
         """The run that is starting or running, if any."""
         with reading(self.path) as connection:
             row = connection.execute("SELECT * FROM runs WHERE state IN ('starting', 'running')").fetchone()
-        return _record(row) if row is not None else None
+        return run_record(row) if row is not None else None
 
     def list(self, limit: int = 50) -> list[RunRecord]:
         """The newest runs, newest first."""
@@ -125,52 +165,100 @@ class RunStore:
             rows = connection.execute(
                 "SELECT * FROM runs ORDER BY created_at DESC, id DESC LIMIT ?", (limit,)
             ).fetchall()
-        return [_record(row) for row in rows]
+        return [run_record(row) for row in rows]
+
+    def shown(self) -> RunRecord | None:
+        """The run to look at: the one that goes on, else the one begun last, else the first that waits."""
+        with reading(self.path) as connection:
+            row = connection.execute(
+                "SELECT * FROM runs ORDER BY state IN ('starting', 'running') DESC, state = 'queued', position, "
+                "started_at DESC, id DESC LIMIT 1"
+            ).fetchone()
+        return run_record(row) if row is not None else None
 
     def set_process(self, run_id: str, pid: int, process_started: float) -> None:
-        """Remember which process works on the run."""
+        """Remember which process is to work on a starting run; nothing where a worker has taken it already."""
         with writing(self.path) as connection:
             connection.execute(
-                "UPDATE runs SET pid = ?, process_started = ? WHERE id = ?", (pid, process_started, run_id)
+                "UPDATE runs SET pid = ?, process_started = ?, machine = ? WHERE id = ? AND state = 'starting'",
+                (pid, process_started, machine_mark(), run_id),
             )
 
     def claim(self, run_id: str, pid: int, process_started: float) -> bool:
         """Take a starting run for this process; False when it is not to be run (any more)."""
         with writing(self.path) as connection:
             changed = connection.execute(
-                "UPDATE runs SET state = 'running', pid = ?, process_started = ? WHERE id = ? AND state = 'starting'",
-                (pid, process_started, run_id),
+                "UPDATE runs SET state = 'running', pid = ?, process_started = ?, machine = ?, heartbeat_at = ? "
+                "WHERE id = ? AND state = 'starting'",
+                (pid, process_started, machine_mark(), now(), run_id),
             ).rowcount
+            # What an earlier attempt was busy with; its steps stay until this one takes them again.
+            connection.execute("DELETE FROM events WHERE run_id = ? AND kind = 'phase'", (run_id,))
         return changed == 1
 
-    def finish(self, run_id: str, state: RunState, sentence: str) -> bool:
-        """End an active run; returns False when it had ended already."""
+    def finish(self, run_id: str, state: RunState, sentence: str, *, judged: RunRecord | None = None) -> bool:
+        """End an active run; False when it had ended already, or is no longer as it was when it was `judged`.
+
+        After a failure the queue pauses, where it is set not to go on.
+        """
+        guard, known = "", tuple[Any, ...]()
+        if judged is not None:
+            guard, known = " AND attempt = ? AND pid IS ?", (judged.attempt, judged.pid)
         with writing(self.path) as connection:
             changed = connection.execute(
                 "UPDATE runs SET state = ?, sentence = ?, finished_at = ? "
-                "WHERE id = ? AND state IN ('starting', 'running')",
-                (str(state), sentence, _now(), run_id),
+                f"WHERE id = ? AND state IN ('starting', 'running'){guard}",
+                (str(state), sentence, now(), run_id, *known),
             ).rowcount
+            if changed and state is RunState.FAILED:
+                connection.execute(
+                    "UPDATE queue SET paused = 1, reason = 'The queue waits, as a run has failed.' "
+                    "WHERE go_on_after_failure = 0"
+                )
         return changed == 1
 
-    def request_stop(self, run_id: str) -> None:
-        """Ask the worker to stop and save. Raises `JobError` when the run is not active."""
+    def request_stop(self, run_id: str, *, discard: bool = False) -> None:
+        """Ask the worker to stop and save, or to stop and throw away. Raises `JobError` when the run is not active."""
         with writing(self.path) as connection:
             changed = connection.execute(
-                "UPDATE runs SET stop_requested = 1 WHERE id = ? AND state IN ('starting', 'running')", (run_id,)
+                "UPDATE runs SET stop_requested = 1, discard_requested = max(discard_requested, ?), "
+                "asked_at = coalesce(asked_at, ?) WHERE id = ? AND state IN ('starting', 'running')",
+                (int(discard), now(), run_id),
             ).rowcount
         if changed == 0:
             raise JobError("This run has already ended: there is nothing to stop.")
 
+    def beat(self, run_id: str, attempt: int) -> None:
+        """A sign of life of an active run's worker. It comes again by itself, so it doesn't wait for the disk."""
+        with writing(self.path, to_disk=False) as connection:
+            connection.execute(
+                "UPDATE runs SET heartbeat_at = ? WHERE id = ? AND attempt = ? AND state IN ('starting', 'running')",
+                (now(), run_id, attempt),
+            )
+
+    def rewind(self, run_id: str, step: int) -> None:
+        """Forget the steps from this one on, and scorings from it on: an earlier attempt told them."""
+        with writing(self.path) as connection:
+            connection.execute(
+                "DELETE FROM events WHERE run_id = ? AND kind IN ('step', 'score') "
+                "AND json_extract(payload, '$.step') >= ?",
+                (run_id, step),
+            )
+
     def tell(self, run_id: str, event: TrainEvent) -> None:
         """Store an event; it also counts as a sign of life."""
         with writing(self.path) as connection:
+            if isinstance(event, ScoreEvent):  # a resumed run may score a step again
+                connection.execute(
+                    "DELETE FROM events WHERE run_id = ? AND kind = 'score' AND json_extract(payload, '$.step') = ?",
+                    (run_id, event.step),
+                )
             connection.execute(
                 "INSERT INTO events (run_id, number, at, kind, payload) VALUES "
                 "(?, (SELECT coalesce(max(number), 0) + 1 FROM events WHERE run_id = ?), ?, ?, ?)",
-                (run_id, run_id, _now(), _KIND_OF[type(event)], json.dumps(asdict(event))),
+                (run_id, run_id, now(), _KIND_OF[type(event)], json.dumps(asdict(event))),
             )
-            connection.execute("UPDATE runs SET heartbeat_at = ? WHERE id = ?", (_now(), run_id))
+            connection.execute("UPDATE runs SET heartbeat_at = ? WHERE id = ?", (now(), run_id))
 
     def progress(self, run_id: str, *, most_steps: int = 400) -> RunProgress:
         """What the run has told so far, its steps thinned evenly to at most `most_steps`."""
@@ -216,7 +304,8 @@ def _events(connection: sqlite3.Connection, run_id: str, kind: str, rest: str) -
     return [_KINDS[kind](**json.loads(row["payload"])) for row in rows]
 
 
-def _record(row: sqlite3.Row) -> RunRecord:
+def run_record(row: sqlite3.Row) -> RunRecord:
+    """A row of `runs` as a record."""
     values = dict(row)
     return RunRecord(
         **{
@@ -224,9 +313,25 @@ def _record(row: sqlite3.Row) -> RunRecord:
             "state": RunState(values["state"]),
             "settings": MappingProxyType(json.loads(values["settings"])),
             "stop_requested": bool(values["stop_requested"]),
+            "discard_requested": bool(values["discard_requested"]),
         }
     )
 
 
-def _now() -> str:
+def check_name_free(connection: sqlite3.Connection, name: str, but: str = "") -> None:
+    """Raises `JobError` when a run on its way, other than `but`, has the name."""
+    taken = connection.execute(
+        "SELECT 1 FROM runs WHERE name = ? AND id != ? AND state IN ('queued', 'starting', 'running')", (name, but)
+    ).fetchone()
+    if taken is not None:
+        raise JobError(f"A run called {name!r} waits or goes on already. Choose another name.")
+
+
+def next_position(connection: sqlite3.Connection) -> int:
+    """The place behind the last of the queue."""
+    return int(connection.execute("SELECT coalesce(max(position), 0) + 1 FROM runs").fetchone()[0])
+
+
+def now() -> str:
+    """This moment in UTC, as the tables hold it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -15,11 +15,13 @@ from grounding.ui.charts import Axis, Line, chart_html, smooth
 _PREPARING_SHARE = 0.12
 _COUNTED_PHASES = 2
 _STATE_WORDS = {
+    RunState.QUEUED: "Queued",
     RunState.STARTING: "Starting",
     RunState.RUNNING: "Training",
     RunState.DONE: "Done",
     RunState.STOPPED: "Stopped",
     RunState.FAILED: "Failed",
+    RunState.DISCARDED: "Discarded",
 }
 
 
@@ -77,8 +79,12 @@ def _state_text(run: RunRecord) -> str:
 
 
 def _message(run: RunRecord, progress: RunProgress) -> str:
+    if run.state is RunState.QUEUED:
+        return "Waiting for its turn in the queue"
     if not run.state.active:
         return run.sentence
+    if run.discard_requested:
+        return "Stopping and throwing away what was learned."
     if run.stop_requested:
         return "Stopping after this step and keeping what is learned."
     if progress.last_step is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,16 +11,19 @@ import gradio as gr
 
 from grounding.adapters import AdapterRegistry
 from grounding.errors import AdapterError, ModelError
-from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, start_run, stop_run
-from grounding.jobs.store import RunRecord, RunStore
+from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, queue_run, start_run, stop_run
+from grounding.jobs.queue import RunQueue
+from grounding.jobs.store import RunStore
 from grounding.models import training_settings
 from grounding.records import Sample
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
-from grounding.ui.run_view import run_html, runs_html
+from grounding.ui.run_view import run_html
 from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
+from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
+from grounding.ui.train_values import as_typed
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -80,7 +81,8 @@ class Widgets:
     stop: gr.Button
     compare: gr.Button
     view: gr.HTML
-    runs: gr.HTML
+    queue: QueueWidgets
+    accordion: gr.Accordion
     shown: gr.State
     timer: gr.Timer
     settings: Mapping[str, Any]
@@ -92,7 +94,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     widgets = _lay_out(_preset(parts.models.model))
     handlers = Handlers(parts, widgets)
     w = widgets
-    shown = [w.ready, w.view, w.runs, w.start, w.stop, w.compare, w.shown, w.name]
+    shown = [w.ready, w.view, w.start, w.stop, w.compare, w.shown, w.name]
     gr.on([demo.load, tab.select], handlers.open, w.name, shown, **_FREE)
     w.timer.tick(handlers.tick, [w.shown, w.name], shown, **_FREE)
     # "once": a second press while the first is under way is the same wish, not a second run.
@@ -101,6 +103,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
+    build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
     return widgets
 
 
@@ -116,21 +119,22 @@ def _lay_out(preset: TrainSettings) -> Widgets:
     with gr.Row(elem_id="train", equal_height=False):
         with gr.Column(scale=0, min_width=316, elem_id="train-left"):
             ready = gr.HTML(elem_id="train-ready", apply_default_css=False)
+            bar, says, new_name, save, cancel = lay_out_bar()
             name = gr.Textbox(label="Name of the adapter", max_length=64, max_lines=1, elem_id="train-name")
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train-start")
             stop = gr.Button("Stop and keep what is learned", visible=False, elem_id="train-stop")
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
-            with gr.Accordion("Settings", open=False, elem_id="train-settings"), gr.Row(elem_id="train-values"):
+            accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
+            with accordion, gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
         with gr.Column(scale=1, min_width=420, elem_id="train-right"):
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
-            runs = gr.HTML(elem_id="train-runs", apply_default_css=False)
-    return Widgets(
-        *(ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True)),
-        settings,
-        preflight,
-    )
+            panel, log = lay_out_panel()
+    queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
+    timer = gr.Timer(_POLL_SECONDS, active=True)
+    shown = gr.State("")
+    return Widgets(ready, name, start, stop, compare, view, queue, accordion, shown, timer, settings, preflight)
 
 
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
@@ -146,13 +150,6 @@ def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     return gr.Textbox(as_typed(value), max_lines=1, **options)
 
 
-def as_typed(value: float | tuple[float, ...]) -> str:
-    """A value as a person would type it. Numbers are text on the page: a number field would round 0.0015."""
-    if isinstance(value, tuple):
-        return ", ".join(map(as_typed, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 class Handlers:
     """What happens on each event: checks what the client sent, calls the jobs, and fills the widgets."""
 
@@ -160,6 +157,7 @@ class Handlers:
         self.parts = parts
         self.widgets = widgets
         self.store = RunStore(parts.workspace.runs_db)
+        self.queue = RunQueue(self.store)
         self.desk = PreflightDesk(parts.workspace, parts.models, parts.curation)
 
     @tell
@@ -171,12 +169,12 @@ class Handlers:
         """The page as it should be now; nothing is sent when it is so already."""
         end_lost_run(self.store)
         if self._fingerprint() == shown:
-            return (gr.skip(),) * 8
+            return (gr.skip(),) * 7
         return self._show(name)
 
     @tell
     def start(self, values: dict[Any, Any]) -> tuple[Any, ...]:
-        """Freeze the phrases and start the worker."""
+        """Freeze the phrases and start the worker, or queue the run where another is on its way."""
         return self._start(values, force=False)
 
     @tell
@@ -194,12 +192,13 @@ class Handlers:
         name = check_free_name(parts.workspace, str(values[widgets.name]).strip())
         settings = self.settings(values)
         end_lost_run(self.store)
-        self.store.check_free()
+        self.queue.check_name(name)
         checked = self.desk.clear(settings, force=force)
         # Placeholders come in only where there is nothing else, and a person asks for it all the same.
         snapshot = parts.curation.freeze(name, placeholders=force and not checked.counts["train"])
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
-        lend_device(parts.models, self.store, start_run(parts.workspace, request, force=force))
+        begin = queue_run if self._must_wait() else start_run
+        begin(parts.workspace, request, force=force)
         return self._show(name)
 
     @tell
@@ -214,7 +213,7 @@ class Handlers:
         """Switch to Compare with the newest run's adapter chosen. Raises `AdapterError` when there is none."""
         known = AdapterRegistry(self.parts.workspace.adapters).list()
         names = [info.name for info in known if info.base == self.parts.models.model]
-        newest = next(iter(self.store.list(1)), None)
+        newest = self.store.shown()
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
         chosen = newest.name if newest is not None and newest.name in names else names[0]
@@ -222,36 +221,38 @@ class Handlers:
         return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=chosen)
 
     def _show(self, name: str | None) -> tuple[Any, ...]:
-        """Everything on the tab. A name that a finished run has used gives way to the next free one."""
+        """Everything on the tab. A name that a run has used gives way to the next free one."""
         end_lost_run(self.store)
-        runs = self.store.list(8)
-        newest = runs[0] if runs else None
-        progress = self.store.progress(newest.id) if newest else None
-        active = newest is not None and newest.state.active
-        ended_well = newest is not None and (self.parts.workspace.adapters / newest.name / "adapter.json").exists()
-        table = [(run, self.store.progress(run.id, most_steps=1).scores) for run in runs]
+        shown = self.store.shown()
+        progress = self.store.progress(shown.id) if shown else None
+        active = shown is not None and shown.state.active
+        ended_well = shown is not None and (self.parts.workspace.adapters / shown.name / "adapter.json").exists()
         return (
             ready_html(self.parts.curation.ready()),
-            run_html(newest, progress),
-            runs_html(table),
-            gr.Button(interactive=not active, value="Training…" if active else "Train"),
-            gr.Button(visible=active, interactive=active and not (newest and newest.stop_requested)),
+            run_html(shown, progress),
+            gr.Button(value="Add to the queue" if self._must_wait() else "Train"),
+            gr.Button(visible=active, interactive=active and not (shown and shown.stop_requested)),
             gr.Button(visible=not active and ended_well),
             self._fingerprint(),
-            gr.skip() if name and (active or name not in self._taken()) else self._free_name(),
+            gr.skip() if name and name not in self._taken() else self._free_name(),
         )
+
+    def _must_wait(self) -> bool:
+        """Whether a run that is asked for now has others before it."""
+        return self.store.active() is not None or bool(self.queue.waiting())
 
     def _fingerprint(self) -> str:
         """Changes whenever the tab would look different."""
-        newest = next(iter(self.store.list(1)), None)
+        newest = self.store.shown()
         ready = self.parts.curation.ready()
         if newest is None:
             return f"none {ready}"
-        return f"{newest.id} {newest.state} {newest.heartbeat_at} {newest.stop_requested} {ready}"
+        asked = f"{newest.stop_requested} {newest.discard_requested} {self._must_wait()}"
+        return f"{newest.id} {newest.state} {newest.heartbeat_at} {asked} {ready}"
 
     def _taken(self) -> set[str]:
         adapters = {path.name for path in self.parts.workspace.adapters.glob("*")}
-        return adapters | {run.name for run in self.store.list(1000)}
+        return adapters | self.queue.names()
 
     def _free_name(self) -> str:
         taken = self._taken()
@@ -273,18 +274,3 @@ def ready_html(ready: Ready) -> str:
         f'<div class="bw-bar"><i style="width:{100 * share:.1f}%"></i></div>'
         f"<ul>{listed}<li>scored on <b>{ready.val:,}</b> validation samples</li></ul></section>"
     )
-
-
-def lend_device(models: ModelService, store: RunStore, run: RunRecord) -> None:
-    """On a GPU, give up Compare's model while the run lasts and fetch it again afterwards."""
-    if models.state.phase != "ready" or models.predictor().device == "cpu":
-        return
-    models.unload()
-
-    def fetch_again() -> None:
-        while store.get(run.id).state.active:
-            time.sleep(2.0)
-            end_lost_run(store)
-        models.reload()
-
-    threading.Thread(target=fetch_again, name="reload-after-run", daemon=True).start()

@@ -296,7 +296,7 @@ def test_a_lost_worker_is_noticed(store: RunStore) -> None:
     ended = store.get(run.id)
     assert ended.state is RunState.FAILED
     assert "killed, ran out of memory, or the machine restarted" in ended.sentence
-    assert "Press Train to start again" in ended.sentence
+    assert "Press Resume" in ended.sentence
     store.check_free()
 
 
@@ -314,12 +314,14 @@ def test_nothing_is_lost_where_nothing_runs(store: RunStore) -> None:
     assert store.get(run.id).sentence == "Ready."
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(0, RunState.STARTING), (20, RunState.STARTING), (60, RunState.FAILED)])
-def test_a_run_without_a_process_is_given_a_while(store: RunStore, seconds: int, state: RunState) -> None:
+@pytest.mark.parametrize(("seconds", "state"), [(0, RunState.STARTING), (20, RunState.STARTING), (60, RunState.QUEUED)])
+def test_a_run_without_a_process_is_given_a_while_and_then_waits_again(
+    store: RunStore, seconds: int, state: RunState
+) -> None:
     run = add(store)
     created_at = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
     with writing(store.path) as connection:
-        connection.execute("UPDATE runs SET created_at = ?", (created_at,))
+        connection.execute("UPDATE runs SET started_at = ?", (created_at,))
     end_lost_run(store)
     assert store.get(run.id).state is state
 

@@ -69,6 +69,7 @@ def test_a_new_run_is_starting_and_knows_what_it_was_asked(store: RunStore) -> N
         process_started=None,
         stop_requested=False,
         sentence="",
+        started_at=run.started_at,
     )
     assert datetime.fromisoformat(run.created_at).utcoffset() is not None
     assert store.active() == store.get(run.id) == run
@@ -125,9 +126,9 @@ def test_of_two_starts_at_once_one_wins(store: RunStore) -> None:
 
 def test_the_tables_themselves_refuse_a_second_active_run(store: RunStore) -> None:
     add(store)
-    copied = "name, 'running', model_id, quantize, snapshot, settings, created_at, NULL, NULL, NULL, NULL, 0, ''"
+    copied = "id, name, state, model_id, quantize, snapshot, settings, created_at"
     with closing(sqlite3.connect(store.path)) as other, pytest.raises(sqlite3.IntegrityError):
-        other.execute(f"INSERT INTO runs SELECT 'x', {copied} FROM runs")
+        other.execute(f"INSERT INTO runs ({copied}) SELECT 'x', 'y', {copied.partition('name, ')[2]} FROM runs")
 
 
 @pytest.mark.parametrize("state", ENDED)

@@ -88,7 +88,18 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
             settings=request.settings.to_json(),
         )
 
+    def queue(workspace: Workspace, request: RunRequest) -> RunRecord:
+        requests.append(request)
+        return train.RunStore(workspace.runs_db).enqueue(
+            name=request.name,
+            model_id=request.model_id,
+            quantize=request.quantize,
+            snapshot=request.snapshot,
+            settings=request.settings.to_json(),
+        )
+
     monkeypatch.setattr(train, "start_run", start)
+    monkeypatch.setattr(train, "queue_run", queue)
     return requests
 
 
@@ -190,11 +201,27 @@ def test_a_sound_start_is_not_forced(handlers: Handlers, started: list[RunReques
 
 
 def test_a_second_run_waits_for_the_first(handlers: Handlers, started: list[RunRequest]) -> None:
+    assert handlers.open(None)[2].value == "Train"
+    shown = handlers.start(values(handlers, "mugs"))
+    assert shown[2].value == "Add to the queue"
+    handlers.start(values(handlers, "cups"))
+    assert handlers.parts.curation.frozen == ["mugs", "cups"]  # type: ignore[attr-defined]
+    assert [(run.name, run.state) for run in reversed(handlers.store.list())] == [
+        ("mugs", RunState.STARTING),
+        ("cups", RunState.QUEUED),
+    ]
+    assert "mugs" in shown[1], "the run that goes on is the one that is shown"
+
+
+@pytest.mark.parametrize("name", ["mugs", "cups"])
+def test_a_name_on_its_way_is_refused_before_anything_is_frozen(
+    handlers: Handlers, started: list[RunRequest], name: str
+) -> None:
     handlers.start(values(handlers, "mugs"))
-    with pytest.raises(gr.Error, match="still going"):
-        handlers.start(values(handlers, "cups"))
-    assert len(started) == 1
-    assert handlers.parts.curation.frozen == ["mugs"]  # type: ignore[attr-defined]
+    handlers.start(values(handlers, "cups"))
+    with pytest.raises(gr.Error, match="waits or goes on already"):
+        handlers.start(values(handlers, name))
+    assert handlers.parts.curation.frozen == ["mugs", "cups"]  # type: ignore[attr-defined]
 
 
 def test_a_tick_sends_nothing_until_something_changes(handlers: Handlers, started: list[RunRequest]) -> None:
@@ -205,9 +232,9 @@ def test_a_tick_sends_nothing_until_something_changes(handlers: Handlers, starte
     assert "<b>7</b> of 8" in handlers.tick(fingerprint, "a")[0]
 
 
-def test_the_name_moves_on_when_its_run_has_ended(handlers: Handlers, started: list[RunRequest]) -> None:
+def test_the_name_moves_on_when_a_run_has_it(handlers: Handlers, started: list[RunRequest]) -> None:
     assert name_shown(handlers.open(None)) == "adapter-1"
-    assert keeps_the_name(handlers.start(values(handlers, "adapter-1")))
+    assert name_shown(handlers.start(values(handlers, "adapter-1"))) == "adapter-2"
     handlers.store.finish(started and handlers.store.list(1)[0].id, RunState.DONE, "done")
     assert name_shown(handlers.open("adapter-1")) == "adapter-2"
     assert keeps_the_name(handlers.open("my own"))

@@ -1,0 +1,101 @@
+"""How a run ends when it doesn't end well: one sentence each, with the way out."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import signal
+from pathlib import Path
+
+from grounding.jobs.processes import machine_mark, oom_kills
+from grounding.jobs.store import RunRecord
+
+# Room on the disk that a run keeps for its last words, given back when the disk is full.
+RESERVE_BYTES = 1 << 20
+RESERVE_FILE = "reserve"
+_LITTLE_BYTES = 4 << 20
+_RESUME = "Press Resume to go on."
+LOST = (
+    "The worker ended without a word: it was killed, ran out of memory, or the machine restarted. "
+    f"Its log stands in the run's folder. {_RESUME}"
+)
+NEVER_STARTED = f"No worker came to life for this run, several times. Its log stands in the run's folder. {_RESUME}"
+RESTARTED = f"The machine, or its container, was restarted while the run went on. {_RESUME}"
+HUNG = f"The worker gave no sign of life for long, and was ended when a stop was asked for. {_RESUME}"
+DISCARDED = "Discarded: what it learned was thrown away."
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """A sentence with the way out for failures that are nobody's bug; the log's place for the others. `folder` is the
+    run's own."""
+    if is_out_of_memory(error):
+        return (
+            "The memory ran out. Lower pictures or phrases per step, or choose 4-bit weights, and train again; or free "
+            "memory and press Resume."
+        )
+    if is_disk_full(error, folder):
+        return "The disk is full. Free some space and press Resume to go on from the last checkpoint."
+    kind = type(error).__name__
+    return f"The run failed on something Boxwright did not foresee ({kind}: {error}). See {folder / 'log.txt'}."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a step, a load or a save failed for lack of memory, of the machine or of the GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    return any(word in str(error).lower() for word in words)
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether it failed as the disk is full. Libraries wrap this in errors of their own, so the disk is asked too."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if any(word in str(error).lower() for word in ("no space left", "disk is full", "quota exceeded")):
+        return True
+    writes = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
+    return writes and free_bytes(folder) < _LITTLE_BYTES
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where the folder stands; very much when it can't be learned."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 1 << 62
+
+
+def keep_reserve(folder: Path) -> None:
+    """Take the room for the last words. Where there is none, the run fails soon enough on something else."""
+    try:
+        (folder / RESERVE_FILE).write_bytes(b"\0" * RESERVE_BYTES)
+    except OSError:
+        give_reserve(folder)
+
+
+def give_reserve(folder: Path) -> None:
+    """Give the room back."""
+    try:
+        (folder / RESERVE_FILE).unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def of_exit(code: int, oom_kills_before: int) -> str:
+    """How a worker ended that said nothing itself. `code` as of `Popen.wait`: below 0, the number of a signal."""
+    if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+        return (
+            "The worker ended without a word: the system killed it, and it kills what takes too much memory. "
+            f"Lower pictures or phrases per step, or close other programs. {_RESUME}"
+        )
+    if code < 0:
+        name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
+        return f"The worker ended without a word: it was killed ({name}), or ran out of memory. {_RESUME}"
+    return (
+        f"The worker ended without a word, with exit status {code}: its log in the run's folder may say why. {_RESUME}"
+    )
+
+
+def of_lost(run: RunRecord) -> str:
+    """How a run ended whose worker is gone and which nobody watched."""
+    return RESTARTED if run.machine and machine_mark() and run.machine != machine_mark() else LOST

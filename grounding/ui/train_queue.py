@@ -1,0 +1,382 @@
+"""The queue on the Train tab: the runs that go on, wait and have ended, and what may be done with each.
+
+The same for every browser: all of it stands in runs.db, and each page looks there by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from grounding.errors import JobError
+from grounding.jobs import launch
+from grounding.jobs.files import checkpoint_step
+from grounding.jobs.queue import QueueSettings, RunQueue
+from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.models import training_settings
+from grounding.training.events import ScoreEvent
+from grounding.training.settings import TrainSettings
+from grounding.ui.events import tell
+from grounding.ui.train_values import as_typed
+from grounding.workspace import Workspace
+
+_FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+_ENDED_SHOWN = 12
+_LOG_BYTES = 200_000
+_WORDS = {
+    RunState.QUEUED: "Queued",
+    RunState.STARTING: "Starting",
+    RunState.RUNNING: "Training",
+    RunState.DONE: "Done",
+    RunState.STOPPED: "Stopped",
+    RunState.FAILED: "Failed",
+    RunState.DISCARDED: "Discarded",
+}
+# A button that throws something away asks once more, in its own place, and forgets it after some seconds.
+_ON_LOAD = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-action]');
+  if (!button || button.disabled) return;
+  const asks = button.dataset.confirm;
+  if (asks && button.dataset.sure !== 'yes') {
+    const before = button.textContent;
+    button.dataset.sure = 'yes';
+    button.textContent = asks;
+    setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
+    return;
+  }
+  trigger('act', { action: button.dataset.action, run: button.dataset.run || '' });
+});
+element.addEventListener('change', (event) => {
+  if (event.target.matches('input[data-action]')) {
+    trigger('act', { action: event.target.dataset.action, run: event.target.checked ? 'yes' : '' });
+  }
+});
+"""
+
+
+@dataclass(frozen=True)
+class QueueWidgets:
+    """The panel, the log that it opens, and the bar with which a run of the queue is edited or copied."""
+
+    panel: gr.HTML
+    log: gr.HTML
+    bar: gr.Column
+    says: gr.HTML
+    name: gr.Textbox
+    save: gr.Button
+    cancel: gr.Button
+    editing: gr.State
+    shown: gr.State
+
+
+@dataclass(frozen=True)
+class QueueForm:
+    """The form of the tab that the panel borrows to edit a run: what it hides meanwhile, and the settings' inputs."""
+
+    name: Any
+    start: Any
+    accordion: Any
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Editing:
+    """The run whose settings stand in the form: to be changed, or to be copied."""
+
+    run_id: str
+    copy: bool
+
+
+def lay_out_panel() -> tuple[gr.HTML, gr.HTML]:
+    """The panel and the log under it."""
+    panel = gr.HTML(elem_id="train-queue", js_on_load=_ON_LOAD, apply_default_css=False)
+    log = gr.HTML(elem_id="train-queue-log", js_on_load=_ON_LOAD, apply_default_css=False, visible=False)
+    return panel, log
+
+
+def lay_out_bar() -> tuple[gr.Column, gr.HTML, gr.Textbox, gr.Button, gr.Button]:
+    """The bar that stands over the form while a run is edited; hidden before."""
+    with gr.Column(visible=False, elem_id="train-edit") as bar:
+        says = gr.HTML(apply_default_css=False)
+        name = gr.Textbox(label="Name of the adapter", max_length=64, max_lines=1, elem_id="train-edit-name")
+        with gr.Row():
+            save = gr.Button("Save", variant="primary", elem_id="train-edit-save", min_width=80)
+            cancel = gr.Button("Cancel", elem_id="train-edit-cancel", min_width=80)
+    return bar, says, name, save, cancel
+
+
+def build_queue(
+    demo: gr.Blocks, tab: gr.Tab, workspace: Workspace, timer: gr.Timer, widgets: QueueWidgets, form: QueueForm
+) -> None:
+    """Connect the panel. `form` is the tab's own, in which a run is edited."""
+    w = widgets
+    handlers = QueueHandlers(workspace, tuple(form.settings))
+    panel = [w.panel, w.shown]
+    edits = [w.bar, w.says, w.name, w.save, w.editing, form.name, form.start, form.accordion, *form.settings.values()]
+    gr.on([demo.load, tab.select], handlers.open, None, panel, **_FREE)
+    timer.tick(handlers.tick, w.shown, panel, **_FREE)
+    w.panel.act(handlers.act, w.editing, [*panel, w.log, *edits], **_FREE)
+    w.log.act(handlers.close_log, None, w.log, **_FREE)
+    w.save.click(
+        handlers.save, [w.editing, w.name, *form.settings.values()], [*panel, *edits], trigger_mode="once", **_FREE
+    )
+    w.cancel.click(handlers.cancel, None, edits, **_FREE)
+
+
+class QueueHandlers:
+    """What happens on each event. `setting_names` are those of the form, in its order."""
+
+    def __init__(self, workspace: Workspace, setting_names: Sequence[str]) -> None:
+        self.workspace = workspace
+        self.setting_names = tuple(setting_names)
+        self.store = RunStore(workspace.runs_db)
+        self.queue = RunQueue(self.store)
+
+    @tell
+    def open(self) -> tuple[Any, Any]:
+        return self._panel()
+
+    @tell
+    def tick(self, shown: str) -> tuple[Any, Any]:
+        """The panel when it would look different by now."""
+        html, fingerprint = self._panel()
+        return (gr.skip(), gr.skip()) if fingerprint == shown else (html, fingerprint)
+
+    @tell
+    def act(self, event: gr.EventData, editing: Editing | None) -> tuple[Any, ...]:
+        """One press of a button in the panel."""
+        action, run_id = str(getattr(event, "action", "")), str(getattr(event, "run", ""))
+        log: Any = gr.skip()
+        edits = (gr.skip(),) * (8 + len(self.setting_names))
+        if action == "log":
+            log = gr.HTML(self._log_html(self.store.get(run_id)), visible=True)
+        elif action in ("edit", "copy"):
+            edits = self._fill_form(self.store.get(run_id), copy=action == "copy")
+        else:
+            self._change(action, run_id)
+            if editing is not None and editing.run_id == run_id and not editing.copy:
+                edits = self._empty_form()  # what was edited is no longer there to be edited
+        return (*self._panel(), log, *edits)
+
+    @tell
+    def close_log(self) -> Any:
+        return gr.HTML("", visible=False)
+
+    @tell
+    def save(self, editing: Editing | None, name: str, *typed: Any) -> tuple[Any, ...]:
+        """Save the form into the queued run, or queue a copy of a run with what the form holds."""
+        if editing is None:
+            raise JobError("There is nothing to save: choose Edit or Duplicate in the queue first.")
+        run = self.store.get(editing.run_id)
+        values = dict(zip(self.setting_names, typed, strict=True))
+        settings = training_settings(run.model_id, values)
+        name = name.strip()
+        if editing.copy:
+            request = launch.RunRequest(name, run.snapshot, run.model_id, settings, run.quantize)
+            launch.queue_run(self.workspace, request)
+        else:
+            if name != run.name:
+                launch.check_free_name(self.workspace, name)
+            self.queue.edit(run.id, name=name, settings=settings.to_json())
+        return (*self._panel(), *self._empty_form())
+
+    @tell
+    def cancel(self) -> tuple[Any, ...]:
+        return self._empty_form()
+
+    def _change(self, action: str, run_id: str) -> None:
+        workspace, place = self.workspace, self._place(run_id)
+        actions = {
+            "stop": lambda: launch.stop_run(workspace, run_id),
+            "discard": lambda: launch.discard_run(workspace, run_id),
+            "resume": lambda: launch.resume_run(workspace, run_id),
+            "remove": lambda: launch.remove_run(workspace, run_id),
+            "up": lambda: self.queue.move(run_id, max(1, place - 1)),
+            "down": lambda: self.queue.move(run_id, place + 1),
+            "pause": self.queue.pause,
+            "go-on": self.queue.go_on,
+            "after-failure": lambda: self.queue.set_go_on_after_failure(bool(run_id)),
+        }
+        if action not in actions:
+            raise JobError(f"{action!r:.40} is nothing that can be done with a run. Reload the page.")
+        actions[action]()
+        launch.advance(workspace)
+
+    def _place(self, run_id: str) -> int:
+        waiting = [run.id for run in self.queue.waiting()]
+        return waiting.index(run_id) + 1 if run_id in waiting else len(waiting)
+
+    def _fill_form(self, run: RunRecord, *, copy: bool) -> tuple[Any, ...]:
+        settings = TrainSettings.from_mapping(run.settings)
+        name = self._free_name(run.name) if copy else run.name
+        what = (
+            f"A copy of <b>{escape(run.name)}</b>, on the same phrases. Change what you like and add it to the queue."
+            if copy
+            else f"Editing <b>{escape(run.name)}</b>, which waits in the queue."
+        )
+        values = [getattr(settings, key) for key in self.setting_names]
+        return (
+            gr.Column(visible=True),
+            f"<p>{what}</p>",
+            name,
+            gr.Button("Add to the queue" if copy else "Save"),
+            Editing(run.id, copy),
+            gr.Textbox(visible=False),
+            gr.Button(visible=False),
+            gr.Accordion(open=True),
+            *(value if isinstance(value, bool) else as_typed(value) for value in values),
+        )
+
+    def _empty_form(self) -> tuple[Any, ...]:
+        """The form as it was, with the values that stand in it."""
+        kept = (gr.skip(),) * len(self.setting_names)
+        hidden = (gr.Column(visible=False), "", "", gr.skip(), None)
+        return (*hidden, gr.Textbox(visible=True), gr.Button(visible=True), gr.skip(), *kept)
+
+    def _free_name(self, name: str) -> str:
+        taken = self.queue.names() | {path.name for path in self.workspace.adapters.glob("*")}
+        stem = name[:58]
+        return next(free for number in range(2, 10_000) if (free := f"{stem}-{number}") not in taken)
+
+    def _panel(self) -> tuple[str, str]:
+        """The panel, and what changes whenever it would look different."""
+        active = self.store.active()
+        rows = [
+            Row(run, *self._looked_up(run))
+            for run in [*([active] if active else []), *self.queue.waiting(), *self.queue.ended(_ENDED_SHOWN)]
+        ]
+        html = queue_html(rows, self.queue.settings())
+        return html, html
+
+    def _looked_up(self, run: RunRecord) -> tuple[Sequence[ScoreEvent], bool, int | None]:
+        step = checkpoint_step(self.workspace.runs / run.id) if run.attempt and not run.state.active else None
+        return self.store.progress(run.id, most_steps=1).scores, launch.is_hung(run), step
+
+    def _log_html(self, run: RunRecord) -> str:
+        path = self.workspace.runs / run.id / "log.txt"
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
+        except OSError:
+            text = "There is no log yet."
+        return (
+            f'<section class="bw-log"><header><h3>Log of {escape(run.name)}</h3><code>{escape(str(path))}</code>'
+            '<button type="button" data-action="close">Close</button></header>'
+            f'<pre tabindex="0">{escape(text)}</pre></section>'
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as the panel shows it: its scorings, whether it hangs, and the step of its newest checkpoint."""
+
+    run: RunRecord
+    scores: Sequence[ScoreEvent] = ()
+    hung: bool = False
+    checkpoint: int | None = None
+
+
+def queue_html(rows: Sequence[Row], settings: QueueSettings) -> str:
+    """The panel: those on their way first, in their order, then the ended ones, the last first. All is escaped."""
+    if not rows:
+        return ""
+    ways = [row for row in rows if not row.run.state.ended]
+    past = [row for row in rows if row.run.state.ended]
+    waiting = [row for row in ways if row.run.state is RunState.QUEUED]
+    body = ""
+    if ways:
+        body += f"<h4>On their way</h4><ol>{''.join(_row_html(row, waiting) for row in ways)}</ol>"
+    if past:
+        body += f"<h4>Ended</h4><ul>{''.join(_row_html(row, waiting) for row in past)}</ul>"
+    return f'<section class="bw-queue"><header><h3>Runs</h3>{_switches(settings)}</header>{body}</section>'
+
+
+def _switches(settings: QueueSettings) -> str:
+    checked = "checked" if settings.go_on_after_failure else ""
+    switch = f'<label><input type="checkbox" data-action="after-failure" {checked}> Go on after a failed run</label>'
+    if settings.paused:
+        reason = f'<p class="bw-paused">{escape(settings.reason)}</p>'
+        return f"{reason}{switch}{_button('go-on', 'Go on')}"
+    return f"{switch}{_button('pause', 'Pause the queue')}"
+
+
+def _row_html(row: Row, waiting: Sequence[Row]) -> str:
+    run = row.run
+    state = "stopping" if run.state.active and run.stop_requested else run.state.value
+    word = {"stopping": "Discarding" if run.discard_requested else "Stopping"}.get(state, _WORDS[run.state])
+    sentence = _sentence(row)
+    said = f"<p>{escape(sentence)}</p>" if sentence else ""
+    return (
+        f'<li data-run="{escape(run.id)}" data-state="{escape(state)}"><div><b>{escape(run.name)}</b>'
+        f'<span class="bw-state" data-state="{escape(state)}">{word}</span><span>{_figures(row)}</span>{said}</div>'
+        f"<nav>{_buttons(row, waiting)}</nav></li>"
+    )
+
+
+def _sentence(row: Row) -> str:
+    run = row.run
+    if row.hung:
+        return (
+            "No sign of life for minutes: it hangs, or the machine is overloaded. Stop it; if it doesn't obey, it is "
+            "ended and can be resumed from its last checkpoint."
+        )
+    if run.state is RunState.QUEUED:
+        return f"To be resumed: it {_from(row)}." if run.attempt else ""
+    if run.state.resumable:
+        return f"{run.sentence} It {_from(row)}."
+    return "" if run.state is RunState.DONE else run.sentence
+
+
+def _from(row: Row) -> str:
+    return f"goes on after step {row.checkpoint:,}" if row.checkpoint else "begins anew, as it has no checkpoint"
+
+
+def _figures(row: Row) -> str:
+    run = row.run
+    told = [f"{int(run.settings.get('steps', 0)):,} steps"]
+    if row.scores and not run.state.active:
+        first, last = row.scores[0], row.scores[-1]
+        told.append(f"Acc@0.5 {first.accuracy_50:.0%} → {last.accuracy_50:.0%}")
+        told.append(f"IoU {first.mean_iou:.3f} → {last.mean_iou:.3f}")
+    if run.state.ended and run.finished_at:
+        told.append(f"{datetime.fromisoformat(run.finished_at).astimezone(UTC):%d %b, %H:%M} UTC")
+    return " · ".join(told)
+
+
+def _buttons(row: Row, waiting: Sequence[Row]) -> str:
+    run, state = row.run, row.run.state
+    copy, log = _button("copy", "Duplicate", run), _button("log", "Log", run)
+    if state is RunState.QUEUED:
+        ids = [other.run.id for other in waiting]
+        place = ids.index(run.id)
+        return (
+            _button("up", "↑", run, label="Earlier", disabled=place == 0)
+            + _button("down", "↓", run, label="Later", disabled=place == len(ids) - 1)
+            + _button("edit", "Edit", run)
+            + copy
+            + _button("remove", "Remove", run)
+        )
+    if state.active:
+        stop = _button("stop", "Stop and save", run, disabled=run.stop_requested)
+        discard = _button("discard", "Discard", run, confirm="Throw it away?", disabled=run.discard_requested)
+        return stop + discard + log
+    resume = _button("resume", "Resume", run) if state.resumable else ""
+    may_discard = state.resumable and row.checkpoint
+    discard = _button("discard", "Discard", run, confirm="Delete its checkpoints?") if may_discard else ""
+    return resume + copy + log + discard + _button("remove", "Remove", run, confirm="Remove from the list?")
+
+
+def _button(
+    action: str, text: str, run: RunRecord | None = None, *, label: str = "", confirm: str = "", disabled: bool = False
+) -> str:
+    more = f' aria-label="{label}" title="{label}"' if label else ""
+    more += f' data-confirm="{escape(confirm)}"' if confirm else ""
+    more += f' data-run="{escape(run.id)}"' if run is not None else ""
+    return f'<button type="button" data-action="{action}"{more}{" disabled" if disabled else ""}>{text}</button>'

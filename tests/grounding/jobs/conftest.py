@@ -1,0 +1,33 @@
+"""A workspace with a snapshot, in which real workers run a stand-in for the training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from grounding.boxes import Box
+from grounding.jobs.queue import RunQueue
+from grounding.jobs.store import RunStore
+from grounding.records import Sample, write_samples
+from grounding.workspace import Workspace
+from job_workers import STAND_IN, workers_of
+
+
+@pytest.fixture
+def stand_in(own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace whose workers train nothing; none of them is left when the test ends."""
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    workspace = Workspace(own_workspace)
+    folder = workspace.snapshots / "first"
+    write_samples(folder / "samples.jsonl", [Sample("s", folder / "a.png", "mug", (Box(0, 0, 9, 9),), "train")])
+    sha256 = hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()
+    manifest = {"format": "boxwright-snapshot/1", "name": "first", "samples_sha256": sha256}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    yield workspace
+    RunQueue(RunStore(workspace.runs_db)).pause()
+    for process in workers_of(workspace):
+        process.kill()
