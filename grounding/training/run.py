@@ -30,6 +30,7 @@ from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEven
 from grounding.training.feed import Feed
 from grounding.training.losses import answer_loss
 from grounding.training.precision import choose_precision, computing_in
+from grounding.training.rehearsal import pictures_to_rehearse
 from grounding.training.settings import TrainSettings
 from grounding.training.views import AugmentedViews, KeptViews, Views, encode_paths
 
@@ -57,6 +58,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     settings = plan.settings
     torch.manual_seed(settings.seed)
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
+    feed = Feed(pictures, settings, pictures_to_rehearse(settings, plan.snapshot))
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
     if not loaded.profile.lora_targets:
@@ -64,7 +66,9 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
     views: Views = (
-        AugmentedViews(loaded, dtype) if settings.augment else KeptViews(loaded, pictures, listener, should_stop)
+        AugmentedViews(loaded, settings, dtype)
+        if settings.augment
+        else KeptViews(loaded, feed.pictures, listener, should_stop)
     )
     scorer = _Scorer(loaded, plan.snapshot.split("val")[: settings.score_samples], listener, should_stop)
     scorer.score(step=0)
@@ -72,7 +76,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
         raise Cancelled("Stopped before the first step: there is nothing to keep.")
     peft_model = _attach_lora(loaded, settings)
     steps_done = 0
-    for event in optimise(loaded, settings, Feed(pictures, settings), views, dtype):
+    for event in optimise(loaded, settings, feed, views, dtype):
         steps_done = event.step
         listener(event)
         if should_stop():
