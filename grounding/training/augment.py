@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageEnhance, ImageOps
 
 from grounding.boxes import Box
+from grounding.training.crops import Told, choose_crop, crop_box, crop_picture
+from grounding.training.jitter import jitter
 
-MIRRORED_SHARE = 0.5
-ZOOMED_SHARE = 0.5
 SMALLEST_ZOOM = 0.75
-COLOUR_CHANGE = 0.15
 
 _SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
 # Here "left" or "right" is no side ("right above", "the only slice left"), or the words turn with the picture in
@@ -35,25 +34,60 @@ Target = tuple[str, tuple[Box, ...]]
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """How often and how much a view differs from its picture. Shares from 0.0 to 1.0 of the views (of the boxes:
+    `jittered_share`); `colour_change` is the largest relative change of brightness, contrast and colour."""
+
+    mirrored_share: float = 0.5
+    cropped_share: float = 0.0
+    farther_share: float = 0.5
+    jittered_share: float = 0.0
+    colour_change: float = 0.15
+
+
+@dataclass(frozen=True)
 class Shown:
-    """A picture as a step sees it, with its phrases and their boxes in its own pixels."""
+    """A picture as a step sees it, with its phrases and their boxes in its own pixels.
+
+    `marks` says what was done to the picture ("mirrored", "cropped", "farther away"); `jittered` are the places in
+    `targets` of the phrases whose boxes were moved a little.
+    """
 
     image: Image.Image
     targets: tuple[Target, ...]
+    marks: tuple[str, ...] = ()
+    jittered: frozenset[int] = frozenset()
 
 
-def augment(image: Image.Image, targets: Sequence[Target], rng: random.Random) -> Shown:
-    """One random view of an RGB picture: mirrored or not, smaller on a wider ground or not, its colours shifted.
+def augment(
+    image: Image.Image,
+    targets: Sequence[Target],
+    rng: random.Random,
+    how: Augmentation | None = None,
+    *,
+    told: Sequence[Told] = (),
+    siblings: Sequence[Told] = (),
+) -> Shown:
+    """One random view of an RGB picture: mirrored or not, a part of it or the whole smaller, its colours shifted.
 
     A mirrored picture swaps "left" and "right" in its phrases; it is not mirrored when a phrase could not follow.
-    Every object stays in the picture, so a phrase that was true of one object stays true of it alone.
+    A part is shown only where every phrase stays true of its object alone: `told` are the targets with their
+    categories, `siblings` all that is known of the picture (see `crops.holds`); without `told` nothing is cropped.
+    Otherwise every object stays in the picture. A jittered box keeps an IoU of 0.9 with its own.
     """
+    how = how or Augmentation()
     shown = Shown(image, tuple(targets))
-    if rng.random() < MIRRORED_SHARE and all(can_mirror(phrase) for phrase, _ in targets):
+    # The same draws whatever the shares are, so that one more kind of view does not change the others.
+    to_mirror, to_crop, to_shrink = rng.random(), rng.random(), rng.random()
+    window = choose_crop(image.size, told, siblings, rng) if told and to_crop < how.cropped_share else None
+    if window is not None:
+        shown = crop(shown, window)
+    if to_mirror < how.mirrored_share and all(can_mirror(phrase) for phrase, _ in targets):
         shown = mirror(shown)
-    if rng.random() < ZOOMED_SHARE:
+    if window is None and to_shrink < how.farther_share:
         shown = zoom_out(shown, rng)
-    return Shown(_shift_colours(shown.image, rng), shown.targets)
+    shown = replace(shown, image=_shift_colours(shown.image, rng, how.colour_change))
+    return _jitter_some(shown, rng, how.jittered_share)
 
 
 def can_mirror(phrase: str) -> bool:
@@ -81,7 +115,14 @@ def mirror(shown: Shown) -> Shown:
         (mirror_phrase(phrase), tuple(Box(width - box.x2, box.y1, width - box.x1, box.y2) for box in boxes))
         for phrase, boxes in shown.targets
     )
-    return Shown(ImageOps.mirror(shown.image), targets)
+    return Shown(ImageOps.mirror(shown.image), targets, (*shown.marks, "mirrored"))
+
+
+def crop(shown: Shown, window: Box) -> Shown:
+    """This window of the picture, enlarged to the picture's size."""
+    size_wh = shown.image.size
+    targets = tuple((phrase, tuple(crop_box(box, window, size_wh) for box in boxes)) for phrase, boxes in shown.targets)
+    return Shown(crop_picture(shown.image, window), targets, (*shown.marks, "cropped"))
 
 
 def zoom_out(shown: Shown, rng: random.Random) -> Shown:
@@ -101,10 +142,19 @@ def zoom_out(shown: Shown, rng: random.Random) -> Shown:
         )
         for phrase, boxes in shown.targets
     )
-    return Shown(ground, targets)
+    return Shown(ground, targets, (*shown.marks, "farther away"))
 
 
-def _shift_colours(image: Image.Image, rng: random.Random) -> Image.Image:
+def _shift_colours(image: Image.Image, rng: random.Random, change: float) -> Image.Image:
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhancer(image).enhance(rng.uniform(1 - COLOUR_CHANGE, 1 + COLOUR_CHANGE))
+        image = enhancer(image).enhance(rng.uniform(1 - change, 1 + change))
     return image
+
+
+def _jitter_some(shown: Shown, rng: random.Random, share: float) -> Shown:
+    chosen = frozenset(i for i, (_, boxes) in enumerate(shown.targets) if boxes and rng.random() < share)
+    targets = tuple(
+        (phrase, tuple(jitter(box, shown.image.size, rng) for box in boxes) if i in chosen else boxes)
+        for i, (phrase, boxes) in enumerate(shown.targets)
+    )
+    return replace(shown, targets=targets, jittered=chosen)

@@ -13,11 +13,14 @@ from grounding.records import Sample
 
 @dataclass(frozen=True)
 class PhraseTarget:
-    """One phrase and the boxes it refers to (none: nothing). `variants` are other phrases for the same boxes."""
+    """One phrase and the boxes it refers to (none: nothing). `variants` are other phrases for the same boxes to learn
+    from, `unused` those that aren't learned from but still tell what is there; `category` may be empty."""
 
     phrase: str
     boxes_xyxy_px: tuple[Box, ...]
     variants: tuple[str, ...] = ()
+    category: str = ""
+    unused: tuple[str, ...] = ()
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -37,7 +40,8 @@ def group_by_picture(samples: Sequence[Sample], *, use_alternatives: bool) -> li
     grouped: dict[Path, list[PhraseTarget]] = {}
     for sample in samples:
         variants = tuple(a for a in dict.fromkeys(sample.alternatives) if a.strip() and a != sample.phrase)
-        target = PhraseTarget(sample.phrase, sample.boxes_xyxy_px, variants if use_alternatives else ())
+        learned, unused = (variants, ()) if use_alternatives else ((), variants)
+        target = PhraseTarget(sample.phrase, sample.boxes_xyxy_px, learned, sample.category, unused)
         grouped.setdefault(sample.image, []).append(target)
     if not grouped:
         raise SnapshotError(

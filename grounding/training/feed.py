@@ -6,14 +6,20 @@ Nothing here keeps a state, so "the position in the data" of a run is its step n
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from grounding.boxes import Box
+from grounding.training.curriculum import admitted, hardest_at
 from grounding.training.data import PhraseTarget, PictureTargets
+from grounding.training.negatives import Negatives
+from grounding.training.rehearsal import rehearsed_at
 from grounding.training.settings import TrainSettings
+from grounding.training.variants import rewordings
+from grounding.training.wording import Difficulty
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Asked:
     boxes_xyxy_px: tuple[Box, ...]
     written: str = ""
     negative: bool = False
+    category: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,30 @@ class Drawn:
     picture: PictureTargets
     asked: tuple[Asked, ...]
     view_seed: str
+    rehearsed: bool = False
 
 
 class Feed:
-    """The steps of a run. `step(n)` gives the same for the same seed, settings and pictures, whenever it is asked."""
+    """The steps of a run. `step(n)` gives the same for the same seed, settings and pictures, whenever it is asked.
 
-    def __init__(self, pictures: Sequence[PictureTargets], settings: TrainSettings) -> None:
-        self.pictures = tuple(pictures)
+    `rehearsed` are old pictures that take the settings' share of the places, evenly spread.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[PictureTargets],
+        settings: TrainSettings,
+        rehearsed: Sequence[PictureTargets] = (),
+    ) -> None:
         self.settings = settings
-        self._round = lru_cache(maxsize=2)(self._shuffled)
+        self.new = Rounds(pictures, f"{settings.seed}")
+        self.old = Rounds(rehearsed, f"{settings.seed}/rehearsed")
+        self.negatives = Negatives([*pictures, *rehearsed]) if settings.negative_share else None
+
+    @property
+    def pictures(self) -> tuple[PictureTargets, ...]:
+        """Every picture that may be shown."""
+        return self.new.pictures + self.old.pictures
 
     def step(self, number: int) -> tuple[Drawn, ...]:
         """The pictures of step `number`, counted from 1: `images_per_step` of them, or all where there are fewer.
@@ -56,29 +78,78 @@ class Feed:
         return tuple(self._draw(number, slot, (number - 1) * size + slot) for slot in range(size))
 
     def _draw(self, number: int, slot: int, place: int) -> Drawn:
-        count = len(self.pictures)
-        picture = self.pictures[self._round(place // count)[place % count]]
+        old_before, is_old = rehearsed_at(place, self.settings.rehearsal_share if self.old.pictures else 0.0)
+        picture = self.old[old_before] if is_old else self.new[place - old_before]
         name = f"{self.settings.seed}/{number}/{slot}"
-        asked = draw_phrases(picture.targets, self.settings.phrases_per_image, random.Random(f"phrases/{name}"))
-        return Drawn(picture, asked, f"view/{name}")
+        return Drawn(picture, self._ask(picture, number, name), f"view/{name}", rehearsed=is_old)
+
+    def _ask(self, picture: PictureTargets, number: int, name: str) -> tuple[Asked, ...]:
+        settings = self.settings
+        hardest = hardest_at(number, settings.steps, settings.curriculum_share)
+        asked = draw_phrases(picture.targets, settings.phrases_per_image, random.Random(f"phrases/{name}"), hardest)
+        if settings.template_share:
+            asked = reworded(asked, settings.template_share, random.Random(f"templates/{name}"))
+        if self.negatives is None:
+            return asked
+        rng = random.Random(f"negatives/{name}")
+        count = chance_count(len(asked) * settings.negative_share / (1 - settings.negative_share), rng)
+        absent = self.negatives.draw(picture, count, rng)
+        return asked + tuple(Asked(phrase, (), phrase, negative=True) for phrase in absent)
+
+
+class Rounds:
+    """Pictures in an endless order: every round shows each once, in an order of its own. `rounds[place]`, from 0."""
+
+    def __init__(self, pictures: Sequence[PictureTargets], seed: str) -> None:
+        self.pictures = tuple(pictures)
+        self._seed = seed
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __getitem__(self, place: int) -> PictureTargets:
+        count = len(self.pictures)
+        return self.pictures[self._order(place // count)[place % count]]
 
     def _shuffled(self, number: int) -> tuple[int, ...]:
-        """The pictures' indices in the order of this round, counted from 0."""
         order = list(range(len(self.pictures)))
-        random.Random(f"order/{self.settings.seed}/{number}").shuffle(order)
+        random.Random(f"order/{self._seed}/{number}").shuffle(order)
         return tuple(order)
 
 
-def draw_phrases(targets: Sequence[PhraseTarget], most: int, rng: random.Random) -> tuple[Asked, ...]:
-    """At most so many phrases: every target gives one before any gives a second, so that no target is crowded out
-    by one with many variants."""
-    shuffled = [(target, rng.sample(target.phrases, len(target.phrases))) for target in targets]
+def chance_count(expected: float, rng: random.Random) -> int:
+    """A whole number whose mean is `expected`: the one below or the one above."""
+    return math.floor(expected) + (rng.random() < expected % 1)
+
+
+def draw_phrases(
+    targets: Sequence[PhraseTarget], most: int, rng: random.Random, hardest: Difficulty = Difficulty.RELATION
+) -> tuple[Asked, ...]:
+    """At most so many phrases, none harder than `hardest` as far as there are easier ones: every target gives one
+    before any gives a second, so that no target is crowded out by one with many variants."""
+    shuffled = []
+    for target in targets:
+        phrases = target.phrases
+        if hardest < Difficulty.RELATION:
+            phrases = admitted(phrases, target.category, hardest)
+        shuffled.append((target, rng.sample(phrases, len(phrases))))
     rng.shuffle(shuffled)
     drawn: list[Asked] = []
     for turn in range(max(len(phrases) for _, phrases in shuffled)):
         drawn += [
-            Asked(phrases[turn], target.boxes_xyxy_px, phrases[turn])
+            Asked(phrases[turn], target.boxes_xyxy_px, phrases[turn], category=target.category)
             for target, phrases in shuffled
             if turn < len(phrases)
         ]
     return tuple(drawn[:most])
+
+
+def reworded(asked: Sequence[Asked], share: float, rng: random.Random) -> tuple[Asked, ...]:
+    """The same with about this share in another wording. No wording comes twice."""
+    taken = {one.phrase for one in asked}
+    result = []
+    for one in asked:
+        wordings = [wording for wording in rewordings(one.phrase) if wording not in taken]
+        if wordings and rng.random() < share:
+            one = replace(one, phrase=rng.choice(wordings))
+            taken.add(one.phrase)
+        result.append(one)
+    return tuple(result)

@@ -22,6 +22,7 @@ from grounding.training.live_views import LiveViews
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.with_model import before_first_step
+from grounding.training.rehearsal import pictures_to_rehearse
 from grounding.training.saving import Outcome, save_adapter, standing_of
 from grounding.training.scoring import Scorer
 from grounding.training.settings import TrainSettings
@@ -52,13 +53,14 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
 def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
     settings = plan.settings
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
+    feed = Feed(pictures, settings, pictures_to_rehearse(settings, plan.snapshot))
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
     if not loaded.profile.lora_targets:
         raise JobError(f"{plan.model_id} can't be trained here: its profile {loaded.profile.name!r} names no layers.")
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
-    views = _views(loaded, pictures, settings, dtype, listener, should_stop)
+    views = _views(loaded, feed.pictures, settings, dtype, listener, should_stop)
     samples = plan.snapshot.split("val")[: settings.score_samples]
     scorer = Scorer(loaded, samples, listener, should_stop, dtype=dtype, encode_anew=settings.lora_vision)
     course = Course(plan, folder, listener)
@@ -70,7 +72,7 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
     attached = attach_lora(loaded, settings)
     if course.checkpoint is None:
         before_first_step(loaded, plan.snapshot, settings, dtype, plan.run_folder, listener)
-    learner = Learner(loaded, settings, attached, Feed(pictures, settings), views, dtype)
+    learner = Learner(loaded, settings, attached, feed, views, dtype)
     if learner.note:
         course.note(learner.note)
     course.resume(learner, attached)
@@ -176,7 +178,7 @@ def _views(
     should_stop: Callable[[], bool],
 ) -> Views:
     if settings.lora_vision:
-        return LiveViews(loaded, dtype, augmented=settings.augment)
+        return LiveViews(loaded, settings, dtype)
     if settings.augment:
-        return AugmentedViews(loaded, dtype)
+        return AugmentedViews(loaded, settings, dtype)
     return KeptViews(loaded, pictures, listener, should_stop)

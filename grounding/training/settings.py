@@ -33,6 +33,28 @@ class TrainSettings:
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
     augment: bool = _setting(True, "show each picture mirrored, farther away and in other colours by turns")
+    mirrored_share: float = _setting(0.5, "share of the augmented views that are mirrored", low=0.0, high=1.0)
+    cropped_share: float = _setting(
+        0.0, "share of the augmented views cut to a part in which every phrase stays true", low=0.0, high=1.0
+    )
+    farther_share: float = _setting(0.5, "share of the augmented views that show it all smaller", low=0.0, high=1.0)
+    colour_change: float = _setting(0.15, "largest change of brightness, contrast and colour", low=0.0, high=0.9)
+    jittered_share: float = _setting(
+        0.0, "share of the boxes in augmented views moved a little (IoU stays at 0.9 or more)", low=0.0, high=1.0
+    )
+    template_share: float = _setting(
+        0.0, "share of the phrases reworded by rule, with the same meaning", low=0.0, high=1.0
+    )
+    negative_share: float = _setting(
+        0.0, 'share of the phrases taken from other pictures and answered "nothing there"', low=0.0, high=0.9
+    )
+    rehearsal_share: float = _setting(
+        0.0, "share of the pictures taken from the snapshot to rehearse", low=0.0, high=0.9
+    )
+    rehearse_snapshot: str = _setting("", "a second snapshot to rehearse, by name or folder")
+    curriculum_share: float = _setting(
+        0.0, "share of the steps in which nouns, then attributes, then relations come in", low=0.0, high=1.0
+    )
     learning_rate: float = _setting(1.5e-3, "highest learning rate", low=1e-7, high=0.1)
     warmup_share: float = _setting(0.05, "share of the steps in which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = _setting(0.0, "AdamW weight decay", low=0.0, high=1.0)
@@ -159,8 +181,8 @@ def _is_of_kind(default: Any, value: Any) -> bool:
 def _kind(spec: dataclasses.Field[Any]) -> str:
     if isinstance(spec.default, bool):
         return "true or false"
-    if isinstance(spec.default, str):
-        return "a word"
     if isinstance(spec.default, tuple):
         return f"{len(spec.default)} numbers of at least 0, separated by commas"
+    if isinstance(spec.default, str):
+        return "text"
     return "a whole number" if isinstance(spec.default, int) else "a number"

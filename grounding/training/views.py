@@ -16,11 +16,13 @@ from grounding import engine
 from grounding.errors import Cancelled, PictureError
 from grounding.models import LoadedModel
 from grounding.pictures import open_picture
-from grounding.training.augment import Shown, Target, augment
+from grounding.training.augment import Augmentation, Shown, Target, augment
+from grounding.training.crops import Told
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feed import Drawn
 from grounding.training.precision import computing_in
+from grounding.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +64,9 @@ class AugmentedViews:
     in the log: it must not end a run that is hours in.
     """
 
-    def __init__(self, loaded: LoadedModel, dtype: torch.dtype | None) -> None:
+    def __init__(self, loaded: LoadedModel, settings: TrainSettings, dtype: torch.dtype | None) -> None:
         self.loaded = loaded
+        self.settings = settings
         self.dtype = dtype
 
     def show(self, drawn: Sequence[Drawn]) -> View:
@@ -76,15 +79,12 @@ class AugmentedViews:
             except PictureError as error:
                 log.warning("left out: %s: %s", one.picture.image.name, error)
             else:
-                shown.append(self._look(picture, one))
+                shown.append(look(picture, one, self.settings))
         if not shown:
             return [], []
         with computing_in(self.loaded.device, self.dtype):
             features = self._encode([s.image for s in shown])
         return features, [s.targets for s in shown]
-
-    def _look(self, picture: Image.Image, drawn: Drawn) -> Shown:
-        return look(picture, drawn)
 
     def _encode(self, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
         return trainable(engine.encode_images(self.loaded, images))
@@ -95,9 +95,29 @@ def plain_targets(drawn: Drawn) -> list[Target]:
     return [(asked.phrase, asked.boxes_xyxy_px) for asked in drawn.asked]
 
 
-def look(picture: Image.Image, drawn: Drawn) -> Shown:
-    """The view of an RGB picture that its step shows."""
-    return augment(picture, plain_targets(drawn), random.Random(drawn.view_seed))
+def augmentation(settings: TrainSettings) -> Augmentation:
+    """How a run with these settings changes its pictures."""
+    return Augmentation(
+        mirrored_share=settings.mirrored_share,
+        cropped_share=settings.cropped_share,
+        farther_share=settings.farther_share,
+        jittered_share=settings.jittered_share,
+        colour_change=settings.colour_change,
+    )
+
+
+def look(picture: Image.Image, drawn: Drawn, settings: TrainSettings) -> Shown:
+    """The view of an RGB picture that its step shows: what the model is trained on, and what a preview shows."""
+    if not settings.augment:
+        return Shown(picture, tuple(plain_targets(drawn)))
+    return augment(
+        picture,
+        plain_targets(drawn),
+        random.Random(drawn.view_seed),
+        augmentation(settings),
+        told=[Told(one.phrase, one.boxes_xyxy_px, one.category) for one in drawn.asked],
+        siblings=[Told(one.phrase, one.boxes_xyxy_px, one.category) for one in drawn.picture.targets],
+    )
 
 
 def encode_paths(

@@ -18,6 +18,7 @@ RANGED = [name for name, spec in FIELDS.items() if spec.metadata["low"] is not N
 WHOLE = [name for name, spec in FIELDS.items() if type(spec.default) is int]
 NUMBERS = [name for name, spec in FIELDS.items() if type(spec.default) is float]
 SWITCHES = [name for name, spec in FIELDS.items() if type(spec.default) is bool]
+TEXTS = [name for name, spec in FIELDS.items() if type(spec.default) is str]
 LISTS = [name for name, spec in FIELDS.items() if type(spec.default) is tuple]
 
 
@@ -28,7 +29,7 @@ def failure(**values: Any) -> str:
 
 
 def test_every_setting_is_of_a_kind_that_is_tested_here() -> None:
-    assert sorted(WHOLE + NUMBERS + SWITCHES + LISTS) == sorted(FIELDS)
+    assert sorted(WHOLE + NUMBERS + SWITCHES + LISTS + TEXTS) == sorted(FIELDS)
     assert sorted(RANGED) == sorted(WHOLE + NUMBERS)
 
 

@@ -60,7 +60,7 @@ def test_pictures_that_cannot_be_used_are_left_out_with_a_line_in_the_log(
     (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     pictures = targets_on(*(tmp_path / f"{name}.png" for name in ("torn", "strip", "good", "gone")))
     with caplog.at_level(logging.WARNING):
-        features, targets = AugmentedViews(loaded, dtype=None).show(chosen(pictures))
+        features, targets = AugmentedViews(loaded, TrainSettings(), dtype=None).show(chosen(pictures))
     assert len(features) == len(targets) == 1
     assert features[0].image_size_wh == (64, 64)
     assert [message.split(":")[1].strip() for message in caplog.messages] == ["torn.png", "strip.png", "gone.png"]
@@ -70,7 +70,7 @@ def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sam
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
     for views in (
         KeptViews(loaded, pictures, lambda event: None, lambda: False),
-        AugmentedViews(loaded, dtype=None),
+        AugmentedViews(loaded, TrainSettings(), dtype=None),
     ):
         features, targets = views.show(chosen(pictures))
         assert len(features) == len(targets) == len(pictures)
@@ -80,8 +80,8 @@ def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sam
 def test_kept_views_never_change_and_augmented_ones_do(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(tiny_samples[0].image)
     kept = KeptViews(loaded, pictures, lambda event: None, lambda: False)
-    fresh = AugmentedViews(loaded, dtype=None)
-    again = AugmentedViews(loaded, dtype=None)
+    fresh = AugmentedViews(loaded, TrainSettings(), dtype=None)
+    again = AugmentedViews(loaded, TrainSettings(), dtype=None)
     assert torch.equal(kept.show(chosen(pictures))[0][0].pooled, kept.show(chosen(pictures))[0][0].pooled)
     first, second = (fresh.show(chosen(pictures, step))[0][0].pooled for step in (1, 2))
     assert not torch.equal(first, second)

@@ -137,3 +137,47 @@ def test_the_seed_alone_decides() -> None:
     given = pictures((4, 1), (3,), (2, 2), (5,))
     assert drawn(given, 6, seed=3) == drawn(given, 6, seed=3)
     assert drawn(given, 6, seed=3) != drawn(given, 6, seed=4)
+
+
+def test_negatives_are_the_share_they_should_be_and_change_nothing_else() -> None:
+    given = [
+        PictureTargets(Path(f"{noun}.png"), (PhraseTarget(f"the {noun}", (ONE,), (noun, f"red {noun}"), noun),))
+        for noun in ("car", "tent", "kite", "drum")
+    ]
+    plain, mixed = feed(given), feed(given, negative_share=0.25)
+    asked = []
+    for number in range(1, 101):
+        for one, other in zip(plain.step(number), mixed.step(number), strict=True):
+            assert (one.picture, one.view_seed) == (other.picture, other.view_seed)
+            assert one.asked == tuple(each for each in other.asked if not each.negative)
+            asked += other.asked
+    negatives = [each for each in asked if each.negative]
+    assert all(each.boxes_xyxy_px == () for each in negatives)
+    assert abs(len(negatives) / len(asked) - 0.25) < 0.03
+
+
+def test_rehearsed_pictures_take_their_share_beside_the_order_of_the_new() -> None:
+    new, old = pictures((1,), (1,), (1,)), [PictureTargets(Path("old.png"), (PhraseTarget("old", ()),))]
+    mixed = Feed(new, TrainSettings(images_per_step=2, rehearsal_share=0.25), old)
+    shown = [one for number in range(1, 13) for one in mixed.step(number)]
+    assert [one.rehearsed for one in shown] == [False, False, False, True] * 6
+    assert all((one.picture in old) == one.rehearsed for one in shown)
+    fresh = [one.picture for one in shown if not one.rehearsed]
+    assert all(sorted(map(new.index, fresh[start : start + 3])) == [0, 1, 2] for start in range(0, 18, 3))
+
+
+def test_a_curriculum_holds_harder_phrases_back() -> None:
+    target = PhraseTarget("dog left of the car", (ONE,), ("left dog", "dog"), "dog")
+    fed = feed([PictureTargets(Path("a.png"), (target,))], steps=9, curriculum_share=1.0)
+    by_step = [{each.phrase for one in fed.step(number) for each in one.asked} for number in (1, 4, 7)]
+    assert by_step == [{"dog"}, {"dog", "left dog"}, {"dog", "left dog", "dog left of the car"}]
+
+
+def test_templates_reword_their_share_and_keep_what_was_written() -> None:
+    given = [PictureTargets(Path("a.png"), (PhraseTarget("left dog", (ONE,), ("dog of the man",), "dog"),))]
+    fed = feed(given, template_share=0.5)
+    asked = [each for number in range(1, 201) for one in fed.step(number) for each in one.asked]
+    assert {each.written for each in asked} == {"left dog", "dog of the man"}
+    changed = [each for each in asked if each.phrase != each.written]
+    assert 70 < sum(each.written == "left dog" for each in changed) < 130
+    assert {"dog on the left", "the left dog"} <= {each.phrase for each in changed}

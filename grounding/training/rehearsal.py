@@ -1,0 +1,44 @@
+"""Old data mixed into the new, so that what was learned before is not forgotten."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from grounding.errors import SettingsError, SnapshotError
+from grounding.snapshots import Snapshot, read_snapshot
+from grounding.training.data import PictureTargets, group_by_picture
+from grounding.training.settings import TrainSettings
+
+
+def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
+    """(old pictures before this place, whether an old one stands here), for places counted from 0.
+
+    Old pictures take `share` (0.0 up to, not including, 1.0) of the places, as evenly as whole places allow.
+    """
+    before, after = math.floor(place * share), math.floor((place + 1) * share)
+    return before, after > before
+
+
+def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[PictureTargets]:
+    """The train pictures of the settings' second snapshot, without those of the run's own; empty without a share.
+
+    A name is looked for beside the run's own snapshot. Raises `SettingsError` when there is a share but no snapshot,
+    `SnapshotError` when the snapshot is missing or holds no other train picture.
+    """
+    if not settings.rehearsal_share:
+        return []
+    if not settings.rehearse_snapshot.strip():
+        raise SettingsError(
+            f"rehearsal_share is {settings.rehearsal_share:g}, but rehearse_snapshot names no snapshot to rehearse. "
+            "Name one, or set rehearsal_share to 0."
+        )
+    old = read_snapshot(snapshot.path.parent, settings.rehearse_snapshot.strip())
+    own = {Path(sample.image) for sample in snapshot.samples}
+    samples = [sample for sample in old.split("train") if sample.image not in own]
+    if not samples:
+        raise SnapshotError(
+            f"The snapshot {old.name!r} has no train picture that is not in {snapshot.name!r} as well: there is "
+            "nothing to rehearse. Name another in rehearse_snapshot, or set rehearsal_share to 0."
+        )
+    return group_by_picture(samples, use_alternatives=settings.use_alternatives)
