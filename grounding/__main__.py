@@ -1,4 +1,5 @@
-"""The command line of the core: `python -m grounding predict | evaluate | compare | calibrate | train | adapters | demo`."""
+"""The command line of the core:
+`python -m grounding predict | evaluate | compare | calibrate | train | adapters | demo`."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.run_view import run_html, runs_html
+from grounding.ui.train_adapters import build_adapters
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -88,6 +89,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
+    build_adapters(demo, tab, parts, w.shown, tabs, adapter_choice)
     return widgets
 
 
