@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from types import MappingProxyType
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from grounding.adapters import AdapterInfo
 from grounding.errors import Cancelled, JobError
-from grounding.models import load_model
-from grounding.training.attach import attach_lora, keep_share
-from grounding.training.data import group_by_picture
+from grounding.models import LoadedModel, load_model
+from grounding.training.attach import Attached, attach_lora
+from grounding.training.course import Course
+from grounding.training.data import PictureTargets, group_by_picture
 from grounding.training.events import Listener, PhaseEvent
-from grounding.training.plan import TrainPlan
+from grounding.training.feed import Feed
+from grounding.training.history import read_history, read_rows
+from grounding.training.live_views import LiveViews
+from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
-from grounding.training.saving import save_adapter
-from grounding.training.scoring import Scorer, score_values
-from grounding.training.steps import optimise
-from grounding.training.views import AugmentedViews, KeptViews
+from grounding.training.saving import Outcome, save_adapter, standing_of, versions
+from grounding.training.scoring import Scorer
+from grounding.training.settings import TrainSettings
+from grounding.training.steps import Learner
+from grounding.training.verdict import verdict
+from grounding.training.views import AugmentedViews, KeptViews, Views
 
 __all__ = ["TrainPlan", "train"]
 
@@ -27,12 +33,21 @@ __all__ = ["TrainPlan", "train"]
 def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
     """Run the plan and return the finished adapter.
 
-    `listener` hears every event; `should_stop` is asked between steps: the adapter trained so far is then saved
-    and returned. Raises `Cancelled` when it says so before the first step, `SnapshotError` when there is nothing
-    to learn, `JobError` when the loss is not finite, and `ModelError` from loading.
+    Goes on from the newest whole checkpoint in the run's folder, with the same losses as if it had never stopped;
+    a run that has ended already returns its adapter at once. `listener` hears every event; `should_stop` is asked
+    between steps: a checkpoint is written then, and the adapter so far saved and returned. Raises `Cancelled` when it
+    says so before the first step, `SnapshotError` when there is nothing to learn, `JobError` when the loss is not
+    finite, and `ModelError` from loading.
     """
+    done = _ended_before(plan)
+    if done is not None:
+        return done
+    with folder_of(plan) as folder:
+        return _train(plan, folder, listener, should_stop)
+
+
+def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
     settings = plan.settings
-    torch.manual_seed(settings.seed)
     pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
@@ -40,32 +55,120 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
         raise JobError(f"{plan.model_id} can't be trained here: its profile {loaded.profile.name!r} names no layers.")
     dtype, reason = choose_precision(loaded.device)
     listener(PhaseEvent(reason))
-    views: KeptViews | AugmentedViews
-    if settings.augment:
-        views = AugmentedViews(loaded, pictures, settings.seed, dtype)
-    else:
-        views = KeptViews(loaded, pictures, listener, should_stop)
-    scorer = Scorer(loaded, plan.snapshot.split("val")[: settings.score_samples], listener, should_stop)
-    scorer.score(step=0)
-    base_scores = score_values(scorer.last)
-    if should_stop():
-        raise Cancelled("Stopped before the first step: there is nothing to keep.")
-    peft_model = attach_lora(loaded, settings)
-    steps_done = 0
-    for event in optimise(loaded, settings, pictures, views, dtype):
-        steps_done = event.step
-        listener(event)
+    views = _views(loaded, pictures, settings, dtype, listener, should_stop)
+    samples = plan.snapshot.split("val")[: settings.score_samples]
+    scorer = Scorer(loaded, samples, listener, should_stop, dtype=dtype, encode_anew=settings.lora_vision)
+    course = Course(plan, folder, listener)
+    if course.checkpoint is None:
+        course.score(scorer, None)
         if should_stop():
+            raise Cancelled("Stopped before the first step: there is nothing to keep.")
+    torch.manual_seed(settings.seed)
+    attached = attach_lora(loaded, settings)
+    learner = Learner(loaded, settings, attached, Feed(pictures, settings), views, dtype)
+    if learner.note:
+        course.note(learner.note)
+    course.resume(learner, attached)
+    ended = _take_steps(course, learner, attached, scorer, should_stop)
+    return _finish(plan, folder, loaded, course, attached, ended)
+
+
+def _take_steps(
+    course: Course, learner: Learner, attached: Attached, scorer: Scorer, should_stop: Callable[[], bool]
+) -> str:
+    """Step, score and write checkpoints; returns how it ended: "finished", "early" or "stopped"."""
+    settings, ended = course.settings, "finished"
+    score_every = scoring_interval(settings, len(learner.feed.pictures))
+    for event in learner.steps():
+        course.took(event)
+        if should_stop():
+            ended = "stopped"
             break
-        # The last scoring is of the adapter as it is saved, so it comes after the steps.
-        if event.step % settings.score_every_steps == 0 and event.step < settings.steps:
-            scorer.score(event.step)
-    if steps_done == 0:
+        if event.step == settings.steps:
+            break
+        if event.step % score_every == 0:
+            course.score(scorer, attached)
+            if course.best.should_stop:
+                ended = "early"
+                break
+        if event.step % settings.checkpoint_every_steps == 0:
+            course.save(learner, attached)
+    if learner.position.step == 0:
         raise JobError("None of the train pictures could be read; the log names them. Import them again.")
-    keep_share(loaded.model, settings.strength)
-    # Saved before it is scored: whatever happens to the scoring, nothing that was learned is lost.
-    info = save_adapter(plan, loaded, peft_model, steps_done)
-    scorer.score(steps_done)
-    info = replace(info, scores=MappingProxyType(score_values(scorer.last)), base_scores=MappingProxyType(base_scores))
-    info.save()
+    # Before the last scoring: whatever happens to it, nothing that was learned is lost.
+    course.save(learner, attached)
+    if course.last is None or course.last.step != course.step:
+        course.score(scorer, attached)
+        if ended == "stopped" and course.step % score_every == 0:
+            course.save(learner, attached)  # a scoring that an uninterrupted run has too
+    return ended
+
+
+def scoring_interval(settings: TrainSettings, pictures: int) -> int:
+    """Steps between two scorings: as set, or as many as show each of the pictures once."""
+    if settings.score_each_epoch:
+        return math.ceil(pictures / min(settings.images_per_step, pictures))
+    return settings.score_every_steps
+
+
+def _finish(
+    plan: TrainPlan, folder: Path, loaded: LoadedModel, course: Course, attached: Attached, ended: str
+) -> AdapterInfo:
+    """Save the best step, or the last, at its strength, with the history of the run."""
+    kept_step, score = course.step, course.last
+    best = course.best
+    if plan.settings.keep_best and best.event is not None and best.weights is not None:
+        kept_step, score = best.event.step, best.event
+        attached.load(best.weights)
+    attached.keep_share(plan.settings.strength)
+    judged = verdict(read_rows(folder, 0), read_rows(folder, kept_step))
+    course.write_history(
+        {
+            "run_id": plan.run_id,
+            "adapter": plan.name,
+            "base": plan.model_id,
+            "quantize": loaded.quantize,
+            "profile": loaded.profile.name,
+            "snapshot": plan.snapshot.name,
+            "snapshot_sha256": plan.snapshot.samples_sha256,
+            "settings": plan.settings.to_json(),
+            "versions": dict(versions()),
+            "ended": ended,
+            "steps_taken": course.step,
+            "best_step": best.event.step if best.event else None,
+            "kept_step": kept_step,
+            "verdict": judged.kind,
+            "sentence": judged.sentence,
+        }
+    )
+    course.trackers.close()
+    info = save_adapter(plan, loaded, attached.peft_model, Outcome(course.step, kept_step, score), course.history)
+    if ended != "stopped":
+        course.checkpoints.remove()
     return info
+
+
+def _ended_before(plan: TrainPlan) -> AdapterInfo | None:
+    """The adapter of this run when it has ended by itself already: there is nothing left to do."""
+    info = standing_of(plan)
+    if info is None:
+        return None
+    try:
+        return None if read_history(info.path)["ended"] == "stopped" else info
+    except (JobError, KeyError):
+        return None
+
+
+def _views(
+    loaded: LoadedModel,
+    pictures: Sequence[PictureTargets],
+    settings: TrainSettings,
+    dtype: torch.dtype | None,
+    listener: Listener,
+    should_stop: Callable[[], bool],
+) -> Views:
+    if settings.lora_vision:
+        return LiveViews(loaded, dtype, augmented=settings.augment)
+    if settings.augment:
+        return AugmentedViews(loaded, dtype)
+    return KeptViews(loaded, pictures, listener, should_stop)

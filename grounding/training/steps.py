@@ -1,71 +1,162 @@
-"""The optimiser steps of a run."""
+"""The optimiser steps of a run, each a function of the weights, the optimiser's state, the seed and its number."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
 from grounding.errors import JobError
 from grounding.models import LoadedModel
-from grounding.training.batches import BranchBuilder, pack, packed_logits
-from grounding.training.data import PictureTargets, draw_order
+from grounding.training.attach import Attached
+from grounding.training.batches import BranchBuilder, PackedBatch, pack, packed_logits
 from grounding.training.events import StepEvent
+from grounding.training.feed import Drawn, Feed
 from grounding.training.losses import answer_loss
-from grounding.training.optimisers import learning_rate_share
+from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
-from grounding.training.views import AugmentedViews, KeptViews
+from grounding.training.views import Views
+
+_Item = TypeVar("_Item")
 
 
-def optimise(
-    loaded: LoadedModel,
-    settings: TrainSettings,
-    pictures: Sequence[PictureTargets],
-    views: KeptViews | AugmentedViews,
-    dtype: torch.dtype | None,
-) -> Iterator[StepEvent]:
-    """Take the steps one by one, each told when it is done. Raises `JobError` when the loss is not finite."""
-    weights = [weight for weight in loaded.model.parameters() if weight.requires_grad]
-    # The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
-    optimizer = torch.optim.AdamW(
-        weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, settings))
-    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
-    order = draw_order(
-        pictures,
-        images_per_step=settings.images_per_step,
-        phrases_per_image=settings.phrases_per_image,
-        seed=settings.seed,
-    )
-    phrases_done, start = 0, time.perf_counter()
-    for step in range(1, settings.steps + 1):
-        loaded.model.train()
-        features, targets = views.show(next(order))
+@dataclass(frozen=True)
+class Position:
+    """How far the steps are: how many were taken, the phrases learned from, the seconds they took."""
+
+    step: int = 0
+    phrases: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """The loss of a step with its terms, and the number of phrases."""
+
+    loss: float
+    terms: Mapping[str, float]
+    phrases: int
+
+
+class Learner:
+    """Takes the steps. Holds the optimiser; `position` and `optimiser` are what a checkpoint keeps beside the
+    weights. `note` says what optimiser it is where that needs saying."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: TrainSettings,
+        attached: Attached,
+        feed: Feed,
+        views: Views,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.loaded = loaded
+        self.settings = settings
+        self.weights = list(attached.weights.values())
+        self.feed = feed
+        self.views = views
+        self.dtype = dtype
+        self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
+        self.position = Position()
+        self.builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
+
+    def steps(self) -> Iterator[StepEvent]:
+        """Take the steps that are left one by one, each told when it is done.
+
+        A step of which no picture can be read is passed over without a word. Raises `JobError` when the loss is not
+        finite.
+        """
+        settings, before = self.settings, self.position
+        start = time.perf_counter() - before.seconds
+        for step in range(before.step + 1, settings.steps + 1):
+            # Dropout's random numbers hang on the seed and the step's number alone, as the data does: whatever ran
+            # in between (a scoring, another process) can't change what a step learns.
+            torch.manual_seed(hash_seed(settings.seed, step))
+            self.loaded.model.train()
+            computed = self._backward(step)
+            if computed is None:
+                continue
+            torch.nn.utils.clip_grad_norm_(self.weights, settings.max_gradient_norm)
+            rate = set_rate(self.optimiser, step - 1, settings)
+            optimiser_step(self.optimiser)
+            self.optimiser.zero_grad(set_to_none=True)
+            self.position = Position(step, self.position.phrases + computed.phrases, time.perf_counter() - start)
+            at = self.position
+            yield StepEvent(step, settings.steps, computed.loss, rate, at.phrases, at.seconds, dict(computed.terms))
+
+    def _backward(self, step: int) -> _Computed | None:
+        """Gradients of the mean loss over all pictures of the step, computed in parts. None: nothing could be read.
+
+        A part counts by the weight of its tokens, so that the parts together have the loss and the gradients of one
+        batch: only the rounding differs.
+        """
+        drawn = self.feed.step(step)
+        parts = min(self.settings.accumulation, len(drawn))
+        loss, weight, phrases = 0.0, 0.0, 0
+        terms: dict[str, float] = {}
+        for part in split_evenly(drawn, parts):
+            prepared = self._prepare(part)
+            if prepared is None:
+                continue
+            batch, features, words = prepared
+            with computing_in(self.loaded.device, self.dtype):
+                logits = packed_logits(self.loaded, batch, features)
+            part_loss, part_terms = loss_of(logits, batch)
+            check_finite(part_loss, step, words)
+            share = float(batch.token_weights.sum()) if parts > 1 else 1.0
+            (part_loss * share).backward()
+            loss += part_loss.item() * share
+            for name, value in part_terms.items():
+                terms[name] = terms.get(name, 0.0) + value * share
+            weight += share
+            phrases += len(words)
+        if not phrases:
+            return None
+        if parts > 1:
+            for parameter in self.weights:
+                if parameter.grad is not None:
+                    parameter.grad.div_(weight)
+        return _Computed(loss / weight, {name: value / weight for name, value in terms.items()}, phrases)
+
+    def _prepare(self, drawn: Sequence[Drawn]) -> tuple[PackedBatch, Sequence[Any], list[str]] | None:
+        features, targets = self.views.show(drawn)
         if not features:
-            continue
+            return None
         branches = [
-            [builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
+            [self.builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
         ]
-        batch = pack(loaded, builder, features, branches)
-        with computing_in(loaded.device, dtype):
-            logits = packed_logits(loaded, batch, features)
-        loss = answer_loss(logits, batch.target_ids, batch.token_weights)
-        check_finite(loss, step, [phrase for phrases in targets for phrase, _ in phrases])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        rate = float(schedule.get_last_lr()[0])
-        schedule.step()
-        phrases_done += sum(len(row) for row in branches)
-        yield StepEvent(step, settings.steps, loss.item(), rate, phrases_done, time.perf_counter() - start)
+        words = [phrase for phrases in targets for phrase, _ in phrases]
+        return pack(self.loaded, self.builder, features, branches), features, words
+
+
+def loss_of(logits: torch.Tensor, batch: PackedBatch) -> tuple[torch.Tensor, dict[str, float]]:
+    """(the loss to lower, the value of each of its terms by name; none where it has only one)."""
+    return answer_loss(logits, batch.target_ids, batch.token_weights), {}
+
+
+def split_evenly(drawn: Sequence[_Item], parts: int) -> list[Sequence[_Item]]:
+    """The sequence in `parts` runs whose lengths differ by at most one, in order."""
+    size, larger = divmod(len(drawn), parts)
+    ends = [size * (i + 1) + min(i + 1, larger) for i in range(parts)]
+    return [drawn[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def hash_seed(seed: int, step: int) -> int:
+    """A seed of 63 bits for one step, of which neighbours have nothing in common (SplitMix64, Steele et al. 2014)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+    return (mixed ^ (mixed >> 31)) >> 1
 
 
 def check_finite(loss: torch.Tensor, step: int, phrases: Sequence[str]) -> None:
+    """Raises `JobError` naming the step and its phrases when the loss is no number."""
     if not torch.isfinite(loss):
         raise JobError(
             f"The loss became {loss.item()} at step {step} on the phrases {', '.join(map(repr, phrases[:4]))}. "
