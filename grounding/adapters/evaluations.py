@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.labels import read_label
@@ -13,6 +14,7 @@ from grounding.metrics import Scores
 from grounding.reports import KeptReport, ReportStore, asked_plainly
 from grounding.workspace import Workspace
 
+FIGURES = ("accuracy_50", "accuracy_75", "mean_iou", "detection_rate")
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -68,8 +70,7 @@ def standing(workspace: Workspace, info: AdapterInfo) -> Standing | None:
         )
     if not info.scores:
         return None
-    numbers = {key: float(value) for key, value in info.scores.items() if key != "count" and value is not None}
-    before = {key: float(value) for key, value in info.base_scores.items() if key != "count" and value is not None}
+    numbers, before = _plain(info.scores), _plain(info.base_scores)
     return Standing("training", "val", int(info.scores.get("count", 0)), numbers, before or None)
 
 
@@ -86,6 +87,11 @@ def figures(scores: Scores) -> dict[str, float]:
         "accuracy_75": scores.accuracy[0.75],
         "detection_rate": scores.detection_rate,
     }
+
+
+def _plain(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of `figures` that a run wrote down."""
+    return {key: float(scores[key]) for key in FIGURES if isinstance(scores.get(key), int | float)}
 
 
 def _spans(info: AdapterInfo) -> list[tuple[str, datetime, datetime]]:

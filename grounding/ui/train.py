@@ -21,6 +21,7 @@ from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.run_view import run_html
+from grounding.ui.train_adapters import build_adapters
 from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
 from grounding.ui.train_values import as_typed
@@ -104,6 +105,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
+    build_adapters(demo, tab, parts, w.shown, tabs, adapter_choice)
     return widgets
 
 

@@ -1,0 +1,258 @@
+"""The adapters panel of the Train tab: what stands in the workspace, and all that can be done with it."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from grounding.adapters import AdapterRegistry, changes
+from grounding.adapters.evaluations import standing
+from grounding.adapters.export import export_folder, export_zip
+from grounding.adapters.hub import push
+from grounding.errors import AdapterError, BoxwrightError
+from grounding.ui.adapter_cards import Card, adapters_html, told_html
+from grounding.ui.compare import MODEL_QUEUE
+from grounding.ui.events import tell
+from grounding.ui.model_service import Phase
+
+if TYPE_CHECKING:
+    from grounding.ui.train import TrainParts
+
+_FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+_MODEL: dict[str, Any] = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "private"}
+_MOST_TEXT = 10_000
+_DOWNLOADS = 4  # zip files kept for browsers that are still fetching them
+_VERSIONS = itertools.count(1)
+
+# A press on a button with `data-sure` asks once more, in the button itself.
+_ON_LOAD = """
+const card = (node) => node.closest('[data-name]');
+const send = (button) => {
+  const form = button.closest('form');
+  const fields = form ? Object.fromEntries(new FormData(form)) : {};
+  const name = card(button)?.dataset.name ?? '';
+  const id = button.closest('[data-id]')?.dataset.id ?? '';
+  const kind = button.dataset.act === 'merge' ? 'merge' : 'act';
+  trigger(kind, { action: button.dataset.act, name, id, fields });
+};
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button || button.disabled) return;
+  if (button.type === 'submit') event.preventDefault();
+  if (button.dataset.show !== undefined) { trigger('show', { name: card(button).dataset.name }); return; }
+  if (button.dataset.open) {
+    for (const form of card(button).querySelectorAll(':scope > .bw-ad-form')) {
+      form.hidden = form.dataset.form !== button.dataset.open || !form.hidden;
+      if (!form.hidden) form.querySelector('input, textarea')?.focus();
+    }
+    return;
+  }
+  if (!button.dataset.act) return;
+  if (button.dataset.sure && button.dataset.asked === undefined) {
+    button.dataset.asked = '';
+    const before = button.textContent;
+    button.textContent = button.dataset.sure;
+    setTimeout(() => { button.textContent = before; delete button.dataset.asked; }, 5000);
+    return;
+  }
+  send(button);
+});
+element.addEventListener('submit', (event) => event.preventDefault());
+"""
+_UNDO = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-undo]');
+  if (button) { button.disabled = true; trigger('undo', { id: button.dataset.undo }); }
+});
+"""
+
+
+@dataclass(frozen=True)
+class Widgets:
+    """The panel's parts. `shown` is what it showed last, so that nothing is sent twice."""
+
+    told: gr.HTML
+    panel: gr.HTML
+    download: gr.DownloadButton
+    shown: gr.State
+
+
+def build_adapters(
+    demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, changed: gr.State, tabs: gr.Tabs, adapter_choice: gr.Dropdown
+) -> Widgets:
+    """Lay out the panel and connect it. `changed` changes when a run tells something; `tabs` and `adapter_choice` are
+    where "Show in Compare" leads."""
+    told = gr.HTML(elem_id="train-adapters-told", js_on_load=_UNDO, apply_default_css=False)
+    download = gr.DownloadButton("Download", visible=False, elem_id="train-adapters-download")
+    panel = gr.HTML(elem_id="train-adapters", js_on_load=_ON_LOAD, apply_default_css=False)
+    w = Widgets(told, panel, download, gr.State(""))
+    handlers = Handlers(parts)
+    shown = [w.panel, w.shown]
+    gr.on([demo.load, tab.select, changed.change], handlers.refresh, w.shown, shown, **_FREE)
+    done = [w.told, w.download, *shown]
+    dynamic: Any = w.panel  # gradio finds out about events of an HTML component's own script when they are named
+    dynamic.act(handlers.act, None, done, **_FREE)
+    dynamic.merge(handlers.merge, None, done, **_MODEL)
+    dynamic.show(handlers.show, None, [tabs, adapter_choice], **_FREE)
+    undone: Any = w.told
+    undone.undo(handlers.undo, None, done, **_FREE)
+    return w
+
+
+class Handlers:
+    """What happens on each event of the panel."""
+
+    def __init__(self, parts: TrainParts) -> None:
+        self.parts = parts
+        self.workspace = parts.workspace
+        self._packed: deque[tempfile.TemporaryDirectory[str]] = deque()
+
+    @tell
+    def refresh(self, shown: str) -> tuple[Any, Any]:
+        """The panel as it should be now; nothing is sent when it is so already."""
+        html = self._html()
+        return (gr.skip(), gr.skip()) if html == shown else (html, html)
+
+    @tell
+    def act(self, event: gr.EventData) -> tuple[Any, ...]:
+        """Everything that takes no model: rename, note, delete, restore, purge, export, push."""
+        action, name, entry, fields = _asked(event)
+        actions = {
+            "rename": lambda: self._renamed(name, fields.get("new_name", "").strip()),
+            "note": lambda: self._noted(name, fields.get("text", "")),
+            "delete": lambda: self._deleted(name),
+            "restore": lambda: self._restored(entry),
+            "purge": lambda: (f"{changes.purge(self.workspace, entry)} adapter deleted for good.", "", None),
+            "folder": lambda: self._exported(name, zipped=False),
+            "zip": lambda: self._exported(name, zipped=True),
+            "push": lambda: self._pushed(name, fields),
+        }
+        if action not in actions:
+            raise AdapterError(f"There is no action {action[:40]!r} on adapters. Reload the page.")
+        sentence, undo, file = actions[action]()
+        return self._done(sentence, undo, file)
+
+    @tell
+    def undo(self, event: gr.EventData) -> tuple[Any, ...]:
+        """Bring back what was deleted."""
+        sentence, undo, file = self._restored(str(event._data.get("id", ""))[:200])
+        return self._done(sentence, undo, file)
+
+    @tell
+    def merge(self, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        """Merge into the base, telling what is going on. On a GPU the page's model gives up its memory meanwhile."""
+        from grounding.adapters.merge import merge
+
+        info = AdapterRegistry(self.workspace.adapters).find(_asked(event)[1])
+        target = _free_place(self.workspace.exports / f"{info.name}-merged")
+        same = (gr.skip(), gr.skip(), gr.skip())
+        yield (
+            told_html(f"Merging {info.name}: the base, the merged model and both their answers. A minute or more."),
+            *same,
+        )
+        models = self.parts.models
+        lent = models.state.phase is Phase.READY and models.predictor().device != "cpu"
+        try:
+            if lent:
+                models.unload()
+            agreement = merge(self.workspace, info, target)
+        except BoxwrightError as error:
+            # Shown in the page as well as raised: a person may have gone to another tab meanwhile.
+            yield told_html(str(error), problem=True), *same
+            raise
+        finally:
+            if lent:
+                models.reload()
+        yield self._done(f"{agreement.sentence} Written to {target}.")
+
+    @tell
+    def show(self, event: gr.EventData) -> tuple[Any, Any]:
+        """Switch to Compare with this adapter chosen. Raises `AdapterError` when it is gone or of another base."""
+        name = str(event._data.get("name", ""))
+        known = AdapterRegistry(self.workspace.adapters).list()
+        names = [info.name for info in known if info.base == self.parts.models.model]
+        if name not in names:
+            raise AdapterError(f"The adapter {name[:80]!r} is not there for this model. Reload the page.")
+        choices = [(each, each) for each in names] + [("Base only", "")]
+        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=name)
+
+    def _renamed(self, name: str, new_name: str) -> tuple[str, str, Path | None]:
+        changes.rename(self.workspace, name, new_name)
+        return f"{name} is called {new_name} now.", "", None
+
+    def _noted(self, name: str, text: str) -> tuple[str, str, Path | None]:
+        note = changes.set_note(self.workspace, name, text)
+        return f"The note of {name} is kept." if note else f"{name} has no note now.", "", None
+
+    def _deleted(self, name: str) -> tuple[str, str, Path | None]:
+        entry = changes.delete(self.workspace, name)
+        return f"{name} is in the bin.", entry.id, None
+
+    def _restored(self, entry: str) -> tuple[str, str, Path | None]:
+        found = changes.find_deleted(self.workspace, entry)
+        name = found.name
+        taken = (self.workspace.adapters / name).exists() or name in changes.names_at_work(self.workspace)
+        if taken:  # its place is gone: it comes back beside it
+            name = _free_place(self.workspace.adapters / f"{name[:56]}-back").name
+        changes.restore(self.workspace, found.id, name)
+        why = f", as there is another {found.name} now" if taken else ""
+        return f"{found.name} is back{f' as {name}' if taken else ''}{why}.", "", None
+
+    def _exported(self, name: str, *, zipped: bool) -> tuple[str, str, Path | None]:
+        info = AdapterRegistry(self.workspace.adapters).find(name)
+        if zipped:
+            path = export_zip(self.workspace, info, self._download_folder() / f"{info.name}.zip")
+            return f"{info.name} is packed, {path.stat().st_size / 1e6:.1f} MB: press Download.", "", path
+        path = export_folder(self.workspace, info, _free_place(self.workspace.exports / name))
+        return f"Written to {path}.", "", None
+
+    def _download_folder(self) -> Path:
+        """A new folder outside the workspace, which gradio serves nothing of; those of earlier downloads go."""
+        self._packed.append(tempfile.TemporaryDirectory(prefix="boxwright-zip-"))
+        while len(self._packed) > _DOWNLOADS:
+            self._packed.popleft().cleanup()
+        return Path(self._packed[-1].name)
+
+    def _pushed(self, name: str, fields: Mapping[str, str]) -> tuple[str, str, Path | None]:
+        info = AdapterRegistry(self.workspace.adapters).find(name)
+        repo_id, license_ = fields.get("repo_id", "").strip(), fields.get("license", "").strip()
+        public = "public" in fields
+        url = push(self.workspace, info, repo_id, private=not public, license=license_)
+        return f"Pushed to {url}, {'for everybody to see' if public else 'private'}.", "", None
+
+    def _done(self, sentence: str, undo: str = "", file: Path | None = None) -> tuple[Any, ...]:
+        html = self._html(version=next(_VERSIONS))
+        button = gr.DownloadButton(
+            f"Download {file.name}" if file else "Download", value=str(file) if file else None, visible=file is not None
+        )
+        return told_html(sentence, undo=undo), button, html, html
+
+    def _html(self, version: int = 0) -> str:
+        base = self.parts.models.model
+        cards = [
+            Card(info, changes.note_of(info), standing(self.workspace, info), info.base == base)
+            for info in AdapterRegistry(self.workspace.adapters).list()
+        ]
+        return adapters_html(cards, changes.deleted(self.workspace), version=version)
+
+
+def _asked(event: gr.EventData) -> tuple[str, str, str, Mapping[str, str]]:
+    """(action, name, id in the bin, fields of the form) of what the page sent; it may send anything."""
+    data = event._data if isinstance(event._data, dict) else {}
+    fields = data.get("fields")
+    texts = {str(key): str(value)[:_MOST_TEXT] for key, value in fields.items()} if isinstance(fields, dict) else {}
+    action, name, entry = (str(data.get(key, ""))[:200] for key in ("action", "name", "id"))
+    return action, name, entry, texts
+
+
+def _free_place(wanted: Path) -> Path:
+    """The path, or the first with a number that nothing has."""
+    numbered = (wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}") for number in range(2, 10_000))
+    return next(path for path in itertools.chain([wanted], numbered) if not path.exists())
