@@ -94,7 +94,11 @@ def _model(state: DeskState) -> str:
         return ""
     old = "" if state.model_version == state.version else "<p>The phrases have changed since this look.</p>"
     cards = "".join(map(_card, state.model.seen))
-    return f'<div class="bw-flight-model">{old}{_facts(state.model)}<div class="bw-seen">{cards}</div></div>'
+    seen = ""
+    if cards:
+        summary = f"<summary>What the model sees of {len(state.model.seen)} samples</summary>"
+        seen = f'<details open>{summary}<div class="bw-seen">{cards}</div></details>'
+    return f'<div class="bw-flight-model">{old}{_facts(state.model)}{seen}</div>'
 
 
 def _facts(model: Preflight) -> str:
@@ -104,7 +108,7 @@ def _facts(model: Preflight) -> str:
         tiles.append(_memory_tile(model.probes))
     cost = model.cost
     if cost is not None and cost.seconds is not None:
-        tiles.append(("Time", f"about {in_minutes(cost.seconds)}", "steps and scorings at today's pace"))
+        tiles.append(("Time", f"about {in_minutes(cost.seconds)}", _pace(model)))
     if cost is not None and cost.adapter_bytes is not None:
         tiles.append(("Adapter on disk", in_gib(cost.adapter_bytes), f"{cost.phrases:,} phrases shown in all"))
     if model.rounding is not None and model.rounding.boxes:
@@ -116,6 +120,10 @@ def _facts(model: Preflight) -> str:
         for name, value, note in tiles
     )
     return f'<dl class="bw-tiles">{shown}</dl>'
+
+
+def _pace(model: Preflight) -> str:
+    return "steps and scorings" if not model.busy else "much less once the machine has nothing else to do"
 
 
 def _memory_tile(probes: tuple[Probe, ...]) -> tuple[str, str, str]:

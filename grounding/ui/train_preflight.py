@@ -15,6 +15,15 @@ from grounding.ui.preflight_view import blocked, panel_html
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.0
+# A plain link would be taken against the page's base address, which may be another one, and reload the page.
+_FOLLOW = """
+element.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  location.hash = link.getAttribute('href').slice(1);
+});
+"""
 _READ = Callable[[dict[Any, Any]], TrainSettings]
 
 
@@ -32,7 +41,7 @@ class PreflightWidgets:
 def lay_out_preflight() -> PreflightWidgets:
     """The panel, to be called where it is to stand."""
     with gr.Column(elem_id="train-check-box"):
-        panel = gr.HTML(elem_id="train-check", apply_default_css=False)
+        panel = gr.HTML(elem_id="train-check", apply_default_css=False, js_on_load=_FOLLOW)
         with gr.Row(elem_id="train-check-buttons"):
             look = gr.Button("See what the model sees", size="sm", elem_id="train-look")
             force = gr.Button("Train anyway", size="sm", variant="stop", visible=False, elem_id="train-force")

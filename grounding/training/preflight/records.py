@@ -139,7 +139,8 @@ class Cost:
 @dataclass(frozen=True)
 class Preflight:
     """Everything that was found about one run before it began. `counts` are train and validation samples and the
-    train pictures; `seconds` is how long the look took; `forced` says that a person let it start all the same."""
+    train pictures; `seconds` is how long the look took; `forced` says that a person let it start all the
+    same; `busy` that the machine had other work while the pace was measured."""
 
     snapshot: str
     snapshot_sha256: str
@@ -151,6 +152,7 @@ class Preflight:
     cost: Cost | None = None
     seconds: float = 0.0
     forced: bool = False
+    busy: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property

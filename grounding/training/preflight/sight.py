@@ -53,7 +53,7 @@ def choose(samples: Sequence[Sample], settings: TrainSettings, most: int = MOST_
         ("the longest phrase", lambda: max(train, key=lambda sample: len(sample.phrase))),
         ("the most boxes", lambda: max((s for s in train if len(s.boxes_xyxy_px) > 1), key=_boxes, default=None)),
         ("nothing there", lambda: next((sample for sample in train if not sample.boxes_xyxy_px), None)),
-        ("from the middle", lambda: train[len(train) // 2]),
+        ("from the middle", lambda: (boxed or train)[len(boxed or train) // 2]),
     ]
     siblings: dict[object, list[Sample]] = {}
     for sample in train:

@@ -83,6 +83,7 @@ def _cost(checked: Preflight) -> list[str]:
     line = f"The run shows {cost.phrases:,} phrases, each train phrase {cost.rounds:.1f} times"
     if cost.seconds is not None:
         line += f"; about {in_minutes(cost.seconds)} at the pace of the largest step just now"
+        line += ", much less once the machine has nothing else to do" if checked.busy else ""
     if cost.adapter_bytes is not None:
         line += f"; the adapter has {in_gib(cost.adapter_bytes)}"
     return [f"{line}."]

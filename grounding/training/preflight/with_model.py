@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,9 +52,16 @@ def check_with_model(
         checked.with_findings([*found, *too_large]),
         seen=tuple(seen),
         probes=tuple(probes),
+        busy=_machine_is_busy(),
         cost=replace(cost, adapter_bytes=trained * _BYTES_A_WEIGHT),
         seconds=checked.seconds + time.perf_counter() - start,
     )
+
+
+def _machine_is_busy() -> bool:
+    """Whether more wanted to compute in the last minute than there are cores for."""
+    cores = os.cpu_count() or 1
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.5 * cores
 
 
 def _scoring_seconds(loaded: LoadedModel, snapshot: Snapshot, settings: TrainSettings) -> float:
