@@ -22,6 +22,7 @@ from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.run_view import run_html
 from grounding.ui.train_adapters import build_adapters
+from grounding.ui.train_gallery import GalleryParts, build_gallery
 from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
 from grounding.ui.train_values import as_typed
@@ -88,6 +89,7 @@ class Widgets:
     timer: gr.Timer
     settings: Mapping[str, Any]
     preflight: PreflightWidgets
+    right: gr.Column
 
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
@@ -103,6 +105,10 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
+    with widgets.right:
+        build_gallery(
+            demo, tab, GalleryParts(parts.workspace, lambda: parts.models.model), tabs, adapter_choice, w.view
+        )
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
     build_adapters(demo, tab, parts, w.shown, tabs, adapter_choice)
@@ -129,14 +135,14 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
             with accordion, gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
-        with gr.Column(scale=1, min_width=420, elem_id="train-right"):
+        with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
             panel, log = lay_out_panel()
     queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
     timer = gr.Timer(_POLL_SECONDS, active=True)
     shown = gr.State("")
-    return Widgets(ready, name, start, stop, compare, view, queue, accordion, shown, timer, settings, preflight)
+    return Widgets(ready, name, start, stop, compare, view, queue, accordion, shown, timer, settings, preflight, right)
 
 
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
