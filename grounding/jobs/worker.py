@@ -179,6 +179,7 @@ def _train(
     if place.exists() and made_by(place) != run.id:
         raise JobError(f"An adapter called {run.name!r} stands already. Duplicate the run under another name.")
     # Imported here so that a run that can't even import torch still ends in a sentence.
+    from grounding.training.ending import ending
     from grounding.training.run import TrainPlan, train
 
     settings = TrainSettings.from_mapping(run.settings)
@@ -193,12 +194,12 @@ def _train(
         run_folder=workspace.runs / run.id,
     )
     info = train(plan, tell, should_stop)
+    done, sentence = ending(info, settings.steps)
+    # Asked before the adapter moves to its place: how it ended is read from its folder.
     replace_adapter(workspace, run.id, run.name)
-    if info.steps < settings.steps:
-        return RunState.STOPPED, f"Stopped after {info.steps} of {settings.steps} steps; the adapter so far is kept."
-    said = f"The adapter {run.name} is ready in Compare."
-    no_signal = info.phrase_signal.get("verdict") in ("none", "train_only")
-    return RunState.DONE, f"{said} {info.phrase_signal['sentence']}" if no_signal else said
+    if info.phrase_signal.get("verdict") in ("none", "train_only"):
+        sentence = f"{sentence} {info.phrase_signal['sentence']}"
+    return (RunState.DONE if done else RunState.STOPPED), sentence
 
 
 if __name__ == "__main__":
