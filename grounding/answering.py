@@ -16,7 +16,7 @@ from grounding.calibration import BoxEvidence, plain_confidence
 from grounding.decoding.fast import FastDecoder, Skeletons, tokens_at_once
 from grounding.decoding.forced import Decision, ForcedAnswer, Sampling
 from grounding.decoding.generation import Written, generate
-from grounding.decoding.lora import LoraWeights, live_lora
+from grounding.decoding.lora import LoraWeights, is_plain_live, live_lora
 from grounding.decoding.settings import Decoding
 from grounding.errors import BoxError, ModelError, SettingsError
 from grounding.families import DetectorFamily, TextFamily
@@ -28,6 +28,7 @@ from grounding.records import Status
 ShouldStop = Callable[[], None]
 _ASKS_AT_ONCE = 8  # of a detector, between two questions whether to stop
 _TOKENS_OF_WORDS = 256  # of prompt and answer beside the picture, roughly
+_LIKELIEST = (Decoding(), Sampling())
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class Answerer:
         parts = engine.text_family(self.loaded).text_parts(self.loaded)
         if self._fast is None or parts is None:
             written = engine.answer(self.loaded, features, phrases)
+            return [self._read_written(*pair) for pair in zip(asks, written, strict=True)]
+        if not is_plain_live(parts[0]):
+            places = self._within_memory(asks, range(len(asks)))
+            written = [one for some in places for one in self._generate([asks[i] for i in some], *_LIKELIEST, None)]
             return [self._read_written(*pair) for pair in zip(asks, written, strict=True)]
         live = live_lora(parts[0])
         # In training the factors stay in float32 beside a base in bfloat16.

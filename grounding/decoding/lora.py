@@ -117,6 +117,16 @@ def live_lora(language_model: Any) -> LoraWeights | None:
     return LoraWeights(factors) if factors else None
 
 
+def is_plain_live(language_model: Any) -> bool:
+    """Whether what peft has active in a language model is plain LoRA, whose factors alone say what it does."""
+    return not any(
+        name in module.lora_variant
+        for module in language_model.modules()
+        if hasattr(module, "lora_variant")
+        for name in module.active_adapters
+    )
+
+
 def _block(part: str) -> str:
     return "self_attn" if part in PARTS[:4] else "mlp"
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from grounding.database import prepare, reading, writing
 from grounding.errors import JobError
 from grounding.jobs.schema import migrations
-from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent, TrainEvent
+from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
 
-_KINDS: Mapping[str, type[TrainEvent]] = {"phase": PhaseEvent, "step": StepEvent, "score": ScoreEvent}
+_KINDS: Mapping[str, type[TrainEvent]] = {
+    "phase": PhaseEvent,
+    "note": NoteEvent,
+    "step": StepEvent,
+    "score": ScoreEvent,
+}
+_Stepped = TypeVar("_Stepped", StepEvent, ScoreEvent)
 _KIND_OF = {event_class: kind for kind, event_class in _KINDS.items()}
 _NEWEST_OF_EACH_PHASE = (
     "AND number IN (SELECT max(number) FROM events WHERE run_id = :run AND kind = :kind "
@@ -72,6 +78,7 @@ class RunProgress:
     steps: tuple[StepEvent, ...]
     scores: tuple[ScoreEvent, ...]
     phases: tuple[PhaseEvent, ...] = ()
+    notes: tuple[NoteEvent, ...] = ()
 
 
 class RunStore:
@@ -178,14 +185,23 @@ class RunStore:
                 connection, run_id, "step", f"AND json_extract(payload, '$.step') % {every} = 0 ORDER BY number"
             )
             scores = _events(connection, run_id, "score", "ORDER BY number")
+            notes = _events(connection, run_id, "note", "ORDER BY number DESC LIMIT 20")
         phases = tuple(event for event in told if isinstance(event, PhaseEvent))
+        last_step = next((event for event in newest if isinstance(event, StepEvent)), None)
         return RunProgress(
             phase=phases[-1] if phases else None,
-            last_step=next((event for event in newest if isinstance(event, StepEvent)), None),
-            steps=tuple(event for event in steps if isinstance(event, StepEvent)),
-            scores=tuple(event for event in scores if isinstance(event, ScoreEvent)),
+            last_step=last_step,
+            steps=_as_told_last([event for event in steps if isinstance(event, StepEvent)], last_step),
+            scores=_as_told_last([event for event in scores if isinstance(event, ScoreEvent)], last_step),
             phases=phases,
+            notes=tuple(event for event in reversed(notes) if isinstance(event, NoteEvent)),
         )
+
+
+def _as_told_last(events: Sequence[_Stepped], last_step: StepEvent | None) -> tuple[_Stepped, ...]:
+    """One event a step, up to the newest step: a run that went on from a checkpoint tells some steps twice."""
+    newest = {event.step: event for event in events if last_step is None or event.step <= last_step.step}
+    return tuple(newest[step] for step in sorted(newest))
 
 
 def _check_free(connection: sqlite3.Connection) -> None:

@@ -82,6 +82,7 @@ def _train(
         settings=settings,
         adapter_folder=workspace.adapters / run.name,
         run_id=run.id,
+        run_folder=workspace.runs / run.id,
     )
     info = train(plan, tell, should_stop)
     if info.steps < settings.steps:

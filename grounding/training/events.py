@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,20 @@ class PhaseEvent:
 
 
 @dataclass(frozen=True)
+class NoteEvent:
+    """Something a person should know of the run though it goes on, such as a checkpoint that could not be written.
+
+    `step` is the last step that was taken before it.
+    """
+
+    text: str
+    step: int = 0
+
+
+@dataclass(frozen=True)
 class StepEvent:
     """One optimiser step: loss in nats (weighted), learning rate, phrases learned from, seconds since the start
-    of the steps, and the steps in all."""
+    of the steps, and the steps in all. `terms`: what the loss is made of, by name, where it has several parts."""
 
     step: int
     steps: int
@@ -26,11 +38,17 @@ class StepEvent:
     learning_rate: float
     phrases: int
     seconds: float
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoreEvent:
-    """Boxes generated for the validation split after `step` steps (0: the base). Shares from 0.0 to 1.0."""
+    """Boxes generated for the validation split after `step` steps (0: the base), with the share of the change that
+    the adapter keeps (`strength`). Shares from 0.0 to 1.0.
+
+    `loss` is the mean of the true answers' tokens in nats, unweighted; `best` says whether this scoring is the best
+    of the run so far by mean IoU, step 0 apart.
+    """
 
     step: int
     count: int
@@ -39,7 +57,20 @@ class ScoreEvent:
     accuracy_75: float
     detection_rate: float
     seconds: float
+    loss: float | None = None
+    no_target_accuracy: float | None = None
+    best: bool = False
+
+    @property
+    def perplexity(self) -> float | None:
+        """e to the loss: among how many tokens the model as good as guesses; infinite beyond a float's range."""
+        if self.loss is None:
+            return None
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
 
-TrainEvent = PhaseEvent | StepEvent | ScoreEvent
+TrainEvent = PhaseEvent | NoteEvent | StepEvent | ScoreEvent
 Listener = Callable[[TrainEvent], None]

@@ -13,8 +13,15 @@ from typing import Any
 from grounding.errors import SettingsError
 
 
-def _setting(default: Any, meaning: str, *, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+def _setting(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,26 @@ class TrainSettings:
     warmup_share: float = _setting(0.05, "share of the steps in which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = _setting(0.0, "AdamW weight decay", low=0.0, high=1.0)
     max_gradient_norm: float = _setting(1.0, "gradients are scaled down to this length", low=1e-3, high=1e3)
+    optimiser: str = _setting(
+        "adamw",
+        "AdamW, or with states of 8 bits (bitsandbytes), paged to the memory of the CPU or not",
+        choices=("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    )
+    accumulation: int = _setting(
+        1, "parts in which the pictures of a step are computed: less memory, same learning", low=1, high=1024
+    )
+    gradient_checkpointing: bool = _setting(False, "compute layers a second time: much less memory, slower by a third")
     lora_rank: int = _setting(16, "rank of the LoRA matrices", low=1, high=512)
     lora_alpha: int = _setting(32, "scale of LoRA: alpha / rank", low=1, high=2048)
     lora_dropout: float = _setting(0.0, "LoRA dropout", low=0.0, high=0.9)
+    lora_layers: str = _setting(
+        "all",
+        "layers of the language model that LoRA changes: those of attention, of the MLPs, or both",
+        choices=("all", "attention", "mlp"),
+    )
+    lora_rslora: bool = _setting(False, "scale LoRA by alpha / square root of rank: for ranks far above 16")
+    lora_dora: bool = _setting(False, "DoRA: learn the length of each weight's rows apart; slower")
+    lora_vision: bool = _setting(False, "also change the vision tower: slower, and it shares no picture's pass")
     strength: float = _setting(0.85, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
     digit_weights: tuple[float, float, float] = _setting(
         (3.0, 2.0, 0.4), "loss weight of the hundreds, tens and ones digit of a coordinate"
@@ -50,6 +74,14 @@ class TrainSettings:
     )
     score_every_steps: int = _setting(157, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
+    score_each_epoch: bool = _setting(False, "score after each round of the pictures instead")
+    keep_best: bool = _setting(True, "keep the step that scored best by mean IoU, not the last")
+    patience: int = _setting(0, "stop after so many scorings without a gain; 0: never", low=0, high=10_000)
+    least_gain: float = _setting(0.0, "least gain of mean IoU that patience counts as one", low=0.0, high=1.0)
+    checkpoint_every_steps: int = _setting(100, "steps between checkpoints to resume from", low=1, high=1_000_000)
+    checkpoints_kept: int = _setting(2, "newest checkpoints that are kept", low=1, high=100)
+    tensorboard: bool = _setting(False, "also write TensorBoard files into the run's folder")
+    trackio: bool = _setting(False, "also log to trackio on this machine")
     seed: int = _setting(0, "random seed", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
@@ -84,6 +116,8 @@ def _convert(spec: dataclasses.Field[Any], value: Any) -> Any:
     try:
         if expected is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).strip().lower()]
+        if expected is str:
+            return str(value).strip()
         if expected is tuple:
             parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
             return tuple(float(part) for part in parts)
@@ -100,6 +134,11 @@ def _convert(spec: dataclasses.Field[Any], value: Any) -> Any:
 def _check(spec: dataclasses.Field[Any], value: Any) -> None:
     if not _is_of_kind(spec.default, value):
         raise SettingsError(f"{spec.name}={value!r}: expected {_kind(spec)} ({spec.metadata['meaning']}).")
+    choices = spec.metadata["choices"]
+    if choices is not None and value not in choices:
+        raise SettingsError(
+            f"{spec.name}={value!r}: expected one of {', '.join(choices)} ({spec.metadata['meaning']})."
+        )
     low, high = spec.metadata["low"], spec.metadata["high"]
     if low is not None and not low <= value <= high:
         raise SettingsError(
@@ -120,6 +159,8 @@ def _is_of_kind(default: Any, value: Any) -> bool:
 def _kind(spec: dataclasses.Field[Any]) -> str:
     if isinstance(spec.default, bool):
         return "true or false"
+    if isinstance(spec.default, str):
+        return "a word"
     if isinstance(spec.default, tuple):
         return f"{len(spec.default)} numbers of at least 0, separated by commas"
     return "a whole number" if isinstance(spec.default, int) else "a number"

@@ -7,8 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from PIL import Image
 
 from grounding import engine
 from grounding.errors import Cancelled, PictureError
@@ -27,6 +29,13 @@ Chosen = Sequence[tuple[int, Sequence[Target]]]
 View = tuple[list[engine.ImageFeatures], list[Sequence[Target]]]
 
 
+class Views(Protocol):
+    """What a step sees of its pictures: a function of the step's number and of what was chosen, nothing else."""
+
+    def show(self, chosen: Chosen, step: int = 0) -> View:
+        """The features and phrases of each chosen picture that can be read, in order, as step `step` sees them."""
+
+
 class KeptViews:
     """Every picture as it is: the tower is frozen, so its features are computed once and never change."""
 
@@ -40,7 +49,7 @@ class KeptViews:
         paths = [picture.image for picture in pictures]
         self.features = encode_paths(loaded, paths, "Looking at the train pictures", listener, should_stop)
 
-    def show(self, chosen: Chosen) -> View:
+    def show(self, chosen: Chosen, step: int = 0) -> View:
         """The features and phrases of the chosen pictures, in order."""
         return [self.features[index] for index, _ in chosen], [targets for _, targets in chosen]
 
@@ -57,10 +66,13 @@ class AugmentedViews:
         self.loaded = loaded
         self.dtype = dtype
         self.paths = [picture.image for picture in pictures]
-        self.rng = random.Random(seed)
+        self.seed = seed
 
-    def show(self, chosen: Chosen) -> View:
-        """The features and phrases of one random view of each chosen picture that can be read, in order."""
+    def show(self, chosen: Chosen, step: int = 0) -> View:
+        """The features and phrases of one random view of each chosen picture that can be read, in order.
+
+        The view hangs on the seed, the step and the picture alone.
+        """
         shown: list[Shown] = []
         for index, targets in chosen:
             try:
@@ -69,12 +81,18 @@ class AugmentedViews:
             except PictureError as error:
                 log.warning("left out: %s: %s", self.paths[index].name, error)
             else:
-                shown.append(augment(picture, targets, self.rng))
+                shown.append(self._see(picture, targets, random.Random(f"{self.seed} {step} {index}")))
         if not shown:
             return [], []
         with computing_in(self.loaded.device, self.dtype):
-            features = engine.encode_images(self.loaded, [s.image for s in shown])
-        return trainable(features), [s.targets for s in shown]
+            features = self._encode([s.image for s in shown])
+        return features, [s.targets for s in shown]
+
+    def _see(self, picture: Image.Image, targets: Sequence[Target], rng: random.Random) -> Shown:
+        return augment(picture, targets, rng)
+
+    def _encode(self, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
+        return trainable(engine.encode_images(self.loaded, images))
 
 
 def encode_paths(

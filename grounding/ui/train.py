@@ -125,6 +125,8 @@ def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     options["min_width"] = 118
     if isinstance(value, bool):
         return gr.Checkbox(value, **options)
+    if spec.metadata["choices"]:
+        return gr.Dropdown(list(spec.metadata["choices"]), value=value, **options)
     return gr.Textbox(as_typed(value), max_lines=1, **options)
 
 

@@ -23,8 +23,10 @@ from grounding.models import load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training import run
+from grounding.training.attach import attach_lora
 from grounding.training.data import PhraseTarget, PictureTargets
 from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
+from grounding.training.optimisers import learning_rate_share
 from grounding.training.settings import TrainSettings
 from grounding.training.views import AugmentedViews, KeptViews
 
@@ -78,9 +80,10 @@ def test_kept_views_never_change_and_augmented_ones_do(loaded: Any, tiny_samples
     fresh = AugmentedViews(loaded, pictures, seed=0, dtype=None)
     again = AugmentedViews(loaded, pictures, seed=0, dtype=None)
     assert torch.equal(kept.show(chosen(pictures))[0][0].pooled, kept.show(chosen(pictures))[0][0].pooled)
-    first, second = (fresh.show(chosen(pictures))[0][0].pooled for _ in range(2))
+    first, second = (fresh.show(chosen(pictures), step)[0][0].pooled for step in (1, 2))
     assert not torch.equal(first, second)
-    assert torch.equal(first, again.show(chosen(pictures))[0][0].pooled)  # the seed alone decides
+    # Seed and step alone decide, whatever was shown before.
+    assert torch.equal(second, again.show(chosen(pictures), 2)[0][0].pooled)
 
 
 @pytest.mark.slow
@@ -123,13 +126,13 @@ def test_targets_that_reach_the_vision_tower_are_refused(one_thread: None) -> No
     fresh = load_model("demo")
     everywhere = replace(all_profiles()["qwen3-vl-demo"], lora_targets=r".*(q_proj|qkv)")
     with pytest.raises(JobError, match=r"LoRA reached \d+ weights, \d+ outside the language model"):
-        run._attach_lora(replace(fresh, profile=everywhere), SETTINGS)
+        attach_lora(replace(fresh, profile=everywhere), SETTINGS)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 @pytest.mark.parametrize("warmup_share", [0.0, 0.05, 0.9])
 def test_the_learning_rate_is_never_nothing_and_never_above_its_highest(steps: int, warmup_share: float) -> None:
     settings = replace(SETTINGS, steps=steps, warmup_share=warmup_share)
-    shares = [run.learning_rate_share(step, settings) for step in range(steps)]
+    shares = [learning_rate_share(step, settings) for step in range(steps)]
     assert all(0.0 < share <= 1.0 for share in shares)
     assert max(shares) == 1.0

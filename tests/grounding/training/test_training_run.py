@@ -15,9 +15,11 @@ from grounding.errors import Cancelled, JobError, SnapshotError
 from grounding.predict import Predictor
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
-from grounding.training import run
+from grounding.training import steps
+from grounding.training.attach import Attached
 from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
-from grounding.training.run import TrainPlan, keep_share, learning_rate_share, train
+from grounding.training.optimisers import learning_rate_share
+from grounding.training.run import TrainPlan, train
 from grounding.training.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
@@ -56,6 +58,8 @@ def test_it_learns_and_what_it_saves_answers(plan: TrainPlan, tiny_samples: Sequ
         "adapter.json",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "training_history.json",
+        "training_samples.jsonl",
     }
     kept = AdapterInfo.load(info.path)
     assert (kept.base, kept.profile, kept.snapshot, kept.run_id, kept.steps) == (
@@ -110,20 +114,38 @@ def test_nothing_to_learn_is_said_before_the_model_is_loaded(plan: TrainPlan) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = run.packed_logits
-    monkeypatch.setattr(run, "packed_logits", lambda *given: real(*given) * float("nan"))
+    real = steps.answer_loss
+    monkeypatch.setattr(steps, "answer_loss", lambda logits, *given: real(logits * float("nan"), *given))
     with pytest.raises(JobError, match=r"term 'tokens' became nan at step 1 on every sample of the step"):
         listen(plan)
     assert not (plan.adapter_folder / "adapter.json").exists()
 
 
-def test_only_the_change_is_scaled() -> None:
+def two_matrices() -> Attached:
     model = torch.nn.Module()
     model.lora_A = torch.nn.Parameter(torch.ones(2, 3))
     model.lora_B = torch.nn.Parameter(torch.ones(3, 2))
-    model.weight = torch.nn.Parameter(torch.ones(3))
-    keep_share(model, 0.25)
-    assert (model.lora_A.mean().item(), model.lora_B.mean().item(), model.weight.mean().item()) == (1.0, 0.25, 1.0)
+    model.lora_magnitude_vector = torch.nn.Parameter(torch.full((3,), 5.0))
+    return Attached(model, dict(model.named_parameters()), {"lora_magnitude_vector": torch.ones(3)})
+
+
+def test_only_the_change_is_scaled() -> None:
+    attached = two_matrices()
+    attached.keep_share(0.25)
+    values = {name: weight.mean().item() for name, weight in attached.weights.items()}
+    assert values == {"lora_A": 1.0, "lora_B": 0.25, "lora_magnitude_vector": 2.0}
+
+
+def test_the_share_is_taken_back_to_the_bit() -> None:
+    attached = two_matrices()
+    with torch.no_grad():
+        attached.weights["lora_B"].copy_(torch.rand(3, 2))
+    before = attached.state()
+    with attached.at_strength(0.3):
+        assert not attached.peft_model.training
+        assert torch.equal(attached.weights["lora_B"], before["lora_B"] * 0.3)
+    assert attached.peft_model.training
+    assert all(torch.equal(attached.weights[name], weight) for name, weight in before.items())
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:

@@ -1,0 +1,82 @@
+"""How the weights are moved: the optimiser, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from grounding.errors import JobError, first_sentence
+from grounding.training.settings import TrainSettings
+
+# The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
+_BETAS = (0.9, 0.98)
+_OF_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+
+
+def make_optimiser(
+    weights: Sequence[torch.nn.Parameter], settings: TrainSettings, device: str
+) -> tuple[torch.optim.Optimizer, str]:
+    """(the optimiser that the settings ask for, a sentence about it; "" for plain AdamW as asked).
+
+    Where bitsandbytes can't take a step with 8-bit states on this device, plain AdamW takes its place and the
+    sentence says why.
+    """
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": _BETAS,
+        "weight_decay": settings.weight_decay,
+    }
+    name = _OF_BITSANDBYTES.get(settings.optimiser)
+    if name is None:
+        return torch.optim.AdamW(weights, **options), ""
+    try:
+        import bitsandbytes
+
+        maker = getattr(bitsandbytes.optim, name)
+        _probe(maker, options, device)
+    except Exception as error:  # noqa: BLE001  (each backend fails in its own way, and at use only)
+        reason = first_sentence(error)
+        return torch.optim.AdamW(weights, **options), f"AdamW in full instead of {settings.optimiser}: {reason}."
+    paged = name.startswith("Paged") and device.startswith("cpu")
+    note = "AdamW with states of 8 bits (bitsandbytes)" + (", not paged: this is the CPU." if paged else ".")
+    return maker(weights, **options), note
+
+
+def _probe(maker: Any, options: dict[str, Any], device: str) -> None:
+    """Take one step on a matrix large enough for 8-bit states. Raises whatever is wrong with it."""
+    probe = torch.nn.Parameter(torch.ones(64, 128, device=device))
+    optimiser = maker([probe], **options)
+    probe.grad = torch.ones_like(probe)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
+        optimiser.step()
+    if not bool(torch.isfinite(probe).all()) or bool((probe == 1).all()):
+        raise JobError("its step on a small matrix did not move it as it should")
+
+
+def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
+    """One step, without bitsandbytes' word on paging at each weight: `make_optimiser` has said it already."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
+        optimiser.step()
+
+
+def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainSettings) -> float:
+    """Set the learning rate of step `step`, the first being 0; returns it. A function of the step alone, so a run
+    that goes on from a checkpoint needs no memory of its schedule."""
+    rate = settings.learning_rate * learning_rate_share(step, settings)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def learning_rate_share(step: int, settings: TrainSettings) -> float:
+    """The share, 0.0 to 1.0, of the highest learning rate at this step: linear rise, then a cosine to zero."""
+    warmup = max(1, round(settings.steps * settings.warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))

@@ -1,0 +1,104 @@
+"""The finished adapter, written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from grounding.adapters import AdapterInfo
+from grounding.errors import AdapterError, JobError
+from grounding.models import LoadedModel
+from grounding.training.events import ScoreEvent
+from grounding.training.history import History
+from grounding.training.plan import TrainPlan
+
+VERSIONED = ("torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after so many steps, with the weights of `kept_step` and their scoring (None: not scored)."""
+
+    steps: int
+    kept_step: int
+    score: ScoreEvent | None
+
+
+def save_adapter(
+    plan: TrainPlan, loaded: LoadedModel, peft_model: Any, outcome: Outcome, history: History
+) -> AdapterInfo:
+    """Write the adapter beside its place, with its history, and move it there whole.
+
+    What the same run put there before, when it was stopped, gives way. Raises `JobError` when the place is taken by
+    anything else.
+    """
+    folder = plan.adapter_folder.with_name(f".partial-{plan.run_id or plan.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    peft_model.peft_config["default"].base_model_name_or_path = plan.model_id
+    # Without this, PEFT asks the Hub whether the vocabulary was resized; LoRA here never touches it.
+    peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty template; adapter.json says what is known
+    history.copy_to(folder)
+    info = AdapterInfo(
+        name=plan.name,
+        path=folder,
+        base=plan.model_id,
+        profile=loaded.profile.name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        snapshot=plan.snapshot.name,
+        snapshot_sha256=plan.snapshot.samples_sha256,
+        run_id=plan.run_id,
+        steps=outcome.steps,
+        settings=MappingProxyType(plan.settings.to_json()),
+        scores=MappingProxyType(score_values(outcome)),
+        versions=versions(),
+    )
+    info.save()
+    old = plan.adapter_folder.with_name(f".replaced-{plan.run_id or plan.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if standing_of(plan) is not None:
+            plan.adapter_folder.rename(old)
+        folder.rename(plan.adapter_folder)
+    except OSError as error:
+        raise JobError(
+            f"The adapter can't be moved to {plan.adapter_folder} ({error}). It stands in {folder}."
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    return replace(info, path=plan.adapter_folder)
+
+
+def standing_of(plan: TrainPlan) -> AdapterInfo | None:
+    """The adapter that this very run has put in its place already, if any."""
+    try:
+        info = AdapterInfo.load(Path(plan.adapter_folder))
+    except AdapterError:
+        return None
+    return info if plan.run_id and info.run_id == plan.run_id else None
+
+
+def versions() -> MappingProxyType[str, str]:
+    """The versions of what an adapter hangs on."""
+    return MappingProxyType({name: version(name) for name in VERSIONED})
+
+
+def score_values(outcome: Outcome) -> dict[str, float]:
+    """The figures of the kept step, by name; none when it was not scored."""
+    event = outcome.score
+    if event is None:
+        return {}
+    values = {
+        "mean_iou": event.mean_iou,
+        "accuracy_50": event.accuracy_50,
+        "accuracy_75": event.accuracy_75,
+        "detection_rate": event.detection_rate,
+        "count": event.count,
+        "step": outcome.kept_step,
+    }
+    return values | ({"loss": event.loss} if event.loss is not None else {})

@@ -1,0 +1,86 @@
+"""Scoring while a model learns: boxes generated for validation samples, and the loss of their true answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from grounding.answering import Answerer
+from grounding.features import ImageFeatures
+from grounding.metrics import ScoredSample, score, summarise
+from grounding.models import LoadedModel
+from grounding.predict import to_prediction
+from grounding.records import Sample
+from grounding.training.batches import BranchBuilder
+from grounding.training.events import Listener, ScoreEvent
+from grounding.training.history import SampleRow, sample_row
+from grounding.training.validation_loss import validation_losses
+from grounding.training.views import encode_paths
+
+_SAMPLES_AT_ONCE = 25
+
+
+class Scorer:
+    """Scores the model as it stands on the same samples each time.
+
+    With `encode_anew`, for a run that changes the vision tower, the pictures are looked at again at each scoring.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        samples: Sequence[Sample],
+        listener: Listener,
+        should_stop: Callable[[], bool],
+        *,
+        dtype: torch.dtype | None = None,
+        encode_anew: bool = False,
+    ) -> None:
+        self.loaded = loaded
+        self.samples = samples
+        self.listener = listener
+        self.dtype = dtype
+        self.encode_anew = encode_anew
+        self.answerer = Answerer(loaded)
+        self.builder = BranchBuilder(loaded)
+        self.paths = list(dict.fromkeys(sample.image for sample in samples))
+        self.features = self._encode(should_stop)
+        self.start = time.perf_counter()
+
+    def score(self, step: int) -> tuple[ScoreEvent, list[SampleRow]] | None:
+        """The figures after `step` steps and every answer; None when there is no validation sample."""
+        if not self.samples:
+            return None
+        if self.encode_anew and step:
+            self.features = self._encode(lambda: False)
+        self.loaded.model.eval()
+        scored = [row for start in range(0, len(self.samples), _SAMPLES_AT_ONCE) for row in self._answers(start)]
+        losses = validation_losses(self.loaded, self.builder, self.samples, self.features, self.dtype)
+        rows = [sample_row(step, one, total / count) for one, (total, count) in zip(scored, losses, strict=True)]
+        scores = summarise(scored)
+        event = ScoreEvent(
+            step=step,
+            count=scores.count,
+            mean_iou=scores.mean_iou,
+            accuracy_50=scores.accuracy[0.5],
+            accuracy_75=scores.accuracy[0.75],
+            detection_rate=scores.detection_rate,
+            seconds=time.perf_counter() - self.start,
+            loss=sum(total for total, _ in losses) / sum(count for _, count in losses),
+            no_target_accuracy=scores.no_target_accuracy,
+        )
+        return event, rows
+
+    def _answers(self, start: int) -> list[ScoredSample]:
+        batch = self.samples[start : start + _SAMPLES_AT_ONCE]
+        features = [self.features[sample.image] for sample in batch]
+        answers = self.answerer.answer_as_it_is(features, [sample.phrase for sample in batch])
+        return [score(sample, to_prediction(answer, 0.0)) for sample, answer in zip(batch, answers, strict=True)]
+
+    def _encode(self, should_stop: Callable[[], bool]) -> dict[Path, ImageFeatures]:
+        text = "Looking at the validation pictures"
+        encoded = encode_paths(self.loaded, self.paths, text, self.listener, should_stop)
+        return dict(zip(self.paths, encoded, strict=True))

@@ -1,0 +1,170 @@
+"""The optimiser steps of a run, each a function of the weights, the optimiser's state, the seed and its number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from grounding.models import LoadedModel
+from grounding.training.attach import Attached
+from grounding.training.batches import BranchBuilder, PackedBatch, pack
+from grounding.training.data import PictureTargets, draw_order
+from grounding.training.events import StepEvent
+from grounding.training.lean import StepLogits
+from grounding.training.losses import LossWeights, answer_loss, check_finite
+from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
+from grounding.training.precision import computing_in
+from grounding.training.settings import TrainSettings
+from grounding.training.views import Chosen, Views
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the steps are: how many were taken, the phrases learned from, the seconds they took."""
+
+    step: int = 0
+    phrases: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """The loss of a step with its terms, and the number of phrases."""
+
+    loss: float
+    terms: Mapping[str, float]
+    phrases: int
+
+
+class Learner:
+    """Takes the steps. Holds the optimiser; `position` and `optimiser` are what a checkpoint keeps beside the
+    weights. `note` says what optimiser it is where that needs saying."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: TrainSettings,
+        attached: Attached,
+        pictures: Sequence[PictureTargets],
+        views: Views,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.loaded = loaded
+        self.settings = settings
+        self.weights = list(attached.weights.values())
+        self.pictures = pictures
+        self.views = views
+        self.dtype = dtype
+        self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
+        self.position = Position()
+        self.terms = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
+        self.builder = BranchBuilder(
+            loaded,
+            settings.digit_weights,
+            settings.corner_weights,
+            settings.nothing_weight,
+            geometric=self.terms.geometric,
+            soft_labels=settings.soft_labels,
+        )
+        self.logits = StepLogits(loaded)
+
+    def steps(self) -> Iterator[StepEvent]:
+        """Take the steps that are left one by one, each told when it is done.
+
+        A step of which no picture can be read is passed over without a word. Raises `JobError` when the loss is not
+        finite.
+        """
+        settings, before = self.settings, self.position
+        start = time.perf_counter() - before.seconds
+        for step, chosen in self._draws(before.step):
+            # Dropout's random numbers hang on the seed and the step's number alone, as the data does: whatever ran
+            # in between (a scoring, another process) can't change what a step learns.
+            torch.manual_seed(hash_seed(settings.seed, step))
+            self.loaded.model.train()
+            computed = self._backward(step, chosen)
+            if computed is None:
+                continue
+            torch.nn.utils.clip_grad_norm_(self.weights, settings.max_gradient_norm)
+            rate = set_rate(self.optimiser, step - 1, settings)
+            optimiser_step(self.optimiser)
+            self.optimiser.zero_grad(set_to_none=True)
+            self.position = Position(step, self.position.phrases + computed.phrases, time.perf_counter() - start)
+            at = self.position
+            yield StepEvent(step, settings.steps, computed.loss, rate, at.phrases, at.seconds, dict(computed.terms))
+
+    def _draws(self, taken: int) -> Iterator[tuple[int, Chosen]]:
+        """(number, pictures and phrases) of every step that is left."""
+        settings = self.settings
+        order = draw_order(
+            self.pictures,
+            images_per_step=settings.images_per_step,
+            phrases_per_image=settings.phrases_per_image,
+            seed=settings.seed,
+        )
+        for step in range(1, settings.steps + 1):
+            chosen = next(order)
+            if step > taken:
+                yield step, chosen
+
+    def _backward(self, step: int, chosen: Chosen) -> _Computed | None:
+        """Gradients of the mean loss over all pictures of the step, computed in parts. None: nothing could be read.
+
+        A part counts by the weight of its tokens, so that the parts together have the loss and the gradients of one
+        batch: only the rounding differs, and the geometric terms, which are means over the boxes of a part.
+        """
+        parts = min(self.settings.accumulation, len(chosen))
+        loss, weight, phrases = 0.0, 0.0, 0
+        terms: dict[str, float] = {}
+        for part in split_evenly(chosen, parts):
+            prepared = self._prepare(part, step)
+            if prepared is None:
+                continue
+            batch, features, words = prepared
+            with computing_in(self.loaded.device, self.dtype):
+                logits = self.logits(batch, features)
+            part_loss = answer_loss(logits, batch, self.terms)
+            check_finite(part_loss, step, words)
+            share = float(batch.token_weights.sum()) if parts > 1 else 1.0
+            (part_loss.total * share).backward()
+            loss += part_loss.total.item() * share
+            for name, value in part_loss.values().items() if len(part_loss.terms) > 1 else ():
+                terms[name] = terms.get(name, 0.0) + value * share
+            weight += share
+            phrases += len(words)
+        if not phrases:
+            return None
+        if parts > 1:
+            for parameter in self.weights:
+                if parameter.grad is not None:
+                    parameter.grad.div_(weight)
+        return _Computed(loss / weight, {name: value / weight for name, value in terms.items()}, phrases)
+
+    def _prepare(self, chosen: Chosen, step: int) -> tuple[PackedBatch, Sequence[Any], list[str]] | None:
+        features, targets = self.views.show(chosen, step)
+        if not features:
+            return None
+        branches = [
+            [self.builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
+            for phrases, feature in zip(targets, features, strict=True)
+        ]
+        words = [repr(phrase) for phrases in targets for phrase, _ in phrases]
+        return pack(self.loaded, self.builder, features, branches), features, words
+
+
+def split_evenly(chosen: Chosen, parts: int) -> list[Chosen]:
+    """The sequence in `parts` runs whose lengths differ by at most one, in order."""
+    size, larger = divmod(len(chosen), parts)
+    ends = [size * (i + 1) + min(i + 1, larger) for i in range(parts)]
+    return [chosen[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def hash_seed(seed: int, step: int) -> int:
+    """A seed of 63 bits for one step, of which neighbours have nothing in common (SplitMix64, Steele et al. 2014)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+    return (mixed ^ (mixed >> 31)) >> 1
