@@ -66,7 +66,11 @@ class StepLogits:
 
     @torch.no_grad()
     def _choose(self, lean: LeanPass, batch: PackedBatch, features: Sequence[ImageFeatures]) -> None:
+        model = self.loaded.model
+        training = model.training
+        model.eval()  # with dropout no two passes are alike
         stock, ours = packed_logits(self.loaded, batch, features).float(), lean.logits(batch, features).float()
+        model.train(training)
         difference = float((stock - ours).abs().mean() / stock.abs().mean().clamp_min(1e-6))
         if difference < _AGREEMENT.get(lean.compute_dtype(), 5e-2):
             self.reason = "The steps use a lean pass that agrees with the stock forward."
@@ -332,7 +336,10 @@ class Projection:
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """[tokens, sum of out] for [tokens, in]."""
         if not self.fused:
-            outputs = [module(inputs).to(inputs.dtype) for module in self.modules]
+            weight, kind = self.bases[0].weight, inputs.device.type
+            lower = weight.is_floating_point() and weight.dtype != inputs.dtype
+            with torch.autocast(kind, dtype=inputs.dtype if lower else None, enabled=lower):
+                outputs = [module(inputs).to(inputs.dtype) for module in self.modules]
             return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         weight, bias = self._base(inputs.dtype)
         spans, factors, begin = [], [], 0

@@ -11,9 +11,10 @@ import torch
 
 from grounding.models import LoadedModel
 from grounding.training.attach import Attached
-from grounding.training.batches import BranchBuilder, PackedBatch, pack, packed_logits
+from grounding.training.batches import BranchBuilder, PackedBatch, pack
 from grounding.training.events import StepEvent
 from grounding.training.feed import Drawn, Feed
+from grounding.training.lean import StepLogits
 from grounding.training.losses import LossWeights, answer_loss, check_finite
 from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
@@ -62,15 +63,16 @@ class Learner:
         self.dtype = dtype
         self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
         self.position = Position()
-        self.loss_weights = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
+        self.terms = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
         self.builder = BranchBuilder(
             loaded,
             settings.digit_weights,
             settings.corner_weights,
             settings.nothing_weight,
-            geometric=self.loss_weights.geometric,
+            geometric=self.terms.geometric,
             soft_labels=settings.soft_labels,
         )
+        self.logits = StepLogits(loaded)
 
     def steps(self) -> Iterator[StepEvent]:
         """Take the steps that are left one by one, each told when it is done.
@@ -100,7 +102,7 @@ class Learner:
         """Gradients of the mean loss over all pictures of the step, computed in parts. None: nothing could be read.
 
         A part counts by the weight of its tokens, so that the parts together have the loss and the gradients of one
-        batch: only the rounding differs, and how much each box counts in a geometric term.
+        batch: only the rounding differs, and the geometric terms, which are means over the boxes of a part.
         """
         drawn = self.feed.step(step)
         parts = min(self.settings.accumulation, len(drawn))
@@ -112,13 +114,13 @@ class Learner:
                 continue
             batch, features, words = prepared
             with computing_in(self.loaded.device, self.dtype):
-                logits = packed_logits(self.loaded, batch, features)
-            part_loss = answer_loss(logits, batch, self.loss_weights)
+                logits = self.logits(batch, features)
+            part_loss = answer_loss(logits, batch, self.terms)
             check_finite(part_loss, step, words)
             share = float(batch.token_weights.sum()) if parts > 1 else 1.0
             (part_loss.total * share).backward()
             loss += part_loss.total.item() * share
-            for name, value in part_loss.values().items():
+            for name, value in part_loss.values().items() if len(part_loss.terms) > 1 else ():
                 terms[name] = terms.get(name, 0.0) + value * share
             weight += share
             phrases += len(words)

@@ -114,8 +114,8 @@ def test_nothing_to_learn_is_said_before_the_model_is_loaded(plan: TrainPlan) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps.packed_logits
-    monkeypatch.setattr(steps, "packed_logits", lambda *given: real(*given) * float("nan"))
+    real = steps.answer_loss
+    monkeypatch.setattr(steps, "answer_loss", lambda logits, *given: real(logits * float("nan"), *given))
     with pytest.raises(JobError, match=r"term 'tokens' became nan at step 1 on every sample of the step"):
         listen(plan)
     assert not (plan.adapter_folder / "adapter.json").exists()
