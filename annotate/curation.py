@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotate.snapshot import freeze
+from annotate.snapshot import freeze, would_be_frozen
 from annotate.store import Store
 from grounding.database import reading
 from grounding.errors import SnapshotError
+from grounding.records import Sample
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,19 @@ class CuratedSet:
             val=train.per_split["val"],
         )
 
-    def freeze(self, name: str) -> str:
+    def version(self) -> str:
+        """Another text whenever a sample has been added or changed."""
+        with reading(self.store.path) as connection:
+            row = connection.execute("SELECT max(id) FROM changes").fetchone()
+        return str(row[0])
+
+    def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
+        """(samples that a snapshot made now would hold, train samples left out for each reason)."""
+        return would_be_frozen(self.store)
+
+    def freeze(self, name: str, *, placeholders: bool = False) -> str:
         """Freeze the usable samples under this name, or `name-2`, `name-3` ... when it is taken; returns the name.
+        `placeholders` takes those phrases too: only for a run that is forced.
 
         Raises `SnapshotError` when nothing is left to train on or the folder can't be written.
         """
@@ -55,4 +67,4 @@ class CuratedSet:
         free = next((candidate for candidate in candidates if not (self.snapshots / candidate).exists()), None)
         if free is None:
             raise SnapshotError(f"There are a thousand snapshots called {name!r}. Choose another name.")
-        return freeze(self.store, self.snapshots, free, who=self.who).name
+        return freeze(self.store, self.snapshots, free, who=self.who, placeholders=placeholders).name

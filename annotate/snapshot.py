@@ -61,6 +61,7 @@ def freeze(
     *,
     who: str,
     approved_only: bool = False,
+    placeholders: bool = False,
     progress: Progress | None = None,
 ) -> SnapshotInfo:
     """Write the snapshot `name` into `folder` (the workspace's snapshots) and return it.
@@ -68,7 +69,8 @@ def freeze(
     It holds the samples of one moment in import order, in all splits, whose phrase is usable: no placeholder, not
     rejected, not flagged, and approved when `approved_only`. A train sample whose picture also stands in val or
     test is left out: as a leak when it is the same picture or has the same image id, else as a near-duplicate. The
-    same samples give the same hash. `progress` gets the pictures looked at for that, and how many there are to look
+    same samples give the same hash. `placeholders` takes those phrases in all the same: a run learns nothing from
+    them, and training has to be forced. `progress` gets the pictures looked at for that, and how many there are to look
     at: each once only. Raises `SnapshotError` when the name is taken, nothing is left to train on, or the folder
     can't be written; then nothing is left behind.
     """
@@ -81,7 +83,7 @@ def freeze(
     try:
         partial.mkdir(parents=True)
         try:
-            manifest = _write(store, partial, name, who, approved_only)
+            manifest = _write(store, partial, name, who, _Kept(approved_only, placeholders))
             _publish(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -129,13 +131,39 @@ def check_unchanged(info: SnapshotInfo) -> None:
         )
 
 
-def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Kept:
+    """Which samples a snapshot takes: approved ones alone; placeholders too."""
+
+    approved_only: bool = False
+    placeholders: bool = False
+
+
+def would_be_frozen(store: Store) -> tuple[list[Sample], dict[str, int]]:
+    """(samples that a snapshot made now would hold, how many train samples it would leave out for each reason).
+
+    Near-duplicates are not looked for: that takes a look at every picture.
+    """
+    samples, left_out = [], Counter[str]()
+    with store.view() as view:
+        reason_for = _reasons(view.leaks(by_looks=False).kind_of_picture(), _Kept())
+        replaced = view.replaced_phrases()
+        for item in view.items():
+            reason = reason_for(item)
+            if reason is None:
+                samples.append(_with_usable_alternatives(item.sample, replaced.get(item.id, frozenset())))
+            elif item.sample.split == "train":
+                left_out[reason] += 1
+    return samples, dict(left_out)
+
+
+def _write(store: Store, partial: Path, name: str, who: str, kept: _Kept) -> dict[str, Any]:
     counts: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
     left_out: Counter[str] = Counter()
     digest = hashlib.sha256()
     with store.view() as view, (partial / SAMPLES_FILE).open("wb") as file:
         leaks = view.leaks()
-        reason_for = _reasons(leaks.kind_of_picture(), approved_only)
+        reason_for = _reasons(leaks.kind_of_picture(), kept)
         replaced = view.replaced_phrases()
         for item in view.items():
             reason = reason_for(item)
@@ -160,7 +188,7 @@ def _write(store: Store, partial: Path, name: str, who: str, approved_only: bool
         "counts": dict(counts),
         "left_out": {reason: left_out[reason] for reason in REASONS if left_out[reason]},
         "leaks": dict(leaks.counts()),
-        "approved_only": approved_only,
+        "approved_only": kept.approved_only,
         "created_at": now(),
         "who": clean_who(who),
         "app_version": annotate.__version__,
@@ -179,14 +207,14 @@ def _with_usable_alternatives(sample: Sample, replaced: frozenset[str]) -> Sampl
     return replace(sample, alternatives=usable)
 
 
-def _reasons(leaking: Mapping[str, Kind], approved_only: bool) -> Callable[[Item], str | None]:
+def _reasons(leaking: Mapping[str, Kind], kept: _Kept) -> Callable[[Item], str | None]:
     def reason_for(item: Item) -> str | None:
         leak = leaking.get(item.picture_sha256) if item.sample.split == "train" else None
         applies = {
             "rejected": item.state == "rejected",
-            "placeholder": item.placeholder,
+            "placeholder": item.placeholder and not kept.placeholders,
             "flagged": item.flagged,
-            "not_approved": approved_only and item.state != "approved",
+            "not_approved": kept.approved_only and item.state != "approved",
             "leak": leak in ("same_picture", "same_image_id"),
             "near_duplicate": leak == "near_duplicate",
         }

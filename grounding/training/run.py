@@ -25,12 +25,11 @@ from grounding.predict import to_prediction
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.batches import BranchBuilder, pack, packed_logits
-from grounding.training.data import group_by_picture
 from grounding.training.events import Listener, PhaseEvent, ScoreEvent, StepEvent
 from grounding.training.feed import Feed
+from grounding.training.feeding import feed_of
 from grounding.training.losses import answer_loss
 from grounding.training.precision import choose_precision, computing_in
-from grounding.training.rehearsal import pictures_to_rehearse
 from grounding.training.settings import TrainSettings
 from grounding.training.views import AugmentedViews, KeptViews, Views, encode_paths
 
@@ -57,8 +56,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     """
     settings = plan.settings
     torch.manual_seed(settings.seed)
-    pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
-    feed = Feed(pictures, settings, pictures_to_rehearse(settings, plan.snapshot))
+    feed = feed_of(plan.snapshot, settings)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
     if not loaded.profile.lora_targets:

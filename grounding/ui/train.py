@@ -16,10 +16,12 @@ from grounding.errors import AdapterError, ModelError
 from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, start_run, stop_run
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
+from grounding.records import Sample
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.run_view import run_html, runs_html
+from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_preview
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -47,8 +49,15 @@ class Curation(Protocol):
     def ready(self) -> Ready:
         """Counts as they stand now."""
 
-    def freeze(self, name: str) -> str:
-        """Freeze the usable samples under a name like this one; returns the snapshot's name."""
+    def version(self) -> str:
+        """Another text whenever a sample has changed."""
+
+    def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
+        """(samples that a snapshot made now would hold, train samples left out for each reason)."""
+
+    def freeze(self, name: str, *, placeholders: bool = False) -> str:
+        """Freeze the usable samples under a name like this one; returns the snapshot's name. `placeholders`: those
+        too, for a run that is forced."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class Widgets:
     shown: gr.State
     timer: gr.Timer
     settings: Mapping[str, Any]
+    preview: PreviewWidgets
 
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
@@ -87,6 +97,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
+    build_preview(w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings)
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     return widgets
 
@@ -111,9 +122,12 @@ def _lay_out(preset: TrainSettings) -> Widgets:
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
         with gr.Column(scale=1, min_width=420, elem_id="train-right"):
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
+            preview = lay_out_preview(preset.steps)
             runs = gr.HTML(elem_id="train-runs", apply_default_css=False)
     return Widgets(
-        ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True), settings
+        *(ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True)),
+        settings,
+        preview=preview,
     )
 
 
@@ -160,14 +174,18 @@ class Handlers:
         """Freeze the phrases and start the worker."""
         parts, widgets = self.parts, self.widgets
         name = check_free_name(parts.workspace, str(values[widgets.name]).strip())
-        typed = {key: values[component] for key, component in widgets.settings.items()}
-        settings = training_settings(parts.models.model, typed)
+        settings = self.settings(values)
         end_lost_run(self.store)
         self.store.check_free()
         snapshot = parts.curation.freeze(name)
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
         lend_device(parts.models, self.store, start_run(parts.workspace, request))
         return self._show(name)
+
+    def settings(self, values: dict[Any, Any]) -> TrainSettings:
+        """The settings on the page. Raises `SettingsError` for what is out of range."""
+        typed = {key: values[component] for key, component in self.widgets.settings.items()}
+        return training_settings(self.parts.models.model, typed)
 
     @tell
     def stop(self, name: str | None) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ import pytest
 from grounding.errors import SnapshotError
 from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState
+from grounding.records import Sample
 from grounding.training.settings import TrainSettings
 from grounding.ui import train
 from grounding.ui.model_service import ModelService
@@ -36,7 +37,13 @@ class FakeCuration:
     def ready(self) -> Counted:
         return self.counts
 
-    def freeze(self, name: str) -> str:
+    def version(self) -> str:
+        return repr(self.counts)
+
+    def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
+        return [], {}
+
+    def freeze(self, name: str, *, placeholders: bool = False) -> str:
         if not self.counts.train_ready:
             raise SnapshotError("nothing to train on: write phrases in Annotate")
         self.frozen.append(name)
