@@ -9,6 +9,7 @@ from html import escape
 
 from PIL import Image
 
+from grounding.boxes import Box
 from grounding.overlay import Layer, figure_html
 from grounding.training.preview import PreviewPhrase, PreviewPicture
 
@@ -66,15 +67,11 @@ def _alt(picture: PreviewPicture) -> str:
 
 def _layers(picture: PreviewPicture) -> list[Layer]:
     """One layer for each different set of boxes, labelled with the numbers of its phrases."""
-    numbers: dict[tuple[object, ...], list[int]] = {}
+    numbers: dict[tuple[Box, ...], list[int]] = {}
     for number, phrase in enumerate(picture.phrases, start=1):
         if phrase.boxes_xyxy_px:
             numbers.setdefault(phrase.boxes_xyxy_px, []).append(number)
-    kinds = ("target", "base", "adapter")
-    return [
-        Layer(", ".join(map(str, listed)), kinds[place % len(kinds)], boxes)  # type: ignore[arg-type]
-        for place, (boxes, listed) in enumerate(numbers.items())
-    ]
+    return [Layer(", ".join(map(str, listed)), "target", boxes) for boxes, listed in numbers.items()]
 
 
 def _line(number: int, phrase: PreviewPhrase) -> str:
@@ -94,7 +91,8 @@ def _line(number: int, phrase: PreviewPhrase) -> str:
 
 
 def _chip(word: str, meaning: str) -> str:
-    return f'<span class="bw-mark" data-mark="{escape(word)}" title="{escape(meaning)}">{escape(word)}</span>'
+    kind = word.replace(" ", "-")
+    return f'<span class="bw-mark" data-mark="{kind}" title="{escape(meaning)}">{escape(word)}</span>'
 
 
 def data_url(image: Image.Image) -> str:

@@ -105,7 +105,7 @@ def test_everything_is_marked_and_escaped() -> None:
         PreviewPicture(Path("c.png"), image, phrases[:1]),
     ]
     html = step_html(2, 9, pictures, 5)
-    for mark in ("mirrored", "cropped", "rehearsed", "jittered", "template", "negative", "as it is"):
+    for mark in ("mirrored", "cropped", "rehearsed", "jittered", "template", "negative", "as-it-is"):
         assert f'data-mark="{mark}"' in html
     assert '<s>left &lt;mug&gt;</s> <span aria-label="becomes">→</span> <b>right &lt;mug&gt;</b>' in html
     assert "nothing there" in html and "&lt;b&gt;.png is gone" in html and "5 more pictures" in html
