@@ -110,6 +110,7 @@ def test_all_of_the_packages_is_read() -> None:
         ("a module with an allowed beginning", "annotate/store.py", "from grounding.boxes_3d import Box"),
         ("the core's tabs", "annotate/ui/tab.py", "from grounding.ui.events import tell"),
         ("inside a function of a tab", "annotate/ui/tab.py", "def f():\n    import grounding.jobs.store"),
+        ("the curation in training", "grounding/training/feed.py", "from annotate.store import Store"),
         ("the way up", "annotate/importers/jsonl.py", "from ...grounding import models"),
         ("gradio in the core", "grounding/models.py", "import gradio as gr"),
         ("a part of gradio", "grounding/jobs/launch.py", "def f():\n    from gradio.routes import App"),
@@ -157,6 +158,7 @@ def test_opening_the_page_loads_no_model_library() -> None:
     "statement",
     [
         "import grounding, grounding.reports, grounding.adapters, grounding.snapshots, grounding.jobs.launch",
+        "import grounding.training.preview, grounding.training.feeding",
         "import annotate.__main__, grounding.__main__, grounding.jobs.worker",
     ],
 )

@@ -14,15 +14,14 @@ from grounding.errors import Cancelled, JobError
 from grounding.models import LoadedModel, load_model
 from grounding.training.attach import Attached, attach_lora
 from grounding.training.course import Course
-from grounding.training.data import PictureTargets, group_by_picture
+from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
-from grounding.training.feed import Feed
+from grounding.training.feeding import feed_of
 from grounding.training.history import read_history, read_rows
 from grounding.training.live_views import LiveViews
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.with_model import before_first_step
-from grounding.training.rehearsal import pictures_to_rehearse
 from grounding.training.saving import Outcome, save_adapter, standing_of
 from grounding.training.scoring import Scorer
 from grounding.training.settings import TrainSettings
@@ -52,8 +51,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
 
 def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Callable[[], bool]) -> AdapterInfo:
     settings = plan.settings
-    pictures = group_by_picture(plan.snapshot.split("train"), use_alternatives=settings.use_alternatives)
-    feed = Feed(pictures, settings, pictures_to_rehearse(settings, plan.snapshot))
+    feed = feed_of(plan.snapshot, settings)
     listener(PhaseEvent("Loading the model"))
     loaded = load_model(plan.model_id, quantize=plan.quantize, trainable=True)
     if not loaded.profile.lora_targets:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
 
 from grounding import engine
 from grounding.errors import Cancelled, PictureError
 from grounding.models import LoadedModel
 from grounding.pictures import open_picture
-from grounding.training.augment import Augmentation, Shown, Target, augment
-from grounding.training.crops import Told
+from grounding.training.augment import Shown, Target
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feed import Drawn
+from grounding.training.looks import look, plain_targets
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
 
@@ -88,36 +86,6 @@ class AugmentedViews:
 
     def _encode(self, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
         return trainable(engine.encode_images(self.loaded, images))
-
-
-def plain_targets(drawn: Drawn) -> list[Target]:
-    """The phrases of a picture that is shown as it is."""
-    return [(asked.phrase, asked.boxes_xyxy_px) for asked in drawn.asked]
-
-
-def augmentation(settings: TrainSettings) -> Augmentation:
-    """How a run with these settings changes its pictures."""
-    return Augmentation(
-        mirrored_share=settings.mirrored_share,
-        cropped_share=settings.cropped_share,
-        farther_share=settings.farther_share,
-        jittered_share=settings.jittered_share,
-        colour_change=settings.colour_change,
-    )
-
-
-def look(picture: Image.Image, drawn: Drawn, settings: TrainSettings) -> Shown:
-    """The view of an RGB picture that its step shows: what the model is trained on, and what a preview shows."""
-    if not settings.augment:
-        return Shown(picture, tuple(plain_targets(drawn)))
-    return augment(
-        picture,
-        plain_targets(drawn),
-        random.Random(drawn.view_seed),
-        augmentation(settings),
-        told=[Told(one.phrase, one.boxes_xyxy_px, one.category) for one in drawn.asked],
-        siblings=[Told(one.phrase, one.boxes_xyxy_px, one.category) for one in drawn.picture.targets],
-    )
 
 
 def encode_paths(

@@ -24,6 +24,7 @@ from grounding.ui.run_view import run_html
 from grounding.ui.train_adapters import build_adapters
 from grounding.ui.train_gallery import GalleryParts, build_gallery
 from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
+from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_preview
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
 from grounding.ui.train_values import as_typed
 from grounding.workspace import Workspace
@@ -89,6 +90,7 @@ class Widgets:
     timer: gr.Timer
     settings: Mapping[str, Any]
     preflight: PreflightWidgets
+    preview: PreviewWidgets
     right: gr.Column
 
 
@@ -105,6 +107,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
+    build_preview(w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings)
     with widgets.right:
         build_gallery(
             demo, tab, GalleryParts(parts.workspace, lambda: parts.models.model), tabs, adapter_choice, w.view
@@ -138,11 +141,16 @@ def _lay_out(preset: TrainSettings) -> Widgets:
         with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
+            preview = lay_out_preview(preset.steps)
             panel, log = lay_out_panel()
     queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
     timer = gr.Timer(_POLL_SECONDS, active=True)
-    shown = gr.State("")
-    return Widgets(ready, name, start, stop, compare, view, queue, accordion, shown, timer, settings, preflight, right)
+    return Widgets(
+        *(ready, name, start, stop, compare, view, queue, accordion, gr.State(""), timer, settings),
+        preflight=preflight,
+        preview=preview,
+        right=right,
+    )
 
 
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
