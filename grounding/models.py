@@ -123,9 +123,13 @@ def training_settings(model_id: str, overrides: Mapping[str, Any]) -> TrainSetti
     A model on the Hub is taken for a Qwen3-VL here, so that nothing is fetched before it is needed. Raises
     `ModelError` for a model that can't be found, `SettingsError` for a value out of range.
     """
+    return TrainSettings.from_mapping({**preset_profile(model_id).training_preset, **overrides})
+
+
+def preset_profile(model_id: str) -> ModelProfile:
+    """The profile under which this model would be trained; read and raising as `training_settings`."""
     source, folder = _resolve(model_id)
-    model_type = _read_model_type(model_id, source)
-    return TrainSettings.from_mapping({**profile_for(model_type, folder).training_preset, **overrides})
+    return profile_for(_read_model_type(model_id, source), folder)
 
 
 def _read_model_type(model_id: str, source: str) -> str:

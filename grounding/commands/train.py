@@ -28,6 +28,9 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("snapshot", help="a snapshot's name in the workspace, or its folder")
     command.add_argument("--name", required=True, help="the adapter's name")
+    command.add_argument(
+        "--preset", metavar="NAME", help="quick, balanced or thorough (default: balanced); --set changes it"
+    )
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.set_defaults(run=run)
 
@@ -41,17 +44,31 @@ def _settings_help() -> str:
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.jobs.launch import RunRequest, start_run
-    from grounding.models import full_model_id, local_folder, training_settings
+    from grounding.models import full_model_id, local_folder
+    from grounding.training.presets import keep_choice
 
-    settings = training_settings(options.model, _read_settings(options.settings))
+    settings = _chosen_settings(options)
     # The worker runs in another folder, where a relative path would lead elsewhere.
     model_id, snapshot = full_model_id(options.model), options.snapshot
     folder = local_folder(snapshot)
     if folder is not None and not (workspace.snapshots / snapshot).is_dir():
         snapshot = str(folder.resolve())
     run = start_run(workspace, RunRequest(options.name, snapshot, model_id, settings, options.quantize))
+    keep_choice(workspace.runs / run.id, options.model, settings, options.preset)
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
+
+
+def _chosen_settings(options: argparse.Namespace) -> TrainSettings:
+    """The preset with the values of --set changed."""
+    from grounding.models import training_settings
+    from grounding.training.presets import preset_named, presets_for
+
+    typed = _read_settings(options.settings)
+    if options.preset is None:
+        return training_settings(options.model, typed)
+    preset = preset_named(presets_for(options.model), options.preset)
+    return TrainSettings.from_mapping({**preset.settings.to_json(), **typed})
 
 
 def _read_settings(pairs: Sequence[str]) -> dict[str, str]:

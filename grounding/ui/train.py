@@ -16,11 +16,13 @@ from grounding.errors import AdapterError, ModelError
 from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, start_run, stop_run
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
+from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.run_view import run_html, runs_html
 from grounding.ui.train_adapters import build_adapters
+from grounding.ui.train_presets import as_typed, connect_presets, lay_out_presets
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -79,7 +81,7 @@ class Widgets:
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
     """Lay out the tab and connect it. `tabs` and `adapter_choice` are where "Show in Compare" leads."""
-    widgets = _lay_out(_preset(parts.models.model))
+    widgets = _lay_out(_preset(parts.models.model), parts.models.model)
     handlers = Handlers(parts, widgets)
     w = widgets
     shown = [w.ready, w.view, w.runs, w.start, w.stop, w.compare, w.shown, w.name]
@@ -101,7 +103,7 @@ def _preset(model_id: str) -> TrainSettings:
         return TrainSettings()
 
 
-def _lay_out(preset: TrainSettings) -> Widgets:
+def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
     with gr.Row(elem_id="train", equal_height=False):
         with gr.Column(scale=0, min_width=316, elem_id="train-left"):
             ready = gr.HTML(elem_id="train-ready", apply_default_css=False)
@@ -109,8 +111,10 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train-start")
             stop = gr.Button("Stop and keep what is learned", visible=False, elem_id="train-stop")
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
+            presets = lay_out_presets(model_id)
             with gr.Accordion("Settings", open=False, elem_id="train-settings"), gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
+            connect_presets(presets, settings)
         with gr.Column(scale=1, min_width=420, elem_id="train-right"):
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
             runs = gr.HTML(elem_id="train-runs", apply_default_css=False)
@@ -130,13 +134,6 @@ def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     if spec.metadata["choices"]:
         return gr.Dropdown(list(spec.metadata["choices"]), value=value, **options)
     return gr.Textbox(as_typed(value), max_lines=1, **options)
-
-
-def as_typed(value: float | tuple[float, ...]) -> str:
-    """A value as a person would type it. Numbers are text on the page: a number field would round 0.0015."""
-    if isinstance(value, tuple):
-        return ", ".join(map(as_typed, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Handlers:
@@ -170,7 +167,9 @@ class Handlers:
         self.store.check_free()
         snapshot = parts.curation.freeze(name)
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
-        lend_device(parts.models, self.store, start_run(parts.workspace, request))
+        run = start_run(parts.workspace, request)
+        keep_choice(parts.workspace.runs / run.id, parts.models.model, settings)
+        lend_device(parts.models, self.store, run)
         return self._show(name)
 
     @tell
