@@ -44,10 +44,12 @@ def export_zip(workspace: Workspace, info: AdapterInfo, target: Path, *, license
 
 
 def copy_files(info: AdapterInfo, folder: Path, *, publicly: bool = False) -> None:
-    """The adapter's own files into a new folder. `publicly`: paths of this machine are cut to their last part."""
+    """The adapter's own files into a new folder. `publicly`: paths of this machine are cut to their last part, and the
+    history of its training, with phrases and names of pictures in it, stays here."""
     folder.mkdir(parents=True)
     for path in _files(info):
-        shutil.copyfile(path, folder / path.name)
+        if not (publicly and path.name.startswith("training_")):
+            shutil.copyfile(path, folder / path.name)
     if publicly:
         for name, key in ((_CONFIG, "base_model_name_or_path"), (MANIFEST, "base")):
             values = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -34,6 +34,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--name", help="the adapter's name (not needed with --check)")
     command.add_argument("--check", action="store_true", help="look at what would be trained, and train nothing")
     command.add_argument("--force", action="store_true", help="train although the check says that it teaches nothing")
+    command.add_argument(
+        "--preset", metavar="NAME", help="quick, balanced or thorough (default: balanced); --set changes it"
+    )
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.add_argument("--queue", action="store_true", help="put the run at the end of the queue and return at once")
     command.set_defaults(run=run)
@@ -48,9 +51,10 @@ def _settings_help() -> str:
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.jobs.launch import RunRequest, queue_run, start_run
-    from grounding.models import full_model_id, local_folder, training_settings
+    from grounding.models import full_model_id, local_folder
+    from grounding.training.presets import keep_choice
 
-    settings = training_settings(options.model, _read_settings(options.settings))
+    settings = _chosen_settings(options)
     if not options.check and not options.name:
         raise SettingsError("A run needs a name for its adapter: give --name NAME, or --check to train nothing.")
     # The worker runs in another folder, where a relative path would lead elsewhere.
@@ -61,9 +65,11 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     request = RunRequest(options.name or "", snapshot, model_id, settings, options.quantize)
     if options.check:
         return _check(options, workspace, request)
+    begin = queue_run if options.queue else start_run
+    run = begin(workspace, request, force=options.force)
+    keep_choice(workspace.runs / run.id, options.model, settings, options.preset)
     if options.queue:
-        return _tell_queued(options, workspace, queue_run(workspace, request, force=options.force))
-    run = start_run(workspace, request, force=options.force)
+        return _tell_queued(options, workspace, run)
     print(f"run {run.id} started; log: {workspace.runs / run.id / 'log.txt'}", file=sys.stderr)
     return _follow(options, workspace, run.id)
 
@@ -92,6 +98,18 @@ def _tell_queued(options: argparse.Namespace, workspace: Workspace, run: RunReco
     if options.json:
         print(json.dumps({"run": run.id, "state": str(run.state), "adapter": run.name}))
     return 0
+
+
+def _chosen_settings(options: argparse.Namespace) -> TrainSettings:
+    """The preset with the values of --set changed."""
+    from grounding.models import training_settings
+    from grounding.training.presets import preset_named, presets_for
+
+    typed = _read_settings(options.settings)
+    if options.preset is None:
+        return training_settings(options.model, typed)
+    preset = preset_named(presets_for(options.model), options.preset)
+    return TrainSettings.from_mapping({**preset.settings.to_json(), **typed})
 
 
 def _read_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from PIL import Image
 
 from grounding import engine
 from grounding.errors import Cancelled, PictureError

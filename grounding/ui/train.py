@@ -16,6 +16,7 @@ from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunStore
 from grounding.models import training_settings
 from grounding.records import Sample
+from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
@@ -24,6 +25,7 @@ from grounding.ui.run_view import run_html
 from grounding.ui.train_adapters import build_adapters
 from grounding.ui.train_gallery import GalleryParts, build_gallery
 from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_out_preflight
+from grounding.ui.train_presets import connect_presets, lay_out_presets
 from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_preview
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
 from grounding.ui.train_values import as_typed
@@ -96,7 +98,7 @@ class Widgets:
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
     """Lay out the tab and connect it. `tabs` and `adapter_choice` are where "Show in Compare" leads."""
-    widgets = _lay_out(_preset(parts.models.model))
+    widgets = _lay_out(_preset(parts.models.model), parts.models.model)
     handlers = Handlers(parts, widgets)
     w = widgets
     shown = [w.ready, w.view, w.start, w.stop, w.compare, w.shown, w.name]
@@ -126,7 +128,7 @@ def _preset(model_id: str) -> TrainSettings:
         return TrainSettings()
 
 
-def _lay_out(preset: TrainSettings) -> Widgets:
+def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
     with gr.Row(elem_id="train", equal_height=False):
         with gr.Column(scale=0, min_width=316, elem_id="train-left"):
             ready = gr.HTML(elem_id="train-ready", apply_default_css=False)
@@ -135,9 +137,11 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train-start")
             stop = gr.Button("Stop and keep what is learned", visible=False, elem_id="train-stop")
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
+            presets = lay_out_presets(model_id)
             accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
             with accordion, gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
+            connect_presets(presets, settings)
         with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
@@ -214,7 +218,8 @@ class Handlers:
         snapshot = parts.curation.freeze(name, placeholders=force and not checked.counts["train"])
         request = RunRequest(name, snapshot, parts.models.model, settings, parts.models.quantize)
         begin = queue_run if self._must_wait() else start_run
-        begin(parts.workspace, request, force=force)
+        run = begin(parts.workspace, request, force=force)
+        keep_choice(parts.workspace.runs / run.id, parts.models.model, settings)
         return self._show(name)
 
     @tell

@@ -370,6 +370,7 @@ def test_a_push_is_one_commit_with_the_card_and_no_path_of_this_machine(
 ) -> None:
     local = replace(adapter, base=str(DEMO_MODEL_FOLDER))
     local.save()
+    (adapter.path / "training_samples.jsonl").write_text("phrases of people")
     keep(workspace, "mugs", 15, 24)
     assert push(workspace, local, "me/mugs", license="mit") == "https://huggingface.co/me/mugs"
     assert hub["repos"] == [("me/mugs", True)], "private unless said otherwise"
