@@ -32,7 +32,7 @@ def request(name: str, steps: int = 5, model: str = "demo") -> RunRequest:
     return RunRequest(name, "first", model, TrainSettings(steps=steps))
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 90.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := what():
@@ -41,6 +41,6 @@ def wait_for(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     raise AssertionError("nothing came")
 
 
-def ended(store: RunStore, run: RunRecord, seconds: float = 30.0) -> RunRecord:
+def ended(store: RunStore, run: RunRecord, seconds: float = 90.0) -> RunRecord:
     wait_for(lambda: store.get(run.id).state.ended, seconds)
     return store.get(run.id)

@@ -159,7 +159,7 @@ def test_a_discarded_run_leaves_its_log_only(stand_in: Workspace, store: RunStor
 
 def test_a_failed_run_is_discarded_and_removed(stand_in: Workspace, store: RunStore) -> None:
     run = start_run(stand_in, request("mugs", 10_000))
-    wait_for(lambda: has_stepped(store, run))
+    wait_for(lambda: has_stepped(store, run, 5))
     kill_worker(store, run)
     ended(store, run)
     wait_for(lambda: not workers_of(stand_in))

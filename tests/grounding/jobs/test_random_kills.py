@@ -134,7 +134,7 @@ def test_nothing_is_lost_whatever_is_killed(stand_in: Workspace, seed: int, monk
                 if run.state is RunState.FAILED and dice.random() < 0.5:
                     resume_run(stand_in, run.id)
         app.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while any(store.get(run.id).state is not RunState.DONE for run in runs):
             assert time.monotonic() < deadline, (story, [(run.name, run.state, run.sentence) for run in store.list()])
             for run in store.list():

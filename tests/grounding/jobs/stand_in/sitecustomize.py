@@ -50,9 +50,11 @@ def train(plan: TrainPlan, listener: Any, should_stop: Any) -> Any:
         while step < plan.settings.steps:
             time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0.02")))
             step, total = step + 1, total + step + 1
-            keep(checkpoints, step, total)
             listener(StepEvent(step, plan.settings.steps, 1.0, 1e-3, step, step * 0.1))
-            if should_stop():
+            stopping = should_stop()
+            if step % 4 == 0 or stopping or step == plan.settings.steps:
+                keep(checkpoints, step, total)
+            if stopping:
                 break
         partial = plan.adapter_folder.with_name(f".partial-{plan.run_id}")
         shutil.rmtree(partial, ignore_errors=True)
@@ -91,7 +93,7 @@ def keep(checkpoints: Path, step: int, total: int) -> None:
     partial = checkpoints / ".partial"
     partial.write_text(json.dumps([step, total]))
     partial.replace(checkpoints / f"step-{step:06}.json")
-    (checkpoints / f"step-{step - 2:06}.json").unlink(missing_ok=True)
+    (checkpoints / f"step-{step - 8:06}.json").unlink(missing_ok=True)
 
 
 module = types.ModuleType("grounding.training.run")
