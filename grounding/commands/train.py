@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--check", action="store_true", help="look at what would be trained, and train nothing")
     command.add_argument("--force", action="store_true", help="train although the check says that it teaches nothing")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, wrong_usage=command.error)
 
 
 def _settings_help() -> str:
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
 
     settings = training_settings(options.model, _read_settings(options.settings))
     if not options.check and not options.name:
-        raise SettingsError("A run needs a name for its adapter: give --name NAME, or --check to train nothing.")
+        options.wrong_usage("a run needs a name for its adapter: give --name NAME, or --check to train nothing")
     # The worker runs in another folder, where a relative path would lead elsewhere.
     model_id, snapshot = full_model_id(options.model), options.snapshot
     folder = local_folder(snapshot)
