@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.add_argument("--queue", action="store_true", help="put the run at the end of the queue and return at once")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, wrong_usage=command.error)
 
 
 def _settings_help() -> str:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
 
     settings = _chosen_settings(options)
     if not options.check and not options.name:
-        raise SettingsError("A run needs a name for its adapter: give --name NAME, or --check to train nothing.")
+        options.wrong_usage("a run needs a name for its adapter: give --name NAME, or --check to train nothing")
     # The worker runs in another folder, where a relative path would lead elsewhere.
     model_id, snapshot = full_model_id(options.model), options.snapshot
     folder = local_folder(snapshot)

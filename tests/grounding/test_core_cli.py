@@ -443,7 +443,7 @@ class Worker:
         monkeypatch.setattr(launch, "end_lost_run", lambda store: None)
         monkeypatch.setattr(time, "sleep", lambda seconds: self.look())
 
-    def start(self, workspace: Workspace, request: RunRequest) -> RunRecord:
+    def start(self, workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
         self.requests.append(request)
         self.run = self.store.add(
             name=request.name,

@@ -218,9 +218,8 @@ class PreflightError(JobError):
 
     def __init__(self, preflight: Preflight) -> None:
         first, *more = preflight.blocking
-        rest = (
-            f" {len(more)} more stand in the way: {', '.join(f.kind.replace('_', ' ') for f in more)}." if more else ""
-        )
+        kinds = ", ".join(finding.kind.replace("_", " ") for finding in more)
+        rest = f" Also in the way: {kinds}." if more else ""
         super().__init__(f'{first.sentence}{rest} To train all the same, choose "Train anyway" (--force).')
         self.preflight = preflight
 
