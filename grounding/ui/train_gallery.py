@@ -31,6 +31,7 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-go]');
   if (!button) return;
   const id = button.dataset.sample;
+  window.scrollTo(0, 0);
   if (button.dataset.go === 'compare') {
     document.dispatchEvent(new CustomEvent('boxwright-lay', { detail: { id } }));
     trigger('compare', {});
@@ -125,7 +126,7 @@ def gallery_html(gallery: Gallery | None, name: str, picture: Picture) -> str:
     counts = f"{gallery.gained} better, {gallery.lost} worse, {same} about the same, of {gallery.count} samples"
     return (
         f'<section class="bw-gallery"><header><h3>Where {escape(name)} differs from the base</h3>'
-        f"<p>{escape(counts)}</p></header>{_keys(name)}"
+        f"<p>{escape(counts)}, by IoU</p></header>{_keys(name)}"
         f"{_half('Biggest gains', gallery.gains, name, picture)}"
         f"{_half('Biggest losses', gallery.losses, name, picture)}</section>"
     )
@@ -164,7 +165,7 @@ def _card(change: Change, name: str, picture: Picture) -> str:
         f'<article class="bw-gallery-card" role="listitem"><div class="bw-gallery-figure">{figure}</div>'
         f'<p class="bw-gallery-phrase" title="{escape(row.phrase)}">{escape(row.phrase)}</p>'
         f'<p class="bw-gallery-figures"><b class="bw-gain" data-sign="{sign}">'
-        f"{f'{change.gain:+.2f}'.replace('-', '−')}</b> IoU {_answer(change.before)} → {_answer(row)}</p>"
+        f"{f'{change.gain:+.2f}'.replace('-', '−')}</b> {_answer(change.before)} → {_answer(row)}</p>"
         f'<p class="bw-gallery-links"><button type="button" data-go="compare" data-sample="{sample}">Compare</button>'
         f'<button type="button" data-go="annotate" data-sample="{sample}">Annotate</button></p></article>'
     )
