@@ -77,3 +77,30 @@ def test_what_is_ready_is_what_a_snapshot_takes(own_workspace: Path, make_sample
     assert curated.freeze("mugs") == "mugs-2"
     manifest = json.loads((workspace.snapshots / "mugs-2" / "manifest.json").read_text())
     assert manifest["counts"]["train"] == ready.train_ready
+
+
+def test_what_would_be_frozen_is_what_is_frozen(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
+    workspace = Workspace(own_workspace)
+    samples = [
+        make_sample("a", phrase="a dog", alternatives=(PLACEHOLDER, "the dog")),
+        make_sample("b", phrase=PLACEHOLDER, picture=1),
+        make_sample("v", phrase="a cat", picture=2, split="val"),
+    ]
+    store = store_of(workspace, samples)
+    curated = CuratedSet(store, workspace.snapshots, "ann")
+    before = curated.version()
+    now, left_out = curated.would_be_frozen()
+    name = curated.freeze("one")
+    assert now == list(read_samples(workspace.snapshots / name / "samples.jsonl"))
+    assert left_out == {"placeholder": 1}
+    assert curated.version() == before
+    store.save("b", "a mug", who="bob", expected_revision=store.get("b").revision)
+    assert curated.version() != before
+    assert len(curated.would_be_frozen()[0]) == 3
+
+
+def test_placeholders_are_taken_when_they_are_asked_for(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
+    workspace = Workspace(own_workspace)
+    store = store_of(workspace, [make_sample("a", phrase=PLACEHOLDER)])
+    name = CuratedSet(store, workspace.snapshots, "ann").freeze("one", placeholders=True)
+    assert learned(workspace, name) == {"a": (PLACEHOLDER,)}

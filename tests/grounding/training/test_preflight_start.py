@@ -143,5 +143,7 @@ def test_the_command_fails_on_a_broken_mask(
 
 
 def test_a_run_needs_a_name_and_a_check_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "tiny"]) == 1
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "tiny"])
+    assert ended.value.code == 2
     assert "--name" in capsys.readouterr().err
