@@ -28,7 +28,7 @@ from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_
 from grounding.ui.train_presets import connect_presets, lay_out_presets
 from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_preview
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
-from grounding.ui.train_values import as_typed
+from grounding.ui.train_values import GROUPS, as_typed
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -139,8 +139,8 @@ def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
             presets = lay_out_presets(model_id)
             accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
-            with accordion, gr.Row(elem_id="train-values"):
-                settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
+            with accordion:
+                settings = _lay_out_settings(preset)
             connect_presets(presets, settings)
         with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
@@ -155,6 +155,16 @@ def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
         preview=preview,
         right=right,
     )
+
+
+def _lay_out_settings(preset: TrainSettings) -> dict[str, Any]:
+    """An input for each setting, in groups that open."""
+    specs = {spec.name: spec for spec in dataclasses.fields(TrainSettings)}
+    inputs = {}
+    for number, (title, names) in enumerate(GROUPS.items()):
+        with gr.Accordion(title, open=number == 0, elem_classes="train-group"), gr.Row(elem_classes="train-values"):
+            inputs |= {name: _input(specs[name], preset) for name in names}
+    return {name: inputs[name] for name in specs}
 
 
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:

@@ -10,3 +10,29 @@ def as_typed(value: str | float | tuple[float, ...]) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# Every field of `TrainSettings`, by what a person has in mind who looks for it.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "How long": ("steps", "images_per_step", "phrases_per_image", "learning_rate", "warmup_share", "seed"),
+    "What it learns from": (
+        *("use_alternatives", "template_share", "negative_share", "nothing_weight", "curriculum_share"),
+        *("rehearsal_share", "rehearse_snapshot"),
+    ),
+    "How pictures are shown": (
+        *("augment", "mirrored_share", "farther_share", "cropped_share", "jittered_share", "colour_change"),
+    ),
+    "LoRA": (
+        *("lora_rank", "lora_alpha", "lora_dropout", "lora_layers", "lora_rslora", "lora_dora", "lora_vision"),
+        "strength",
+    ),
+    "Loss and optimiser": (
+        *("digit_weights", "corner_weights", "smooth_l1_weight", "giou_weight", "soft_labels"),
+        *("optimiser", "weight_decay", "max_gradient_norm"),
+    ),
+    "Memory": ("accumulation", "gradient_checkpointing"),
+    "Scoring and checkpoints": (
+        *("score_every_steps", "score_each_epoch", "score_samples", "keep_best", "patience", "least_gain"),
+        *("checkpoint_every_steps", "checkpoints_kept", "tensorboard", "trackio"),
+    ),
+}

@@ -1,0 +1,15 @@
+from dataclasses import fields
+
+from grounding.training.settings import TrainSettings
+from grounding.ui.train_values import GROUPS, as_typed
+
+
+def test_every_setting_stands_in_one_group() -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(spec.name for spec in fields(TrainSettings))
+
+
+def test_values_are_written_as_they_are_typed() -> None:
+    assert [as_typed(value) for value in (0.0015, 4, True, False, "all", (3.0, 0.4))] == [
+        *("0.0015", "4", "on", "off", "all", "3, 0.4"),
+    ]
