@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from chromium import visit
+from grounding.ui.train_values import GROUPS
 from served import ServedApp
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -26,6 +27,9 @@ def set_values(page: Page, **values: int) -> None:
     page.get_by_role("button", name="Settings").click()
     for name, value in values.items():
         field = page.locator(f"#train-set-{name}").get_by_role("textbox")
+        group = next(title for title, names in GROUPS.items() if name in names)
+        if not field.is_visible() and group != next(iter(GROUPS)):
+            page.get_by_role("button", name=group).click()
         expect(field).to_be_visible()
         field.click()
         field.fill(str(value))
