@@ -193,6 +193,7 @@ def test_a_full_disk_leaves_everything_where_it_was(
     with pytest.raises(AdapterError, match="No space left on device"):
         changes.set_note(workspace, "a", "new")
     assert changes.note_of(info) == "old"
+    monkeypatch.undo()
     monkeypatch.setattr(Path, "rename", refuse)
     for change in (lambda: changes.rename(workspace, "a", "b"), lambda: changes.delete(workspace, "a")):
         with pytest.raises(AdapterError, match=r"it stands where it was"):
