@@ -188,6 +188,12 @@ def test_a_full_disk_leaves_everything_where_it_was(
     assert changes.note_of(info) == "old"
     assert names(workspace) == ["a"]
     assert not [path for path in info.path.iterdir() if path.name.startswith(".")], "nothing half-written is left"
+    # The new label takes the old one's place in one go: what fails there leaves the old one.
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(AdapterError, match="No space left on device"):
+        changes.set_note(workspace, "a", "new")
+    assert changes.note_of(info) == "old"
+    monkeypatch.undo()
     monkeypatch.setattr(Path, "rename", refuse)
     for change in (lambda: changes.rename(workspace, "a", "b"), lambda: changes.delete(workspace, "a")):
         with pytest.raises(AdapterError, match=r"it stands where it was"):
