@@ -191,16 +191,16 @@ class RunStore:
         return RunProgress(
             phase=phases[-1] if phases else None,
             last_step=last_step,
-            steps=_as_told_last([event for event in steps if isinstance(event, StepEvent)], last_step),
-            scores=_as_told_last([event for event in scores if isinstance(event, ScoreEvent)], last_step),
+            steps=_as_told_last([event for event in steps if isinstance(event, StepEvent)]),
+            scores=_as_told_last([event for event in scores if isinstance(event, ScoreEvent)]),
             phases=phases,
             notes=tuple(event for event in reversed(notes) if isinstance(event, NoteEvent)),
         )
 
 
-def _as_told_last(events: Sequence[_Stepped], last_step: StepEvent | None) -> tuple[_Stepped, ...]:
-    """One event a step, up to the newest step: a run that went on from a checkpoint tells some steps twice."""
-    newest = {event.step: event for event in events if last_step is None or event.step <= last_step.step}
+def _as_told_last(events: Sequence[_Stepped]) -> tuple[_Stepped, ...]:
+    """One event a step, in order: a run that went on from a checkpoint tells some steps twice, and the same."""
+    newest = {event.step: event for event in events}
     return tuple(newest[step] for step in sorted(newest))
 
 

@@ -71,6 +71,7 @@ def _train(
     workspace: Workspace, run: RunRecord, tell: Listener, should_stop: Callable[[], bool]
 ) -> tuple[RunState, str]:
     # Imported here so that a run that can't even import torch still ends in a sentence.
+    from grounding.training.ending import ending
     from grounding.training.run import TrainPlan, train
 
     settings = TrainSettings.from_mapping(run.settings)
@@ -85,9 +86,8 @@ def _train(
         run_folder=workspace.runs / run.id,
     )
     info = train(plan, tell, should_stop)
-    if info.steps < settings.steps:
-        return RunState.STOPPED, f"Stopped after {info.steps} of {settings.steps} steps; the adapter so far is kept."
-    return RunState.DONE, f"The adapter {run.name} is ready in Compare."
+    done, sentence = ending(info, settings.steps)
+    return (RunState.DONE if done else RunState.STOPPED), sentence
 
 
 def _explain(error: Exception, log_path: Path) -> str:

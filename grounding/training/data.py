@@ -1,9 +1,8 @@
-"""The phrases of a snapshot, grouped by picture, and the order in which a run meets them."""
+"""The phrases of a snapshot, grouped by picture."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,35 +45,3 @@ def group_by_picture(samples: Sequence[Sample], *, use_alternatives: bool) -> li
             "Write or repair phrases in Annotate, then freeze a new snapshot."
         )
     return [PictureTargets(image, tuple(targets)) for image, targets in grouped.items()]
-
-
-def draw_order(
-    pictures: Sequence[PictureTargets], *, images_per_step: int, phrases_per_image: int, seed: int
-) -> Iterator[list[tuple[int, list[tuple[str, tuple[Box, ...]]]]]]:
-    """Endless steps: each a list of (picture's index, its phrases with their boxes).
-
-    Pictures come in a new random order each round. On each picture every target gives one phrase before any
-    gives a second, so that no target is crowded out by one with many variants.
-    """
-    rng = random.Random(seed)
-    order: list[int] = []
-    while True:
-        step = []
-        for _ in range(min(images_per_step, len(pictures))):
-            if not order:
-                order = list(range(len(pictures)))
-                rng.shuffle(order)
-            index = order.pop()
-            step.append((index, _draw_phrases(pictures[index], phrases_per_image, rng)))
-        yield step
-
-
-def _draw_phrases(
-    picture: PictureTargets, phrases_per_image: int, rng: random.Random
-) -> list[tuple[str, tuple[Box, ...]]]:
-    shuffled = [(target, rng.sample(target.phrases, len(target.phrases))) for target in picture.targets]
-    rng.shuffle(shuffled)
-    drawn: list[tuple[str, tuple[Box, ...]]] = []
-    for turn in range(max(len(phrases) for _, phrases in shuffled)):
-        drawn += [(phrases[turn], target.boxes_xyxy_px) for target, phrases in shuffled if turn < len(phrases)]
-    return drawn[:phrases_per_image]

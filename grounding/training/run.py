@@ -15,6 +15,7 @@ from grounding.training.attach import Attached, attach_lora
 from grounding.training.course import Course
 from grounding.training.data import PictureTargets, group_by_picture
 from grounding.training.events import Listener, PhaseEvent
+from grounding.training.feed import Feed
 from grounding.training.history import read_history, read_rows
 from grounding.training.live_views import LiveViews
 from grounding.training.plan import TrainPlan, folder_of
@@ -64,7 +65,7 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
     torch.manual_seed(settings.seed)
     attached = attach_lora(loaded, settings)
-    learner = Learner(loaded, settings, attached, pictures, views, dtype)
+    learner = Learner(loaded, settings, attached, Feed(pictures, settings), views, dtype)
     if learner.note:
         course.note(learner.note)
     course.resume(learner, attached)
@@ -77,7 +78,7 @@ def _take_steps(
 ) -> str:
     """Step, score and write checkpoints; returns how it ended: "finished", "early" or "stopped"."""
     settings, ended = course.settings, "finished"
-    score_every = scoring_interval(settings, len(learner.pictures))
+    score_every = scoring_interval(settings, len(learner.feed.pictures))
     for event in learner.steps():
         course.took(event)
         if should_stop():
@@ -98,6 +99,8 @@ def _take_steps(
     course.save(learner, attached)
     if course.last is None or course.last.step != course.step:
         course.score(scorer, attached)
+        if ended == "stopped" and course.step % score_every == 0:
+            course.save(learner, attached)  # a scoring that an uninterrupted run has too
     return ended
 
 
@@ -165,7 +168,7 @@ def _views(
     should_stop: Callable[[], bool],
 ) -> Views:
     if settings.lora_vision:
-        return LiveViews(loaded, pictures, settings.seed, dtype, augmented=settings.augment)
+        return LiveViews(loaded, dtype, augmented=settings.augment)
     if settings.augment:
-        return AugmentedViews(loaded, pictures, settings.seed, dtype)
+        return AugmentedViews(loaded, dtype)
     return KeptViews(loaded, pictures, listener, should_stop)

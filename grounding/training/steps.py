@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from grounding.models import LoadedModel
 from grounding.training.attach import Attached
 from grounding.training.batches import BranchBuilder, PackedBatch, pack
-from grounding.training.data import PictureTargets, draw_order
 from grounding.training.events import StepEvent
+from grounding.training.feed import Drawn, Feed
 from grounding.training.lean import StepLogits
 from grounding.training.losses import LossWeights, answer_loss, check_finite
 from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
-from grounding.training.views import Chosen, Views
+from grounding.training.views import Views
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class Learner:
         loaded: LoadedModel,
         settings: TrainSettings,
         attached: Attached,
-        pictures: Sequence[PictureTargets],
+        feed: Feed,
         views: Views,
         dtype: torch.dtype | None,
     ) -> None:
         self.loaded = loaded
         self.settings = settings
         self.weights = list(attached.weights.values())
-        self.pictures = pictures
+        self.feed = feed
         self.views = views
         self.dtype = dtype
         self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
@@ -80,12 +82,12 @@ class Learner:
         """
         settings, before = self.settings, self.position
         start = time.perf_counter() - before.seconds
-        for step, chosen in self._draws(before.step):
+        for step in range(before.step + 1, settings.steps + 1):
             # Dropout's random numbers hang on the seed and the step's number alone, as the data does: whatever ran
             # in between (a scoring, another process) can't change what a step learns.
             torch.manual_seed(hash_seed(settings.seed, step))
             self.loaded.model.train()
-            computed = self._backward(step, chosen)
+            computed = self._backward(step)
             if computed is None:
                 continue
             torch.nn.utils.clip_grad_norm_(self.weights, settings.max_gradient_norm)
@@ -96,31 +98,18 @@ class Learner:
             at = self.position
             yield StepEvent(step, settings.steps, computed.loss, rate, at.phrases, at.seconds, dict(computed.terms))
 
-    def _draws(self, taken: int) -> Iterator[tuple[int, Chosen]]:
-        """(number, pictures and phrases) of every step that is left."""
-        settings = self.settings
-        order = draw_order(
-            self.pictures,
-            images_per_step=settings.images_per_step,
-            phrases_per_image=settings.phrases_per_image,
-            seed=settings.seed,
-        )
-        for step in range(1, settings.steps + 1):
-            chosen = next(order)
-            if step > taken:
-                yield step, chosen
-
-    def _backward(self, step: int, chosen: Chosen) -> _Computed | None:
+    def _backward(self, step: int) -> _Computed | None:
         """Gradients of the mean loss over all pictures of the step, computed in parts. None: nothing could be read.
 
         A part counts by the weight of its tokens, so that the parts together have the loss and the gradients of one
         batch: only the rounding differs, and the geometric terms, which are means over the boxes of a part.
         """
-        parts = min(self.settings.accumulation, len(chosen))
+        drawn = self.feed.step(step)
+        parts = min(self.settings.accumulation, len(drawn))
         loss, weight, phrases = 0.0, 0.0, 0
         terms: dict[str, float] = {}
-        for part in split_evenly(chosen, parts):
-            prepared = self._prepare(part, step)
+        for part in split_evenly(drawn, parts):
+            prepared = self._prepare(part)
             if prepared is None:
                 continue
             batch, features, words = prepared
@@ -143,8 +132,8 @@ class Learner:
                     parameter.grad.div_(weight)
         return _Computed(loss / weight, {name: value / weight for name, value in terms.items()}, phrases)
 
-    def _prepare(self, chosen: Chosen, step: int) -> tuple[PackedBatch, Sequence[Any], list[str]] | None:
-        features, targets = self.views.show(chosen, step)
+    def _prepare(self, drawn: Sequence[Drawn]) -> tuple[PackedBatch, Sequence[Any], list[str]] | None:
+        features, targets = self.views.show(drawn)
         if not features:
             return None
         branches = [
@@ -155,11 +144,11 @@ class Learner:
         return pack(self.loaded, self.builder, features, branches), features, words
 
 
-def split_evenly(chosen: Chosen, parts: int) -> list[Chosen]:
+def split_evenly(drawn: Sequence[_Item], parts: int) -> list[Sequence[_Item]]:
     """The sequence in `parts` runs whose lengths differ by at most one, in order."""
-    size, larger = divmod(len(chosen), parts)
+    size, larger = divmod(len(drawn), parts)
     ends = [size * (i + 1) + min(i + 1, larger) for i in range(parts)]
-    return [chosen[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [drawn[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def hash_seed(seed: int, step: int) -> int:

@@ -19,21 +19,21 @@ from grounding.pictures import open_picture
 from grounding.training.augment import Shown, Target, augment
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
+from grounding.training.feed import Drawn
 from grounding.training.precision import computing_in
 
 log = logging.getLogger(__name__)
 
 _IMAGES_PER_PASS = 20
 
-Chosen = Sequence[tuple[int, Sequence[Target]]]
 View = tuple[list[engine.ImageFeatures], list[Sequence[Target]]]
 
 
 class Views(Protocol):
-    """What a step sees of its pictures: a function of the step's number and of what was chosen, nothing else."""
+    """Turns what the feed drew into what the model sees."""
 
-    def show(self, chosen: Chosen, step: int = 0) -> View:
-        """The features and phrases of each chosen picture that can be read, in order, as step `step` sees them."""
+    def show(self, drawn: Sequence[Drawn]) -> View:
+        """The features and the phrases with their boxes of the pictures drawn, in order."""
 
 
 class KeptViews:
@@ -46,53 +46,58 @@ class KeptViews:
         listener: Listener,
         should_stop: Callable[[], bool],
     ) -> None:
-        paths = [picture.image for picture in pictures]
-        self.features = encode_paths(loaded, paths, "Looking at the train pictures", listener, should_stop)
+        paths = list(dict.fromkeys(picture.image for picture in pictures))
+        encoded = encode_paths(loaded, paths, "Looking at the train pictures", listener, should_stop)
+        self.features = dict(zip(paths, encoded, strict=True))
 
-    def show(self, chosen: Chosen, step: int = 0) -> View:
-        """The features and phrases of the chosen pictures, in order."""
-        return [self.features[index] for index, _ in chosen], [targets for _, targets in chosen]
+    def show(self, drawn: Sequence[Drawn]) -> View:
+        """The features and phrases of the pictures drawn, in order."""
+        return [self.features[one.picture.image] for one in drawn], [plain_targets(one) for one in drawn]
 
 
 class AugmentedViews:
     """Every picture anew each time: mirrored or not, farther away or not, its colours shifted.
 
-    A picture that can't be read is left out with a line in the log: it must not end a run that is hours in.
+    A view depends on what the feed drew and on nothing else. A picture that can't be read is left out with a line
+    in the log: it must not end a run that is hours in.
     """
 
-    def __init__(
-        self, loaded: LoadedModel, pictures: Sequence[PictureTargets], seed: int, dtype: torch.dtype | None
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, dtype: torch.dtype | None) -> None:
         self.loaded = loaded
         self.dtype = dtype
-        self.paths = [picture.image for picture in pictures]
-        self.seed = seed
 
-    def show(self, chosen: Chosen, step: int = 0) -> View:
-        """The features and phrases of one random view of each chosen picture that can be read, in order.
-
-        The view hangs on the seed, the step and the picture alone.
-        """
+    def show(self, drawn: Sequence[Drawn]) -> View:
+        """The features and phrases of the view of each picture that can be read, in order."""
         shown: list[Shown] = []
-        for index, targets in chosen:
+        for one in drawn:
             try:
-                picture = open_picture(self.paths[index])
+                picture = open_picture(one.picture.image)
                 self.loaded.family.check_picture(picture)
             except PictureError as error:
-                log.warning("left out: %s: %s", self.paths[index].name, error)
+                log.warning("left out: %s: %s", one.picture.image.name, error)
             else:
-                shown.append(self._see(picture, targets, random.Random(f"{self.seed} {step} {index}")))
+                shown.append(self._look(picture, one))
         if not shown:
             return [], []
         with computing_in(self.loaded.device, self.dtype):
             features = self._encode([s.image for s in shown])
         return features, [s.targets for s in shown]
 
-    def _see(self, picture: Image.Image, targets: Sequence[Target], rng: random.Random) -> Shown:
-        return augment(picture, targets, rng)
+    def _look(self, picture: Image.Image, drawn: Drawn) -> Shown:
+        return look(picture, drawn)
 
     def _encode(self, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
         return trainable(engine.encode_images(self.loaded, images))
+
+
+def plain_targets(drawn: Drawn) -> list[Target]:
+    """The phrases of a picture that is shown as it is."""
+    return [(asked.phrase, asked.boxes_xyxy_px) for asked in drawn.asked]
+
+
+def look(picture: Image.Image, drawn: Drawn) -> Shown:
+    """The view of an RGB picture that its step shows."""
+    return augment(picture, plain_targets(drawn), random.Random(drawn.view_seed))
 
 
 def encode_paths(

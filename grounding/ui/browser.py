@@ -25,6 +25,12 @@ element.addEventListener('click', (event) => {
     trigger('turn', { offset: Number(button.dataset.offset) });
   }
 });
+// Another tab lays a sample down: the gallery of a run.
+document.addEventListener('boxwright-lay', (event) => {
+  if (!element.isConnected) return;
+  marked()?.setAttribute('aria-pressed', 'false');
+  trigger('pick', { id: event.detail.id });
+});
 element.addEventListener('keydown', (event) => {
   const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 3, ArrowUp: -3 };
   if (!(event.key in steps) || !event.target.classList.contains('bw-thumb')) return;

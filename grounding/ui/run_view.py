@@ -39,7 +39,7 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
         f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
         f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
-        f"{_tiles(progress.scores)}"
+        f"{_notes(progress)}{_tiles(run, progress.scores)}"
         f'<div class="bw-charts">{_score_chart(progress.scores, steps)}{_loss_chart(progress, steps)}</div></section>'
     )
 
@@ -93,22 +93,39 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
     return "Starting the worker"
 
 
-def _tiles(scores: Sequence[ScoreEvent]) -> str:
-    """Base and newest figures on the validation split, side by side."""
+def _notes(progress: RunProgress) -> str:
+    """What went otherwise than asked while the run went on."""
+    texts = dict.fromkeys(note.text for note in progress.notes)
+    return (
+        '<ul class="bw-run-notes">' + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
+    )
+
+
+def kept_score(run: RunRecord, scores: Sequence[ScoreEvent]) -> ScoreEvent:
+    """The scoring of what is kept: the best so far where the run keeps the best, else the newest."""
+    best = [score for score in scores if score.best]
+    return best[-1] if best and run.settings.get("keep_best", False) else scores[-1]
+
+
+def _tiles(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
+    """Figures of the base and of what is kept, on the validation split, side by side."""
     if not scores:
         return ""
-    first, last = scores[0], scores[-1]
+    first, last = scores[0], kept_score(run, scores)
     tiles = [
         _tile("Mean IoU", first.mean_iou, last.mean_iou, "{:.3f}"),
         _tile("Acc@0.5", first.accuracy_50, last.accuracy_50, "{:.0%}"),
         _tile("Acc@0.75", first.accuracy_75, last.accuracy_75, "{:.0%}"),
         _tile("Boxes found", first.detection_rate, last.detection_rate, "{:.0%}"),
     ]
-    return f'<dl class="bw-tiles">{"".join(tiles)}</dl>'
+    if first.perplexity is not None and last.perplexity is not None:
+        tiles.append(_tile("Perplexity", first.perplexity, last.perplexity, "{:.3g}", less_is_better=True))
+    of = f'<p class="bw-kept">Figures of step {last.step:,}, the best so far by mean IoU, which is kept</p>'
+    return f'<dl class="bw-tiles">{"".join(tiles)}</dl>{of if last is not scores[-1] else ""}'
 
 
-def _tile(label: str, base: float, now: float, form: str) -> str:
-    sign = "same" if abs(now - base) < 0.0005 else ("up" if now > base else "down")
+def _tile(label: str, base: float, now: float, form: str, *, less_is_better: bool = False) -> str:
+    sign = "same" if abs(now - base) < 0.0005 else ("up" if (now > base) != less_is_better else "down")
     return (
         f'<div><dt>{label}</dt><dd data-sign="{sign}">{form.format(now)}</dd>'
         f"<dd class='bw-was'>base {form.format(base)}</dd></div>"
@@ -126,10 +143,24 @@ def _score_chart(scores: Sequence[ScoreEvent], steps: int) -> str:
 
 
 def _loss_chart(progress: RunProgress, steps: int) -> str:
+    """The loss of the steps, its terms where it has several, and the loss of the validation samples' true answers."""
     points = [(s.step, s.loss) for s in progress.steps]
-    high = max((loss for _, loss in points), default=1.0)
+    checked = [(s.step, s.loss) for s in progress.scores if s.loss is not None]
     lines = [Line("each step", "loss-raw", points), Line("smoothed", "loss", smooth(points))]
-    return chart_html("Loss", lines, Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}"))
+    names = list(dict.fromkeys(name for s in progress.steps for name in s.terms))
+    for i, name in enumerate(names if len(names) > 1 else []):
+        term = [(s.step, s.terms[name]) for s in progress.steps if name in s.terms]
+        lines.append(Line(name.replace("_", " "), f"term-{i % 4}", smooth(term)))
+    baseline = None
+    if checked:
+        lines.append(Line("validation", "validation", checked, dots=True))
+        baseline = ("validation, base", checked[0][1])
+    # What leaves the chart's top stops there: one wild step must not flatten all others.
+    losses = sorted(loss for _, loss in points)
+    usual = losses[int(0.98 * (len(losses) - 1))] if losses else 1.0
+    high = max([usual, *(loss for _, loss in checked)])
+    x, y = Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}")
+    return chart_html("Loss", lines, x, y, baseline=baseline)
 
 
 def runs_html(runs: Sequence[tuple[RunRecord, Sequence[ScoreEvent]]]) -> str:
@@ -145,8 +176,11 @@ def runs_html(runs: Sequence[tuple[RunRecord, Sequence[ScoreEvent]]]) -> str:
 
 
 def _run_row(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
-    accuracy = f"{scores[0].accuracy_50:.0%} → {scores[-1].accuracy_50:.0%}" if scores else "–"
-    mean_iou = f"{scores[0].mean_iou:.3f} → {scores[-1].mean_iou:.3f}" if scores else "–"
+    accuracy, mean_iou = "–", "–"
+    if scores:
+        first, kept = scores[0], kept_score(run, scores)
+        accuracy = f"{first.accuracy_50:.0%} → {kept.accuracy_50:.0%}"
+        mean_iou = f"{first.mean_iou:.3f} → {kept.mean_iou:.3f}"
     started = datetime.fromisoformat(run.created_at)
     ended = datetime.fromisoformat(run.finished_at) if run.finished_at else datetime.now(UTC)
     return (

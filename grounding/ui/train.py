@@ -20,6 +20,7 @@ from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.run_view import run_html, runs_html
+from grounding.ui.train_gallery import GalleryParts, build_gallery
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -74,6 +75,7 @@ class Widgets:
     shown: gr.State
     timer: gr.Timer
     settings: Mapping[str, Any]
+    right: gr.Column
 
 
 def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
@@ -87,6 +89,10 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
+    with widgets.right:
+        build_gallery(
+            demo, tab, GalleryParts(parts.workspace, lambda: parts.models.model), tabs, adapter_choice, w.view
+        )
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     return widgets
 
@@ -109,11 +115,21 @@ def _lay_out(preset: TrainSettings) -> Widgets:
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
             with gr.Accordion("Settings", open=False, elem_id="train-settings"), gr.Row(elem_id="train-values"):
                 settings = {spec.name: _input(spec, preset) for spec in dataclasses.fields(TrainSettings)}
-        with gr.Column(scale=1, min_width=420, elem_id="train-right"):
+        with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
             runs = gr.HTML(elem_id="train-runs", apply_default_css=False)
     return Widgets(
-        ready, name, start, stop, compare, view, runs, gr.State(""), gr.Timer(_POLL_SECONDS, active=True), settings
+        ready,
+        name,
+        start,
+        stop,
+        compare,
+        view,
+        runs,
+        gr.State(""),
+        gr.Timer(_POLL_SECONDS, active=True),
+        settings,
+        right,
     )
 
 
@@ -130,7 +146,7 @@ def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     return gr.Textbox(as_typed(value), max_lines=1, **options)
 
 
-def as_typed(value: float | tuple[float, ...]) -> str:
+def as_typed(value: str | float | tuple[float, ...]) -> str:
     """A value as a person would type it. Numbers are text on the page: a number field would round 0.0015."""
     if isinstance(value, tuple):
         return ", ".join(map(as_typed, value))

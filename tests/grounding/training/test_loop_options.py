@@ -135,8 +135,8 @@ def test_a_step_in_parts_learns_what_a_whole_one_does(plan: TrainPlan) -> None:
 
 
 def test_parts_are_even_and_in_order() -> None:
-    assert split_evenly([1, 2, 3, 4, 5], 2) == [[1, 2, 3], [4, 5]]  # type: ignore[list-item,comparison-overlap]
-    assert split_evenly([1, 2], 2) == [[1], [2]]  # type: ignore[list-item,comparison-overlap]
+    assert split_evenly([1, 2, 3, 4, 5], 2) == [[1, 2, 3], [4, 5]]
+    assert split_evenly([1, 2], 2) == [[1], [2]]
 
 
 def test_every_step_has_a_seed_of_its_own() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import pytest
 from grounding.boxes import Box
 from grounding.errors import SettingsError, SnapshotError
 from grounding.records import Sample
-from grounding.training.data import PhraseTarget, PictureTargets, draw_order, group_by_picture
+from grounding.training.data import group_by_picture
 from grounding.training.precision import choose_precision
 from grounding.training.settings import TrainSettings
 
@@ -79,33 +76,6 @@ def test_samples_of_a_picture_are_learned_together() -> None:
 def test_no_sample_is_an_error_with_the_way_out() -> None:
     with pytest.raises(SnapshotError, match="Annotate"):
         group_by_picture([], use_alternatives=True)
-
-
-def pictures(count: int) -> list[PictureTargets]:
-    rich = PhraseTarget("rich", (), tuple(f"rich {i}" for i in range(9)))
-    return [PictureTargets(Path(f"/{i}.png"), (rich, PhraseTarget("poor", ()))) for i in range(count)]
-
-
-def test_every_picture_comes_once_a_round() -> None:
-    order = draw_order(pictures(7), images_per_step=3, phrases_per_image=2, seed=1)
-    seen = Counter(index for step in islice(order, 7) for index, _ in step)
-    assert set(seen.values()) == {3}
-
-
-def test_no_target_is_crowded_out_by_one_with_many_variants() -> None:
-    order = draw_order(pictures(2), images_per_step=2, phrases_per_image=2, seed=1)
-    for step in islice(order, 20):
-        for _, phrases in step:
-            assert sorted(phrase.split()[0] for phrase, _ in phrases) == ["poor", "rich"]
-
-
-def test_the_order_follows_the_seed_alone() -> None:
-    def first_steps(seed: int) -> list[Any]:
-        random.seed(random.random())
-        return list(islice(draw_order(pictures(5), images_per_step=2, phrases_per_image=3, seed=seed), 6))
-
-    assert first_steps(3) == first_steps(3)
-    assert first_steps(3) != first_steps(4)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Phrases grouped by picture, and the order in which a run meets them."""
+"""Phrases grouped by picture, and what each step meets of them."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import pytest
 
 from grounding.boxes import Box
 from grounding.records import Sample
-from grounding.training.data import PhraseTarget, PictureTargets, draw_order, group_by_picture
+from grounding.training.data import PhraseTarget, PictureTargets, group_by_picture
+from grounding.training.feed import Feed
+from grounding.training.settings import TrainSettings
 
 ONE, TWO = Box(0, 0, 10, 10), Box(20, 20, 30, 30)
 
@@ -33,9 +34,20 @@ def pictures(*variants_of_each: tuple[int, ...]) -> list[PictureTargets]:
     ]
 
 
+def feed(given: list[PictureTargets], **options: Any) -> Feed:
+    return Feed(given, TrainSettings(**{"images_per_step": 2, "phrases_per_image": 4, "seed": 0} | options))
+
+
 def drawn(given: list[PictureTargets], steps: int, **options: Any) -> list[Any]:
-    options = {"images_per_step": 2, "phrases_per_image": 4, "seed": 0} | options
-    return list(islice(draw_order(given, **options), steps))
+    """For each step its pictures' indices and their phrases with their boxes."""
+    fed = feed(given, **options)
+    return [
+        [
+            (given.index(one.picture), [(asked.phrase, asked.boxes_xyxy_px) for asked in one.asked])
+            for one in fed.step(number)
+        ]
+        for number in range(1, steps + 1)
+    ]
 
 
 def test_samples_are_grouped_by_picture_in_order_of_first_appearance() -> None:
@@ -109,3 +121,19 @@ def test_in_time_every_phrase_is_drawn() -> None:
     given = pictures((4, 1), (3,))
     seen = {phrase for step in drawn(given, 60, phrases_per_image=1) for _, phrases in step for phrase, _ in phrases}
     assert seen == {phrase for picture in given for target in picture.targets for phrase in target.phrases}
+
+
+def test_a_step_is_the_same_whatever_was_asked_before() -> None:
+    given = pictures((4, 1), (3,), (2, 2))
+    forwards = feed(given)
+    in_order = {number: forwards.step(number) for number in range(1, 30)}
+    backwards = feed(given)
+    assert {number: backwards.step(number) for number in reversed(range(1, 30))} == in_order
+    assert feed(given).step(17) == in_order[17]
+    assert len({one.view_seed for step in in_order.values() for one in step}) == 29 * 2
+
+
+def test_the_seed_alone_decides() -> None:
+    given = pictures((4, 1), (3,), (2, 2), (5,))
+    assert drawn(given, 6, seed=3) == drawn(given, 6, seed=3)
+    assert drawn(given, 6, seed=3) != drawn(given, 6, seed=4)

@@ -96,7 +96,12 @@ def test_the_word_for_a_state(state: RunState, stop_requested: bool, word: str) 
             RunProgress(None, step(1, seconds=0.0), (), ()),
             "Step 1 of 1,440 · 0 phrases a second",
         ),
-        ("asked to stop", {"stop_requested": True}, at(5), "Stopping after this step and keeping what is learned."),
+        (
+            "asked to stop",
+            {"stop_requested": True},
+            at(5),
+            "Stopping after this step and keeping what is learned.",
+        ),
         (
             "ended",
             {"state": RunState.FAILED, "sentence": "The disk is full. Free some space.", "stop_requested": True},

@@ -1,0 +1,24 @@
+"""How a run ended, in the words that stand under it."""
+
+from __future__ import annotations
+
+from grounding.adapters import AdapterInfo
+from grounding.errors import JobError
+from grounding.training.history import read_history
+
+
+def ending(info: AdapterInfo, steps: int) -> tuple[bool, str]:
+    """(whether the run is done, not just stopped; its closing sentences) for an adapter meant to take `steps` steps."""
+    try:
+        history = read_history(info.path)
+    except JobError:
+        history = {}
+    verdict = f" {history['sentence']}" if history.get("sentence") else ""
+    if history.get("ended", "stopped" if info.steps < steps else "finished") == "stopped":
+        return False, f"Stopped after {info.steps} of {steps} steps; the adapter so far is kept.{verdict}"
+    early = ""
+    if info.steps < steps:
+        early = f" It ended early, after {info.steps:,} of {steps:,} steps: the scores had stopped rising."
+    kept = history.get("kept_step", info.steps)
+    chosen = f" The best step, {kept:,}, is kept." if kept != info.steps else ""
+    return True, f"The adapter {info.name} is ready in Compare.{early}{chosen}{verdict}"
