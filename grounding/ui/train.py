@@ -160,7 +160,7 @@ def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
 def _lay_out_settings(preset: TrainSettings) -> dict[str, Any]:
     """An input for each setting, in groups that open."""
     specs = {spec.name: spec for spec in dataclasses.fields(TrainSettings)}
-    inputs = {}
+    inputs: dict[str, Any] = {}
     for number, (title, names) in enumerate(GROUPS.items()):
         with gr.Accordion(title, open=number == 0, elem_classes="train-group"), gr.Row(elem_classes="train-values"):
             inputs |= {name: _input(specs[name], preset) for name in names}
