@@ -32,6 +32,12 @@ def blocked(state: DeskState) -> bool:
     return any(part is not None and part.blocking for part in (state.rows, _current(state)))
 
 
+def may_be_forced(state: DeskState) -> bool:
+    """Whether a person may decide to train although something stands in the way."""
+    parts = [part for part in (state.rows, _current(state)) if part is not None and part.blocking]
+    return bool(parts) and all(part.may_be_forced for part in parts)
+
+
 def _current(state: DeskState) -> Preflight | None:
     return state.model if state.model_version == state.version else None
 

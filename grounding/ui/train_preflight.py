@@ -11,7 +11,7 @@ import gradio as gr
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.preflight_desk import PreflightDesk
-from grounding.ui.preflight_view import blocked, panel_html
+from grounding.ui.preflight_view import may_be_forced, panel_html
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.0
@@ -105,6 +105,6 @@ class PreflightHandlers:
         return (
             panel_html(state),
             gr.Button(look, interactive=not state.looking),
-            gr.Button(visible=blocked(state)),
+            gr.Button(visible=may_be_forced(state)),
             state.fingerprint,
         )

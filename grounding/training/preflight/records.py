@@ -14,6 +14,8 @@ from grounding.errors import JobError
 
 FILE = "preflight.json"
 MOST_LISTED = 200
+# With these, a run can't even take a step.
+HOPELESS = ("nothing_to_learn", "untrainable")
 """Samples that a finding names; `count` says how many there are."""
 
 Numbers = tuple[float, float, float, float]
@@ -160,6 +162,11 @@ class Preflight:
         return tuple(finding for finding in self.findings if finding.blocking)
 
     @property
+    def may_be_forced(self) -> bool:
+        """Whether something blocks of which a person may decide to train all the same."""
+        return bool(self.blocking) and not any(finding.kind in HOPELESS for finding in self.blocking)
+
+    @property
     def warnings(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if not finding.blocking)
 
@@ -220,7 +227,8 @@ class PreflightError(JobError):
         first, *more = preflight.blocking
         kinds = ", ".join(finding.kind.replace("_", " ") for finding in more)
         rest = f" Also in the way: {kinds}." if more else ""
-        super().__init__(f'{first.sentence}{rest} To train all the same, choose "Train anyway" (--force).')
+        way = ' To train all the same, choose "Train anyway" (--force).' if preflight.may_be_forced else ""
+        super().__init__(f"{first.sentence}{rest}{way}")
         self.preflight = preflight
 
 

@@ -18,7 +18,7 @@ from grounding.training.preflight.check import check_snapshot
 from grounding.training.preflight.headers import read_headers
 from grounding.training.preflight.memory import largest, probe_until_it_fits
 from grounding.training.preflight.memory_words import in_gib
-from grounding.training.preflight.records import Cost, Preflight
+from grounding.training.preflight.records import HOPELESS, Cost, Preflight
 from grounding.training.preflight.sight import look
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
@@ -145,7 +145,7 @@ def check_fully(
 
     tell("Checking the samples")
     checked = check_snapshot(workspace, snapshot, base_profile(model_id), settings)
-    if any(finding.kind in ("nothing_to_learn", "untrainable") for finding in checked.findings):
+    if any(finding.kind in HOPELESS for finding in checked.findings):
         return checked
     tell("Loading the model")
     loaded = load_model(model_id, quantize=quantize, trainable=True)

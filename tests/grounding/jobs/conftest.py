@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from grounding.boxes import Box
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunStore
 from grounding.records import Sample, write_samples
+from grounding.training.preflight import start
 from grounding.workspace import Workspace
 from job_workers import STAND_IN, workers_of
 
@@ -21,8 +23,13 @@ from job_workers import STAND_IN, workers_of
 def stand_in(own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace whose workers train nothing; none of them is left when the test ends."""
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    # The name of the model tells a stand-in what to do; the check of the rows takes all of them for the same one.
+    profile = start.base_profile("demo")
+    monkeypatch.setattr(start, "base_profile", lambda model_id: profile)
     workspace = Workspace(own_workspace)
     folder = workspace.snapshots / "first"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(folder / "a.png")
     write_samples(folder / "samples.jsonl", [Sample("s", folder / "a.png", "mug", (Box(0, 0, 9, 9),), "train")])
     sha256 = hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()
     manifest = {"format": "boxwright-snapshot/1", "name": "first", "samples_sha256": sha256}
