@@ -22,7 +22,7 @@ from grounding.families import all_profiles
 from grounding.models import load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
-from grounding.training import run
+from grounding.training import run, views
 from grounding.training.attach import attach_lora
 from grounding.training.data import PhraseTarget, PictureTargets
 from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
@@ -60,19 +60,34 @@ def test_pictures_that_cannot_be_used_are_left_out_with_a_line_in_the_log(
     (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     pictures = targets_on(*(tmp_path / f"{name}.png" for name in ("torn", "strip", "good", "gone")))
     with caplog.at_level(logging.WARNING):
-        features, targets = AugmentedViews(loaded, TrainSettings(), dtype=None).show(chosen(pictures))
-    assert len(features) == len(targets) == 1
-    assert features[0].image_size_wh == (64, 64)
-    assert [message.split(":")[1].strip() for message in caplog.messages] == ["torn.png", "strip.png", "gone.png"]
+        shown = [AugmentedViews(loaded, TrainSettings(), dtype=None).show(chosen(pictures))]
+        shown += [KeptViews(loaded, pictures, lambda event: None, lambda: False).show(chosen(pictures))]
+    for features, targets in shown:
+        assert len(features) == len(targets) == 1
+        assert features[0].image_size_wh == (64, 64)
+    assert [message.split(":")[1].strip() for message in caplog.messages] == ["torn.png", "strip.png", "gone.png"] * 2
+
+
+def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(
+    loaded: Any, tiny_samples: Sequence[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_IMAGES_PER_PASS", 1)
+    pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
+    kept = KeptViews(loaded, pictures, lambda event: None, lambda: False)
+    bounded = KeptViews(loaded, pictures, lambda event: None, lambda: False, most_bytes=1)
+    assert len(bounded.features) == 1 and len(kept.features) == len(pictures) > 1
+    for one, other in zip(kept.show(chosen(pictures))[0], bounded.show(chosen(pictures))[0], strict=True):
+        assert torch.equal(one.pooled, other.pooled)
+    assert len(bounded.features) == 1
 
 
 def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
-    for views in (
+    for each in (
         KeptViews(loaded, pictures, lambda event: None, lambda: False),
         AugmentedViews(loaded, TrainSettings(), dtype=None),
     ):
-        features, targets = views.show(chosen(pictures))
+        features, targets = each.show(chosen(pictures))
         assert len(features) == len(targets) == len(pictures)
         assert not any(f.pooled.is_inference() or f.deepstack[0].is_inference() for f in features)
 
