@@ -146,6 +146,8 @@ def zoom_out(shown: Shown, rng: random.Random) -> Shown:
 
 
 def _shift_colours(image: Image.Image, rng: random.Random, change: float) -> Image.Image:
+    if not change:
+        return image
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(rng.uniform(1 - change, 1 + change))
     return image

@@ -28,7 +28,7 @@ from grounding.training.settings import TrainSettings
 from grounding.training.signal import measure_signal
 from grounding.training.steps import Learner
 from grounding.training.verdict import verdict
-from grounding.training.views import AugmentedViews, KeptViews, Views
+from grounding.training.views import AugmentedViews, KeptViews, Views, can_keep
 
 __all__ = ["TrainPlan", "train"]
 
@@ -178,6 +178,6 @@ def _views(
 ) -> Views:
     if settings.lora_vision:
         return LiveViews(loaded, settings, dtype)
-    if settings.augment:
-        return AugmentedViews(loaded, settings, dtype)
-    return KeptViews(loaded, pictures, listener, should_stop)
+    if can_keep(settings):
+        return KeptViews(loaded, pictures, settings, listener, should_stop)
+    return AugmentedViews(loaded, settings, dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from grounding import engine
 from grounding.errors import Cancelled, PictureError
@@ -19,7 +19,7 @@ from grounding.training.augment import Shown, Target
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feed import Drawn
-from grounding.training.looks import look, plain_targets
+from grounding.training.looks import look
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
 
@@ -39,53 +39,78 @@ class Views(Protocol):
 
 
 class KeptViews:
-    """Every picture as it is: the tower is frozen, so its features are computed once and never change.
+    """Every picture as it is or mirrored: the tower is frozen, so features are computed once and never change.
 
     A picture that can't be read is left out with a line in the log. Features beyond `most_bytes` in all are not kept
-    but computed anew whenever their picture is shown, so a large snapshot doesn't fill the memory.
+    but computed anew whenever their picture is shown, so a large snapshot doesn't fill the memory. Mirrored ones are
+    computed when they are first shown. `can_keep` says for which settings this is enough.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
         pictures: Sequence[PictureTargets],
+        settings: TrainSettings,
         listener: Listener,
         should_stop: Callable[[], bool],
         most_bytes: int = _MOST_BYTES_KEPT,
     ) -> None:
         self.loaded = loaded
-        self.features: dict[Path, engine.ImageFeatures] = {}
+        self.settings = settings
+        self.features: dict[tuple[Path, bool], engine.ImageFeatures] = {}
+        self.room_bytes = most_bytes
+        self.unread: set[Path] = set()
         paths = list(dict.fromkeys(picture.image for picture in pictures))
-        self.anew: frozenset[Path] = frozenset()
-        kept_bytes = 0
         for start in range(0, len(paths), _IMAGES_PER_PASS):
             if should_stop():
                 raise Cancelled("Stopped before the first step: there is nothing to keep.")
-            if kept_bytes >= most_bytes:
-                self.anew = frozenset(paths[start:])
+            if self.room_bytes <= 0:
                 break
-            encoded = self._encode(paths[start : start + _IMAGES_PER_PASS])
-            kept_bytes += sum(map(_bytes_of, encoded.values()))
-            self.features.update(encoded)
-            listener(PhaseEvent("Looking at the train pictures", start + len(encoded), len(paths)))
+            self._encode(paths[start : start + _IMAGES_PER_PASS], mirrored=False)
+            listener(PhaseEvent("Looking at the train pictures", min(start + _IMAGES_PER_PASS, len(paths)), len(paths)))
 
     def show(self, drawn: Sequence[Drawn]) -> View:
         """The features and phrases of the pictures drawn that can be read, in order."""
-        # One by one: what a picture's features are, to the last bit, must not hang on what is shown beside it.
-        found = {path: each for one in drawn if (path := one.picture.image) in self.anew for each in self._again(path)}
-        found = self.features | found if found else self.features
-        usable = [one for one in drawn if one.picture.image in found]
-        return [found[one.picture.image] for one in usable], [plain_targets(one) for one in usable]
+        features: list[engine.ImageFeatures] = []
+        targets: list[Sequence[Target]] = []
+        for one in drawn:
+            plain = self._of(one.picture.image, mirrored=False)
+            if plain is None:
+                continue
+            # Where the boxes and words go hangs on the picture's size alone; its pixels are in the features.
+            shown = look(Image.new("L", plain.image_size_wh), one, self.settings)
+            turned = self._of(one.picture.image, mirrored=True) if "mirrored" in shown.marks else plain
+            assert turned is not None
+            features.append(turned)
+            targets.append(shown.targets)
+        return features, targets
 
-    def _again(self, path: Path) -> list[engine.ImageFeatures]:
-        return list(self._encode([path]).values())
+    def _of(self, path: Path, *, mirrored: bool) -> engine.ImageFeatures | None:
+        """The features of one picture, kept or computed; None when it can't be read."""
+        if path in self.unread:
+            return None
+        kept = self.features.get((path, mirrored))
+        # One by one: what a picture's features are, to the last bit, must not hang on what was shown before.
+        return kept if kept is not None else self._encode([path], mirrored=mirrored).get(path)
 
-    def _encode(self, paths: Sequence[Path]) -> dict[Path, engine.ImageFeatures]:
-        """The features of those pictures that can be read."""
+    def _encode(self, paths: Sequence[Path], *, mirrored: bool) -> dict[Path, engine.ImageFeatures]:
+        """The features of those pictures that can be read, kept while there is room."""
         opened = {path: picture for path in paths if (picture := usable_picture(self.loaded, path)) is not None}
+        self.unread |= {path for path in paths if path not in opened}
         if not opened:
             return {}
-        return dict(zip(opened, trainable(engine.encode_images(self.loaded, list(opened.values()))), strict=True))
+        images = [ImageOps.mirror(picture) if mirrored else picture for picture in opened.values()]
+        encoded = dict(zip(opened, trainable(engine.encode_images(self.loaded, images)), strict=True))
+        if self.room_bytes > 0:
+            self.room_bytes -= sum(map(_bytes_of, encoded.values()))
+            self.features.update({(path, mirrored): each for path, each in encoded.items()})
+        return encoded
+
+
+def can_keep(settings: TrainSettings) -> bool:
+    """Whether views with these settings differ from their pictures by no more than being mirrored."""
+    changes = (settings.cropped_share, settings.farther_share, settings.colour_change)
+    return not settings.augment or not any(changes)
 
 
 class AugmentedViews:

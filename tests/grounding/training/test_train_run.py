@@ -42,6 +42,10 @@ def plan(tiny_samples: Sequence[Sample], tmp_path: Path, one_thread: None) -> ru
     return run.TrainPlan("mugs", snapshot, "demo", "none", SETTINGS, tmp_path / "adapters" / "mugs", run_id="run-1")
 
 
+PLAIN = TrainSettings(augment=False)
+MIRRORED = TrainSettings(mirrored_share=0.5, farther_share=0.0, colour_change=0.0)
+
+
 def targets_on(*paths: Path) -> list[PictureTargets]:
     return [PictureTargets(path, (PhraseTarget("the dog", (Box(1, 1, 30, 30),)),)) for path in paths]
 
@@ -61,7 +65,7 @@ def test_pictures_that_cannot_be_used_are_left_out_with_a_line_in_the_log(
     pictures = targets_on(*(tmp_path / f"{name}.png" for name in ("torn", "strip", "good", "gone")))
     with caplog.at_level(logging.WARNING):
         shown = [AugmentedViews(loaded, TrainSettings(), dtype=None).show(chosen(pictures))]
-        shown += [KeptViews(loaded, pictures, lambda event: None, lambda: False).show(chosen(pictures))]
+        shown += [KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False).show(chosen(pictures))]
     for features, targets in shown:
         assert len(features) == len(targets) == 1
         assert features[0].image_size_wh == (64, 64)
@@ -73,18 +77,47 @@ def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(
 ) -> None:
     monkeypatch.setattr(views, "_IMAGES_PER_PASS", 1)
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
-    kept = KeptViews(loaded, pictures, lambda event: None, lambda: False)
-    bounded = KeptViews(loaded, pictures, lambda event: None, lambda: False, most_bytes=1)
+    kept = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False)
+    bounded = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False, most_bytes=1)
     assert len(bounded.features) == 1 and len(kept.features) == len(pictures) > 1
     for one, other in zip(kept.show(chosen(pictures))[0], bounded.show(chosen(pictures))[0], strict=True):
         assert torch.equal(one.pooled, other.pooled)
     assert len(bounded.features) == 1
 
 
+def test_kept_mirrored_views_are_those_of_a_fresh_look(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
+    pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
+    kept = KeptViews(loaded, pictures, MIRRORED, lambda event: None, lambda: False)
+    fresh = AugmentedViews(loaded, MIRRORED, dtype=None)
+    for step in range(1, 7):
+        drawn = chosen(pictures, step)
+        (features, targets), (expected, expected_targets) = kept.show(drawn), fresh.show(drawn)
+        assert [list(each) for each in targets] == [list(each) for each in expected_targets]
+        for one, other in zip(features, expected, strict=True):
+            assert torch.allclose(one.pooled, other.pooled, atol=1e-4)
+    assert len(kept.features) == 2 * len(pictures)  # each of them was shown both ways, and computed once each way
+
+
+@pytest.mark.parametrize(
+    ("values", "can"),
+    [
+        ({"augment": False}, True),
+        ({"augment": False, "cropped_share": 0.5}, True),
+        ({"farther_share": 0.0, "colour_change": 0.0}, True),
+        ({"farther_share": 0.0, "colour_change": 0.0, "jittered_share": 0.5}, True),
+        ({"farther_share": 0.0, "colour_change": 0.1}, False),
+        ({"farther_share": 0.1, "colour_change": 0.0}, False),
+        ({"farther_share": 0.0, "colour_change": 0.0, "cropped_share": 0.1}, False),
+    ],
+)
+def test_features_are_kept_where_nothing_but_mirroring_changes_them(values: dict[str, Any], can: bool) -> None:
+    assert views.can_keep(TrainSettings(**{"farther_share": 0.5, "colour_change": 0.15} | values)) is can
+
+
 def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
     for each in (
-        KeptViews(loaded, pictures, lambda event: None, lambda: False),
+        KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False),
         AugmentedViews(loaded, TrainSettings(), dtype=None),
     ):
         features, targets = each.show(chosen(pictures))
@@ -94,7 +127,7 @@ def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sam
 
 def test_kept_views_never_change_and_augmented_ones_do(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(tiny_samples[0].image)
-    kept = KeptViews(loaded, pictures, lambda event: None, lambda: False)
+    kept = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False)
     fresh = AugmentedViews(loaded, TrainSettings(), dtype=None)
     again = AugmentedViews(loaded, TrainSettings(), dtype=None)
     assert torch.equal(kept.show(chosen(pictures))[0][0].pooled, kept.show(chosen(pictures))[0][0].pooled)
