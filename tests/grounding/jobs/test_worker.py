@@ -68,7 +68,8 @@ def test_a_run_outlives_whoever_started_it(workspace: Workspace) -> None:
     store = RunStore(workspace.runs_db)
     (run,) = store.list()
     run = ended(store, run)
-    assert (run.state, run.sentence) == (RunState.DONE, "The adapter mugs is ready in Compare.")
+    assert run.state is RunState.DONE
+    assert run.sentence.startswith("The adapter mugs is ready in Compare. ")
     progress = store.progress(run.id)
     assert [step.step for step in progress.steps] == [1, 2]
     assert [score.step for score in progress.scores] == [0, 2]
