@@ -90,18 +90,13 @@ def measure_signal(
 ) -> PhraseSignal:
     """Both measures on the model as it is now, on up to `MOST_SAMPLES` samples each. `answer` generates: (features,
     phrases) to objects with `boxes_xyxy_px`. The model's mode is put back. Pictures that can't be read are left out."""
-    boxed = [sample for sample in train if sample.boxes_xyxy_px]
-    if len({sample.phrase for sample in boxed}) == 1 < len({sample.boxes_xyxy_px for sample in boxed}):
-        sentence = (
-            f"The phrases carried no signal: all {len(boxed):,} train samples have the same words, so what was learned "
-            "was learned from the pictures alone."
-        )
-        return PhraseSignal("none", sentence, None, None)
+    # Where all phrases are the same, nothing is left to chance.
+    fewest = LEAST_PICTURES if len({sample.phrase for sample in train if sample.boxes_xyxy_px}) > 1 else 1
     training = loaded.model.training
     loaded.model.eval()
     try:
-        accuracy = _accuracy(loaded, other_phrases(_some(val, seed)), answer)
-        nats = _nats(loaded, other_phrases(_some(train, seed)))
+        accuracy = _accuracy(loaded, other_phrases(_some(val, seed)), answer, fewest)
+        nats = _nats(loaded, other_phrases(_some(train, seed)), fewest)
     finally:
         loaded.model.train(training)
     return judge(accuracy, nats)
@@ -161,10 +156,10 @@ def _features(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]]) -> dict[
     return features
 
 
-def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: Answered) -> Paired | None:
+def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: Answered, fewest: int) -> Paired | None:
     features = _features(loaded, pairs)
     pairs = [(sample, other) for sample, other in pairs if sample.image in features]
-    if _too_few(pairs):
+    if len({sample.image for sample, _ in pairs}) < fewest:
         return None
     # Most other phrases are some sample's own: each question is asked once.
     questions = dict.fromkeys((sample.image, phrase) for sample, other in pairs for phrase in (sample.phrase, other))
@@ -185,15 +180,11 @@ def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: 
     return _paired(pairs, own, others, gains)
 
 
-def _too_few(pairs: Sequence[tuple[Sample, str]]) -> bool:
-    return len({sample.image for sample, _ in pairs}) < LEAST_PICTURES
-
-
 @torch.no_grad()
-def _nats(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]]) -> Paired | None:
+def _nats(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], fewest: int) -> Paired | None:
     features = _features(loaded, pairs)
     pairs = [(sample, other) for sample, other in pairs if sample.image in features]
-    if _too_few(pairs):
+    if len({sample.image for sample, _ in pairs}) < fewest:
         return None
     builder = BranchBuilder(loaded)
     # Of the digits alone: Qwen3-VL's own form repeats the phrase behind the box, which would tell by itself.
