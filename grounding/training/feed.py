@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from grounding.boxes import Box
 from grounding.training.data import PhraseTarget, PictureTargets
+from grounding.training.grouping import grouped_places, picture_area
 from grounding.training.settings import TrainSettings
 
 
@@ -53,14 +54,23 @@ class Feed:
         Pictures come in a new random order each round, so each is met once before any is met again.
         """
         size = min(self.settings.images_per_step, len(self.pictures))
-        return tuple(self._draw(number, slot, (number - 1) * size + slot) for slot in range(size))
+        places: Sequence[int] = range((number - 1) * size, number * size)
+        if self.settings.group_lengths:
+            places = grouped_places(number - 1, size, self._area_at, self.settings.seed)
+        return tuple(self._draw(number, slot, place) for slot, place in enumerate(places))
+
+    def _area_at(self, place: int) -> float:
+        return picture_area(self._picture_at(place).image)
 
     def _draw(self, number: int, slot: int, place: int) -> Drawn:
-        count = len(self.pictures)
-        picture = self.pictures[self._round(place // count)[place % count]]
+        picture = self._picture_at(place)
         name = f"{self.settings.seed}/{number}/{slot}"
         asked = draw_phrases(picture.targets, self.settings.phrases_per_image, random.Random(f"phrases/{name}"))
         return Drawn(picture, asked, f"view/{name}")
+
+    def _picture_at(self, place: int) -> PictureTargets:
+        count = len(self.pictures)
+        return self.pictures[self._round(place // count)[place % count]]
 
     def _shuffled(self, number: int) -> tuple[int, ...]:
         """The pictures' indices in the order of this round, counted from 0."""
