@@ -24,6 +24,7 @@ from grounding.models import load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training import run
+from grounding.training.attach import attach_lora
 from grounding.training.data import PhraseTarget, PictureTargets
 from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
 from grounding.training.settings import TrainSettings
@@ -124,7 +125,7 @@ def test_targets_that_reach_the_vision_tower_are_refused(one_thread: None) -> No
     fresh = load_model("demo")
     everywhere = replace(all_profiles()["qwen3-vl-demo"], lora_targets=r".*(q_proj|qkv)")
     with pytest.raises(JobError, match=r"LoRA reached \d+ weights, \d+ outside the language model"):
-        run._attach_lora(replace(fresh, profile=everywhere), SETTINGS)
+        attach_lora(replace(fresh, profile=everywhere), SETTINGS)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
