@@ -15,7 +15,7 @@ from functools import lru_cache
 from grounding.boxes import Box
 from grounding.training.curriculum import admitted, hardest_at
 from grounding.training.data import PhraseTarget, PictureTargets
-from grounding.training.grouping import grouped_places, picture_area
+from grounding.training.grouping import WINDOW_STEPS, grouped_places, picture_area
 from grounding.training.negatives import Negatives
 from grounding.training.rehearsal import rehearsed_at
 from grounding.training.settings import TrainSettings
@@ -78,7 +78,8 @@ class Feed:
         size = min(self.settings.images_per_step, len(self.pictures))
         places: Sequence[int] = range((number - 1) * size, number * size)
         if self.settings.group_lengths:
-            places = grouped_places(number - 1, size, self._area_at, self.settings.seed)
+            window_steps = max(1, min(WINDOW_STEPS, len(self.pictures) // size))
+            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps)
         return tuple(self._draw(number, slot, place) for slot, place in enumerate(places))
 
     def _area_at(self, place: int) -> float:
