@@ -15,6 +15,7 @@ import random
 import statistics
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.tiny and not torch.cuda.is_available():
         print("gpu_train_speed: no GPU was found. Run it where there is one, or with --tiny.", file=sys.stderr)
         return 1
+    warnings.simplefilter("ignore", FutureWarning)  # TRL asks transformers for settings under their old names
     steps, rounds = (2, 1) if options.tiny else (20, 5)
     with tempfile.TemporaryDirectory() as folder:
         cases = []

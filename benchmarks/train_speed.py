@@ -16,6 +16,7 @@ import random
 import statistics
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--tiny", action="store_true", help="three steps, one round: to see that it works")
     options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", FutureWarning)  # TRL asks transformers for settings under their old names
     steps, rounds = (3, 1) if options.tiny else (options.steps, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         pictures = draw_pictures(Path(folder), 4 if options.tiny else 40)

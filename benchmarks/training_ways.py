@@ -24,11 +24,12 @@ from grounding.models import LoadedModel
 from grounding.pictures import open_picture
 from grounding.training.attach import Attached, attach_lora
 from grounding.training.data import PictureTargets
+from grounding.training.feed import Drawn, Feed
 from grounding.training.optimisers import learning_rate_share, make_optimiser
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
 from grounding.training.steps import Learner
-from grounding.training.views import Chosen, KeptViews, View, Views, trainable
+from grounding.training.views import KeptViews, View, Views, plain_targets, trainable
 
 PLAIN = {"digit_weights": (1.0, 1.0, 1.0), "corner_weights": (1.0, 1.0, 1.0, 1.0), "nothing_weight": 1.0}
 
@@ -56,36 +57,34 @@ class Row:
 class FreshViews:
     """Every picture through the vision tower at every step, as augmentation needs it, though nothing is changed."""
 
-    def __init__(self, loaded: LoadedModel, pictures: Sequence[PictureTargets], dtype: torch.dtype | None) -> None:
+    def __init__(self, loaded: LoadedModel, dtype: torch.dtype | None) -> None:
         self.loaded = loaded
-        self.paths = [picture.image for picture in pictures]
         self.dtype = dtype
 
-    def show(self, chosen: Chosen, step: int = 0) -> View:
-        """The features and phrases of the chosen pictures."""
+    def show(self, drawn: Sequence[Drawn]) -> View:
+        """The features and phrases of the pictures drawn."""
         with computing_in(self.loaded.device, self.dtype):
-            features = engine.encode_images(self.loaded, [open_picture(self.paths[index]) for index, _ in chosen])
-        return trainable(features), [targets for _, targets in chosen]
+            features = engine.encode_images(self.loaded, [open_picture(one.picture.image) for one in drawn])
+        return trainable(features), [plain_targets(one) for one in drawn]
 
 
 class WrittenDown:
     """Views that write down what they show, one list of rows a step."""
 
-    def __init__(self, loaded: LoadedModel, pictures: Sequence[PictureTargets], views: Views) -> None:
+    def __init__(self, loaded: LoadedModel, views: Views) -> None:
         self.loaded = loaded
-        self.paths = [picture.image for picture in pictures]
         self.views = views
         self.steps: list[list[Row]] = []
 
-    def show(self, chosen: Chosen, step: int = 0) -> View:
+    def show(self, drawn: Sequence[Drawn]) -> View:
         """What the views behind it show."""
-        features, targets = self.views.show(chosen, step)
+        features, targets = self.views.show(drawn)
         rows = []
-        for (index, _), feature, phrases in zip(chosen, features, targets, strict=True):
+        for one, feature, phrases in zip(drawn, features, targets, strict=True):
             for phrase, boxes in phrases:
                 answer = self.loaded.profile.text_format.encode(boxes, feature.frame, phrase)
                 prompt = engine.chat_text(self.loaded, phrase, 1)
-                rows.append(Row(self.paths[index], prompt, answer + self.loaded.processor.tokenizer.eos_token))
+                rows.append(Row(one.picture.image, prompt, answer + self.loaded.processor.tokenizer.eos_token))
         self.steps.append(rows)
         return features, targets
 
@@ -111,7 +110,7 @@ class Bench:
 
     def rows(self) -> list[list[Row]]:
         """What each step is shown, found by taking the steps."""
-        views = WrittenDown(self.ours, self.pictures, FreshViews(self.ours, self.pictures, self.dtype))
+        views = WrittenDown(self.ours, FreshViews(self.ours, self.dtype))
         self._learn(views)
         return views.steps
 
@@ -125,11 +124,13 @@ class Bench:
 
     def fresh(self) -> Ran:
         """Boxwright as with augmentation: every picture through the tower at every step."""
-        return self._learn(FreshViews(self.ours, self.pictures, self.dtype))
+        return self._learn(FreshViews(self.ours, self.dtype))
 
     def _learn(self, views: Views) -> Ran:
         self.attached.load(self.start)
-        learner = Learner(self.ours, self.settings, self.attached, self.pictures, views, self.dtype)
+        learner = Learner(
+            self.ours, self.settings, self.attached, Feed(self.pictures, self.settings), views, self.dtype
+        )
         return _clocked(lambda: [event.loss for event in learner.steps()])
 
     def trl(self, steps: Sequence[Sequence[Row]]) -> Ran:

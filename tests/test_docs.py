@@ -165,7 +165,7 @@ def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
     assert load_benchmark("loop").figures_markdown(result) in README
 
 
-@pytest.mark.parametrize("script", ["core_speed", "answers"])
+@pytest.mark.parametrize("script", ["core_speed", "answers", "train_speed"])
 def test_the_other_figures_too(script: str) -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / f"{script}.json").read_text(encoding="utf-8"))
     assert load_benchmark(script).figures_markdown(result) in README

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grounding.adapters import AdapterInfo
-from grounding.errors import AdapterError, JobError, SnapshotError
+from grounding.errors import AdapterError, JobError, SnapshotError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.files import checkpoint_step, throw_away, tidy
 from grounding.jobs.processes import AWAY_SECONDS, is_process, kill, machine_mark, seconds_since, start_time
@@ -277,7 +277,18 @@ def stop_run(workspace: Workspace, run_id: str) -> None:
     """Ask a run to stop and save what it has; it ends within a step. Raises `JobError`."""
     store = RunStore(workspace.runs_db)
     end_lost_run(store)
-    store.request_stop(run_id)
+    _request_stop(store, run_id)
+
+
+def _request_stop(store: RunStore, run_id: str, *, discard: bool = False) -> None:
+    """Ask the worker. One that hangs in the middle of writing keeps everybody from asking: it is then ended."""
+    try:
+        store.request_stop(run_id, discard=discard)
+    except StoreError:
+        run = store.get(run_id)
+        if not is_hung(run) or _is_away(run) or run.pid is None or run.process_started is None:
+            raise
+        kill(run.pid, run.process_started, run.id)
 
 
 def discard_run(workspace: Workspace, run_id: str) -> None:
@@ -289,7 +300,7 @@ def discard_run(workspace: Workspace, run_id: str) -> None:
     end_lost_run(store)
     run = store.get(run_id)
     if run.state.active:
-        store.request_stop(run_id, discard=True)
+        _request_stop(store, run_id, discard=True)
     elif RunQueue(store).discard_ended(run_id, endings.DISCARDED):
         throw_away(workspace, run_id)
     else:

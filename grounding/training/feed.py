@@ -15,6 +15,7 @@ from functools import lru_cache
 from grounding.boxes import Box
 from grounding.training.curriculum import admitted, hardest_at
 from grounding.training.data import PhraseTarget, PictureTargets
+from grounding.training.grouping import WINDOW_STEPS, grouped_places, picture_area
 from grounding.training.negatives import Negatives
 from grounding.training.rehearsal import rehearsed_at
 from grounding.training.settings import TrainSettings
@@ -75,11 +76,22 @@ class Feed:
         Pictures come in a new random order each round, so each is met once before any is met again.
         """
         size = min(self.settings.images_per_step, len(self.pictures))
-        return tuple(self._draw(number, slot, (number - 1) * size + slot) for slot in range(size))
+        places: Sequence[int] = range((number - 1) * size, number * size)
+        if self.settings.group_lengths:
+            window_steps = max(1, min(WINDOW_STEPS, len(self.pictures) // size))
+            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps)
+        return tuple(self._draw(number, slot, place) for slot, place in enumerate(places))
+
+    def _area_at(self, place: int) -> float:
+        return picture_area(self._picture_at(place)[0].image)
+
+    def _picture_at(self, place: int) -> tuple[PictureTargets, bool]:
+        """(the picture at a place of the endless order, whether it is an old one)."""
+        old_before, is_old = rehearsed_at(place, self.settings.rehearsal_share if self.old.pictures else 0.0)
+        return (self.old[old_before] if is_old else self.new[place - old_before]), is_old
 
     def _draw(self, number: int, slot: int, place: int) -> Drawn:
-        old_before, is_old = rehearsed_at(place, self.settings.rehearsal_share if self.old.pictures else 0.0)
-        picture = self.old[old_before] if is_old else self.new[place - old_before]
+        picture, is_old = self._picture_at(place)
         name = f"{self.settings.seed}/{number}/{slot}"
         return Drawn(picture, self._ask(picture, number, name), f"view/{name}", rehearsed=is_old)
 

@@ -127,7 +127,7 @@ def _finish(
         attached.load(best.weights)
     attached.keep_share(plan.settings.strength)
     signal = measure_signal(loaded, plan.snapshot.split("train"), scorer.samples, scorer.boxes, plan.settings.seed)
-    if signal.verdict != "carried":
+    if signal.verdict in ("none", "train_only"):
         course.note(signal.sentence)
     judged = verdict(read_rows(folder, 0), read_rows(folder, kept_step))
     course.write_history(

@@ -31,6 +31,7 @@ class TrainSettings:
     steps: int = _setting(470, "optimiser steps", low=1, high=1_000_000)
     images_per_step: int = _setting(4, "pictures in one step", low=1, high=1024)
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
+    group_lengths: bool = _setting(True, "pictures of like size stand together in a step: less padding")
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
     augment: bool = _setting(True, "show each picture mirrored, farther away and in other colours by turns")
     mirrored_share: float = _setting(0.5, "share of the augmented views that are mirrored", low=0.0, high=1.0)

@@ -32,6 +32,8 @@ MOST_SAMPLES = 64
 LEAST_NATS = 0.02
 """A phrase that makes the answer's tokens less than this likelier on the train samples carried nothing."""
 LEAST_ACCURACY = 0.03
+LEAST_PICTURES = 5
+"""An interval over fewer pictures says nothing."""
 _RESAMPLES = 1000
 _BATCH = 8
 
@@ -88,11 +90,13 @@ def measure_signal(
 ) -> PhraseSignal:
     """Both measures on the model as it is now, on up to `MOST_SAMPLES` samples each. `answer` generates: (features,
     phrases) to objects with `boxes_xyxy_px`. The model's mode is put back. Pictures that can't be read are left out."""
+    # Where all phrases are the same, nothing is left to chance.
+    fewest = LEAST_PICTURES if len({sample.phrase for sample in train if sample.boxes_xyxy_px}) > 1 else 1
     training = loaded.model.training
     loaded.model.eval()
     try:
-        accuracy = _accuracy(loaded, other_phrases(_some(val, seed)), answer)
-        nats = _nats(loaded, other_phrases(_some(train, seed)))
+        accuracy = _accuracy(loaded, other_phrases(_some(val, seed)), answer, fewest)
+        nats = _nats(loaded, other_phrases(_some(train, seed)), fewest)
     finally:
         loaded.model.train(training)
     return judge(accuracy, nats)
@@ -101,7 +105,7 @@ def measure_signal(
 def judge(accuracy: Paired | None, nats: Paired | None) -> PhraseSignal:
     """The verdict and its sentence."""
     if accuracy is None and nats is None:
-        sentence = "Whether the phrases carried signal is not known: there was nothing to compare on."
+        sentence = "Whether the phrases carried signal is not known: there were too few pictures to compare on."
         return PhraseSignal("unknown", sentence, None, None)
     on_train = nats is None or (nats.gain >= LEAST_NATS and nats.low > 0)
     on_val = accuracy is None or (accuracy.gain >= LEAST_ACCURACY and accuracy.low > 0)
@@ -152,10 +156,10 @@ def _features(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]]) -> dict[
     return features
 
 
-def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: Answered) -> Paired | None:
+def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: Answered, fewest: int) -> Paired | None:
     features = _features(loaded, pairs)
     pairs = [(sample, other) for sample, other in pairs if sample.image in features]
-    if not pairs:
+    if len({sample.image for sample, _ in pairs}) < fewest:
         return None
     # Most other phrases are some sample's own: each question is asked once.
     questions = dict.fromkeys((sample.image, phrase) for sample, other in pairs for phrase in (sample.phrase, other))
@@ -177,10 +181,10 @@ def _accuracy(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], answer: 
 
 
 @torch.no_grad()
-def _nats(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]]) -> Paired | None:
+def _nats(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], fewest: int) -> Paired | None:
     features = _features(loaded, pairs)
     pairs = [(sample, other) for sample, other in pairs if sample.image in features]
-    if not pairs:
+    if len({sample.image for sample, _ in pairs}) < fewest:
         return None
     builder = BranchBuilder(loaded)
     # Of the digits alone: Qwen3-VL's own form repeats the phrase behind the box, which would tell by itself.

@@ -38,7 +38,7 @@ def _judge(mean_iou: Difference, count: int) -> Verdict:
     figures = f"mean IoU {mean_iou.a:.3f} → {mean_iou.b:.3f} on {count} validation samples"
     low, high = mean_iou.low, mean_iou.high
     if low is None or high is None:
-        return Verdict("unclear", f"No interval, as all samples are of one picture: {figures}.")
+        return Verdict("unclear", f"Whether it is better can't be told from one picture: {figures}.")
     bounds = f"{figures}, a change of {low:+.3f} to {high:+.3f} in 95 of 100 resamples"
     if low > 0:
         return Verdict("better", f"Better than the base: {bounds}.")

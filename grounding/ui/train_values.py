@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("digit_weights", "corner_weights", "smooth_l1_weight", "giou_weight", "soft_labels"),
         *("optimiser", "weight_decay", "max_gradient_norm"),
     ),
-    "Memory": ("accumulation", "gradient_checkpointing"),
+    "Memory": ("accumulation", "gradient_checkpointing", "group_lengths"),
     "Scoring and checkpoints": (
         *("score_every_steps", "score_each_epoch", "score_samples", "keep_best", "patience", "least_gain"),
         *("checkpoint_every_steps", "checkpoints_kept", "tensorboard", "trackio"),

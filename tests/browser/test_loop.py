@@ -29,7 +29,7 @@ def set_values(page: Page, **values: int) -> None:
         field = page.locator(f"#train-set-{name}").get_by_role("textbox")
         group = next(title for title, names in GROUPS.items() if name in names)
         if not field.is_visible() and group != next(iter(GROUPS)):
-            page.get_by_role("button", name=group).click()
+            page.get_by_role("button", name=group).first.click()
         expect(field).to_be_visible()
         field.click()
         field.fill(str(value))
@@ -143,5 +143,5 @@ def test_a_setting_out_of_range_is_a_sentence(
     train_name(page)
     set_values(page, **values)
     page.locator("#train-start").click()
-    expect(page.get_by_text(sentence)).to_be_visible()
+    expect(page.get_by_test_id("toast-text").get_by_text(sentence)).to_be_visible()
     assert not list(served_app.workspace.snapshots.glob("*"))

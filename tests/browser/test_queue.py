@@ -26,9 +26,11 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     """The app on a small workspace, whose workers train nothing and take their time."""
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
     monkeypatch.setenv("STAND_IN_SECONDS", "0.1")
+    expect.set_options(timeout=60_000)
     app = ServedApp(small_workspace(tmp_path, DemoSize(4, 1, 1)), free_port())
     app.start()
     yield app
+    expect.set_options(timeout=5_000)
     app.stop()
     RunQueue(RunStore(app.workspace.runs_db)).pause()
     for process in workers_of(app.workspace):
@@ -38,7 +40,7 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
 def open_train(page: Page, app: ServedApp) -> None:
     visit(page, app.url)
     page.get_by_role("tab", name="Train").click()
-    expect(page.locator("#train-name").get_by_role("textbox")).not_to_have_value("", timeout=30_000)
+    expect(page.locator("#train-name").get_by_role("textbox")).not_to_have_value("")
 
 
 def start(page: Page, name: str, steps: int) -> None:
@@ -97,7 +99,7 @@ def test_the_queue_is_worked_on_by_two_browsers(page: Page, browser: Browser, se
     press(page, "first", "discard")
     expect(row(page, "first")).to_have_attribute("data-state", "running")  # type: ignore[arg-type]
     press(page, "first", "discard")
-    expect(row(page, "first")).to_have_attribute("data-state", "discarded", timeout=30_000)  # type: ignore[arg-type]
+    expect(row(page, "first")).to_have_attribute("data-state", "discarded")  # type: ignore[arg-type]
     for name in ("third", "second"):
         done = page.locator("#train-queue li[data-state=done] b").get_by_text(name, exact=True)
         expect(done).to_be_visible(timeout=60_000)

@@ -100,7 +100,8 @@ def test_the_log_and_the_queues_settings(store: RunStore, capsys: Capture) -> No
 def test_train_queue_returns_at_once(store: RunStore, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[launch.RunRequest] = []
 
-    def queue(workspace: Workspace, request: launch.RunRequest) -> RunRecord:
+    def queue(workspace: Workspace, request: launch.RunRequest, *, force: bool) -> RunRecord:
+        assert not force
         asked.append(request)
         return put(store, request.name)[0]
 

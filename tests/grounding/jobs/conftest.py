@@ -35,6 +35,8 @@ def stand_in(own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     manifest = {"format": "boxwright-snapshot/1", "name": "first", "samples_sha256": sha256}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     yield workspace
+    for process in workers_of(workspace):
+        process.kill()  # first, as one that is stopped may hold the lock
     RunQueue(RunStore(workspace.runs_db)).pause()
     for process in workers_of(workspace):
         process.kill()

@@ -17,7 +17,7 @@ import pytest
 
 from grounding.adapters import AdapterInfo
 from grounding.database import writing
-from grounding.errors import JobError
+from grounding.errors import JobError, StoreError
 from grounding.jobs import device, endings, launch, processes
 from grounding.jobs.files import mend, replace_adapter
 from grounding.jobs.launch import (
@@ -220,6 +220,23 @@ def test_a_worker_that_hangs_is_named_and_ended_when_it_is_asked_to_stop(
     wait_for(lambda: end_lost_run(store) or store.get(run.id).state.ended)
     assert store.get(run.id).state is RunState.FAILED
     assert "Press Resume" in store.get(run.id).sentence
+
+
+def test_a_worker_that_hangs_while_it_writes_is_ended_by_a_stop(
+    stand_in: Workspace, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start_run(stand_in, request("mugs", 10_000))
+    wait_for(lambda: has_stepped(store, run))
+
+    def is_locked(*_: object, **__: object) -> None:
+        raise StoreError("runs.db is locked")
+
+    monkeypatch.setattr(RunStore, "request_stop", is_locked)
+    with pytest.raises(StoreError):
+        stop_run(stand_in, run.id)
+    monkeypatch.setattr(launch, "HANG_SECONDS", -1.0)
+    stop_run(stand_in, run.id)
+    assert ended(store, run).state is RunState.FAILED
 
 
 def test_a_worker_that_does_not_obey_is_discarded_all_the_same(

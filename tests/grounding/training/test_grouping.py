@@ -1,80 +1,91 @@
-"""Steps of pictures of like length: a pure function of seed and step, every picture once a round, less padding."""
+"""Steps of pictures of like size: a pure function of seed and step, nothing lost, less padding."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from grounding.training.grouping import WINDOW_STEPS, padding_share, pictures_of_step, sequence_lengths
+from grounding.training.data import PhraseTarget, PictureTargets
+from grounding.training.feed import Feed
+from grounding.training.grouping import WINDOW_STEPS, grouped_places, picture_area
+from grounding.training.settings import TrainSettings
 
-counts = st.integers(1, 60)
-
-
-def steps_of(lengths: list[float], size: int, seed: int, steps: int, *, grouped: bool = True) -> list[list[int]]:
-    return [
-        pictures_of_step(lengths, images_per_step=size, seed=seed, step=step, grouped=grouped) for step in range(steps)
-    ]
+sizes = st.integers(1, 9)
 
 
-def lengths_of(count: int, seed: int) -> list[float]:
-    rng = random.Random(seed)
-    return [rng.choice([64, 100, 300, 301, 1200]) for _ in range(count)]
+def length_at(place: int) -> float:
+    return random.Random(place).choice([64, 100, 300, 301, 1200])
 
 
-@given(count=counts, size=st.integers(1, 9), seed=st.integers(0, 99), order=st.randoms())
-def test_a_step_depends_on_seed_and_step_alone(count: int, size: int, seed: int, order: random.Random) -> None:
-    lengths = lengths_of(count, 1)
-    forwards = steps_of(lengths, size, seed, 40)
+def padding_share(steps: Sequence[Sequence[int]]) -> float:
+    """The share of the places in these steps that would be padding."""
+    places = sum(max(map(length_at, step)) * len(step) for step in steps)
+    return 1 - sum(length_at(i) for step in steps for i in step) / places
+
+
+@given(size=sizes, seed=st.integers(0, 99), order=st.randoms())
+def test_a_step_depends_on_seed_and_step_alone(size: int, seed: int, order: random.Random) -> None:
+    forwards = [list(grouped_places(step, size, length_at, seed)) for step in range(40)]
     asked = list(range(40))
     order.shuffle(asked)
     for step in asked:
-        assert pictures_of_step(lengths, images_per_step=size, seed=seed, step=step) == forwards[step]
+        assert list(grouped_places(step, size, length_at, seed)) == forwards[step]
 
 
-@given(count=counts, size=st.integers(1, 9), seed=st.integers(0, 99), grouped=st.booleans())
-def test_every_picture_comes_as_often_as_any_other(count: int, size: int, seed: int, grouped: bool) -> None:
-    size = min(size, count)
-    steps = WINDOW_STEPS * count  # whole windows and whole rounds
-    met = Counter(i for step in steps_of(lengths_of(count, 1), size, seed, steps, grouped=grouped) for i in step)
-    assert set(met.values()) == {steps * size // count}
-    assert len(met) == count
-
-
-@given(count=counts, size=st.integers(1, 9), windows=st.integers(1, 3))
-def test_a_window_of_grouped_steps_holds_the_pictures_of_the_plain_order(count: int, size: int, windows: int) -> None:
-    lengths = lengths_of(count, 1)
-    grouped, plain = (
-        sorted(i for step in steps_of(lengths, size, 5, windows * WINDOW_STEPS, grouped=way) for i in step)
-        for way in (True, False)
-    )
-    assert grouped == plain
+@given(size=sizes, windows=st.integers(1, 4))
+def test_windows_hold_what_they_hold_in_the_plain_order(size: int, windows: int) -> None:
+    steps = [grouped_places(step, size, length_at, 5) for step in range(windows * WINDOW_STEPS)]
+    assert {len(step) for step in steps} == {size}
+    assert sorted(place for step in steps for place in step) == list(range(windows * WINDOW_STEPS * size))
 
 
 def test_much_of_the_padding_goes() -> None:
-    lengths = lengths_of(500, 3)
-    plain, grouped = (padding_share(lengths, steps_of(lengths, 8, 0, 500, grouped=way)) for way in (False, True))
-    assert plain > 0.5
-    assert grouped < 0.1
+    grouped = [grouped_places(step, 8, length_at, 0) for step in range(160)]
+    plain = [range(step * 8, step * 8 + 8) for step in range(160)]
+    assert padding_share(plain) > 0.5
+    assert padding_share(grouped) < 0.15
 
 
-def test_steps_of_long_pictures_do_not_all_come_last() -> None:
-    lengths = lengths_of(500, 3)
-    first = [lengths[step[0]] for step in steps_of(lengths, 8, 0, WINDOW_STEPS)]
+def test_long_pictures_do_not_all_come_last() -> None:
+    first = [length_at(grouped_places(step, 8, length_at, 0)[0]) for step in range(WINDOW_STEPS)]
     assert first != sorted(first)
 
 
-def test_pictures_of_one_length_keep_their_random_order() -> None:
-    assert steps_of([7.0] * 30, 4, 2, 30) == steps_of([7.0] * 30, 4, 2, 30, grouped=False)
+def test_pictures_of_one_size_keep_their_random_order() -> None:
+    for step in range(40):
+        assert list(grouped_places(step, 4, lambda place: 7.0, 2)) == list(range(step * 4, step * 4 + 4))
 
 
 def test_another_seed_is_another_order() -> None:
-    lengths = lengths_of(40, 1)
-    assert steps_of(lengths, 4, 0, 10) != steps_of(lengths, 4, 1, 10)
+    assert [grouped_places(s, 4, length_at, 0) for s in range(9)] != [
+        grouped_places(s, 4, length_at, 1) for s in range(9)
+    ]
 
 
-def test_a_length_is_an_area_within_the_budget() -> None:
-    assert sequence_lengths([(10, 10), (100, 50), (2000, 3000)], (1000, 10_000)) == [1000, 5000, 10_000]
-    assert sequence_lengths([(10, 10), (100, 50)], None) == [100, 5000]
+def test_the_feed_groups_by_size(tmp_path: Path) -> None:
+    """Forty pictures, every second one large: nearly all steps hold one kind, and each picture comes once a round."""
+    pictures = []
+    for i in range(64):
+        path = tmp_path / f"{i}.png"
+        Image.new("RGB", (64, 64) if i % 2 else (8, 8)).save(path)
+        pictures.append(PictureTargets(path, (PhraseTarget("the dog", ()),)))
+    mixed = {}
+    for grouped in (True, False):
+        feed = Feed(pictures, TrainSettings(images_per_step=4, group_lengths=grouped))
+        steps = [[picture_area(one.picture.image) for one in feed.step(number)] for number in range(1, 17)]
+        mixed[grouped] = sum(len(set(areas)) > 1 for areas in steps)
+        met = [one.picture.image for number in range(1, 17) for one in feed.step(number)]
+        assert sorted(met) == sorted(picture.image for picture in pictures)
+    assert mixed[True] <= 1
+    assert mixed[False] > 10
+
+
+def test_what_is_no_picture_has_no_area(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+    assert picture_area(tmp_path / "x.png") == 0
+    assert picture_area(tmp_path / "none.png") == 0

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -319,6 +320,7 @@ def test_tensorboard_gets_the_curves_on_request(plan: TrainPlan) -> None:
 class FakeTrackio(ModuleType):
     def __init__(self) -> None:
         super().__init__("trackio")
+        self.__spec__ = ModuleSpec("trackio", None)  # others ask whether it is installed
         self.told: list[Any] = []
 
     def init(self, **about: Any) -> None:
@@ -339,7 +341,9 @@ def test_trackio_gets_the_curves_and_its_failure_ends_nothing(plan: TrainPlan, m
     monkeypatch.setitem(sys.modules, "trackio", fake)
     events = listen(plan, trackio=True)
     assert fake.told == ["run-1", 0, 1, 2, 2]
-    assert notes(events) == ["trackio takes no more figures (disk I/O error); the run goes on."]
+    assert [text for text in notes(events) if "trackio" in text] == [
+        "trackio takes no more figures (disk I/O error); the run goes on."
+    ]
     assert len(losses(events)) == 4
 
 
@@ -350,7 +354,7 @@ def test_trackers_that_are_not_installed_are_named_with_the_command(
     monkeypatch.setitem(sys.modules, "trackio", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     told = notes(listen(plan, trackio=True, tensorboard=True))
-    assert [text.split("`")[1] for text in told] == ["pip install tensorboard", "pip install trackio"]
+    assert [text.split("`")[1] for text in told if "`" in text] == ["pip install tensorboard", "pip install trackio"]
 
 
 def row(image: int, value: float, step: int = 0) -> SampleRow:

@@ -61,9 +61,12 @@ def from_text_only(builder: BranchBuilder, branch: Branch, phrase: str) -> Branc
 def seen_by_others(batch: PackedBatch) -> PackedBatch:
     """Every branch looks at the ones before it: phrases give away each other's boxes."""
     length = batch.input_ids.shape[1]
-    return replace(
-        batch, attention_mask=torch.ones(length, length, dtype=torch.bool).tril().expand_as(batch.attention_mask)
+    changed = replace(batch)
+    # Where a cached property keeps its value.
+    changed.__dict__["attention_mask"] = (
+        torch.ones(length, length, dtype=torch.bool).tril().expand_as(batch.attention_mask)
     )
+    return changed
 
 
 FAULTS = {

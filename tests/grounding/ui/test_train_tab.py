@@ -88,7 +88,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
             settings=request.settings.to_json(),
         )
 
-    def queue(workspace: Workspace, request: RunRequest) -> RunRecord:
+    def queue(workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
         requests.append(request)
         return train.RunStore(workspace.runs_db).enqueue(
             name=request.name,
