@@ -28,18 +28,18 @@ def _setting(
 class TrainSettings:
     """Settings of one run. Raises `SettingsError` naming the setting, its value and its range."""
 
-    steps: int = _setting(470, "optimiser steps", low=1, high=1_000_000)
+    steps: int = _setting(900, "optimiser steps", low=1, high=1_000_000)
     images_per_step: int = _setting(4, "pictures in one step", low=1, high=1024)
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     group_lengths: bool = _setting(True, "pictures of like size stand together in a step: less padding")
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
-    augment: bool = _setting(True, "show each picture mirrored, farther away and in other colours by turns")
+    augment: bool = _setting(True, "show pictures mirrored, cut, farther away or in other colours, as the shares below say")
     mirrored_share: float = _setting(0.5, "share of the augmented views that are mirrored", low=0.0, high=1.0)
     cropped_share: float = _setting(
         0.0, "share of the augmented views cut to a part in which every phrase stays true", low=0.0, high=1.0
     )
-    farther_share: float = _setting(0.5, "share of the augmented views that show it all smaller", low=0.0, high=1.0)
-    colour_change: float = _setting(0.15, "largest change of brightness, contrast and colour", low=0.0, high=0.9)
+    farther_share: float = _setting(0.0, "share of the augmented views that show it all smaller", low=0.0, high=1.0)
+    colour_change: float = _setting(0.0, "largest change of brightness, contrast and colour", low=0.0, high=0.9)
     jittered_share: float = _setting(
         0.0, "share of the boxes in augmented views moved a little (IoU stays at 0.9 or more)", low=0.0, high=1.0
     )
@@ -47,7 +47,7 @@ class TrainSettings:
         0.0, "share of the phrases reworded by rule, with the same meaning", low=0.0, high=1.0
     )
     negative_share: float = _setting(
-        0.0, 'share of the phrases taken from other pictures and answered "nothing there"', low=0.0, high=0.9
+        0.05, 'share of the phrases taken from other pictures and answered "nothing there"', low=0.0, high=0.9
     )
     rehearsal_share: float = _setting(
         0.0, "share of the pictures taken from the snapshot to rehearse", low=0.0, high=0.9
@@ -56,7 +56,7 @@ class TrainSettings:
     curriculum_share: float = _setting(
         0.0, "share of the steps in which nouns, then attributes, then relations come in", low=0.0, high=1.0
     )
-    learning_rate: float = _setting(1.5e-3, "highest learning rate", low=1e-7, high=0.1)
+    learning_rate: float = _setting(1e-3, "highest learning rate", low=1e-7, high=0.1)
     warmup_share: float = _setting(0.05, "share of the steps in which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = _setting(0.0, "AdamW weight decay", low=0.0, high=1.0)
     max_gradient_norm: float = _setting(1.0, "gradients are scaled down to this length", low=1e-3, high=1e3)
@@ -80,14 +80,14 @@ class TrainSettings:
     lora_rslora: bool = _setting(False, "scale LoRA by alpha / square root of rank: for ranks far above 16")
     lora_dora: bool = _setting(False, "DoRA: learn the length of each weight's rows apart; slower")
     lora_vision: bool = _setting(False, "also change the vision tower: slower, and it shares no picture's pass")
-    strength: float = _setting(0.85, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
+    strength: float = _setting(1.0, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
     digit_weights: tuple[float, float, float] = _setting(
         (3.0, 2.0, 0.4), "loss weight of the hundreds, tens and ones digit of a coordinate"
     )
     corner_weights: tuple[float, float, float, float] = _setting(
         (1.0, 1.0, 1.0, 1.0), "loss weight of the digits of x1, y1, x2 and y2"
     )
-    nothing_weight: float = _setting(3.0, 'loss weight of an answer "nothing there"', low=0.0, high=1000.0)
+    nothing_weight: float = _setting(1.0, 'loss weight of an answer "nothing there"', low=0.0, high=1000.0)
     smooth_l1_weight: float = _setting(
         0.0, "weight of the distance between expected and true coordinates (0: off)", low=0.0, high=1000.0
     )
@@ -95,7 +95,7 @@ class TrainSettings:
     soft_labels: float = _setting(
         0.0, "how far, in thousandths of a side, numbers near the right one count too (0: off)", low=0.0, high=100.0
     )
-    score_every_steps: int = _setting(157, "steps between scorings on the validation split", low=1, high=1_000_000)
+    score_every_steps: int = _setting(225, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
     score_each_epoch: bool = _setting(False, "score after each round of the pictures instead")
     keep_best: bool = _setting(True, "keep the step that scored best by mean IoU, not the last")
