@@ -25,11 +25,12 @@ from grounding.pictures import open_picture
 from grounding.training.attach import Attached, attach_lora
 from grounding.training.data import PictureTargets
 from grounding.training.feed import Drawn, Feed
+from grounding.training.looks import plain_targets
 from grounding.training.optimisers import learning_rate_share, make_optimiser
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
 from grounding.training.steps import Learner
-from grounding.training.views import KeptViews, View, Views, plain_targets, trainable
+from grounding.training.views import KeptViews, View, Views, trainable
 
 PLAIN = {"digit_weights": (1.0, 1.0, 1.0), "corner_weights": (1.0, 1.0, 1.0, 1.0), "nothing_weight": 1.0}
 
@@ -117,7 +118,9 @@ class Bench:
     def kept(self) -> Ran:
         """Boxwright without augmentation: every picture once through the tower, its time counted."""
         begin, cpu_begin = time.perf_counter(), time.process_time()
-        views = KeptViews(self.ours, self.pictures, lambda event: None, lambda: False)
+        views = KeptViews(
+            self.ours, self.pictures, replace(self.settings, augment=False), lambda event: None, lambda: False
+        )
         before, cpu_before = time.perf_counter() - begin, time.process_time() - cpu_begin
         ran = self._learn(views)
         return replace(ran, seconds=ran.seconds + before, cpu_seconds=ran.cpu_seconds + cpu_before)

@@ -33,7 +33,7 @@ class TrainSettings:
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     group_lengths: bool = _setting(True, "pictures of like size stand together in a step: less padding")
     use_alternatives: bool = _setting(True, "also learn from the source's other phrases for the same box")
-    augment: bool = _setting(True, "show pictures mirrored, cut, farther away or in other colours, as the shares below say")
+    augment: bool = _setting(True, "show pictures mirrored, cut, farther away or in other colours, by the shares below")
     mirrored_share: float = _setting(0.5, "share of the augmented views that are mirrored", low=0.0, high=1.0)
     cropped_share: float = _setting(
         0.0, "share of the augmented views cut to a part in which every phrase stays true", low=0.0, high=1.0

@@ -21,6 +21,8 @@ from grounding.training.settings import TrainSettings
 EVERYTHING = TrainSettings(
     images_per_step=3,
     cropped_share=0.5,
+    farther_share=0.5,
+    colour_change=0.15,
     jittered_share=0.5,
     template_share=0.5,
     negative_share=0.3,

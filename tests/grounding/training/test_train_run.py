@@ -128,8 +128,8 @@ def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sam
 def test_kept_views_never_change_and_augmented_ones_do(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(tiny_samples[0].image)
     kept = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False)
-    fresh = AugmentedViews(loaded, TrainSettings(), dtype=None)
-    again = AugmentedViews(loaded, TrainSettings(), dtype=None)
+    fresh = AugmentedViews(loaded, TrainSettings(colour_change=0.15), dtype=None)
+    again = AugmentedViews(loaded, TrainSettings(colour_change=0.15), dtype=None)
     assert torch.equal(kept.show(chosen(pictures))[0][0].pooled, kept.show(chosen(pictures))[0][0].pooled)
     first, second = (fresh.show(chosen(pictures, step))[0][0].pooled for step in (1, 2))
     assert not torch.equal(first, second)

@@ -35,7 +35,10 @@ def pictures(*variants_of_each: tuple[int, ...]) -> list[PictureTargets]:
 
 
 def feed(given: list[PictureTargets], **options: Any) -> Feed:
-    return Feed(given, TrainSettings(**{"images_per_step": 2, "phrases_per_image": 4, "seed": 0} | options))
+    return Feed(
+        given,
+        TrainSettings(**{"images_per_step": 2, "phrases_per_image": 4, "seed": 0, "negative_share": 0.0} | options),
+    )
 
 
 def drawn(given: list[PictureTargets], steps: int, **options: Any) -> list[Any]:
@@ -158,7 +161,7 @@ def test_negatives_are_the_share_they_should_be_and_change_nothing_else() -> Non
 
 def test_rehearsed_pictures_take_their_share_beside_the_order_of_the_new() -> None:
     new, old = pictures((1,), (1,), (1,)), [PictureTargets(Path("old.png"), (PhraseTarget("old", ()),))]
-    mixed = Feed(new, TrainSettings(images_per_step=2, rehearsal_share=0.25), old)
+    mixed = Feed(new, TrainSettings(images_per_step=2, rehearsal_share=0.25, negative_share=0.0), old)
     shown = [one for number in range(1, 13) for one in mixed.step(number)]
     assert [one.rehearsed for one in shown] == [False, False, False, True] * 6
     assert all((one.picture in old) == one.rehearsed for one in shown)
