@@ -58,14 +58,22 @@ class StepLogits:
 
     def __call__(self, batch: PackedBatch, features: Sequence[ImageFeatures]) -> torch.Tensor:
         """[n, vocabulary]: logits at the positions whose next token is supervised, as `packed_logits` gives them."""
-        if self._lean is not None and not self.reason:
-            self._choose(self._lean, batch, features)
+        self.choose(batch, features)
         if self._lean is None:
             return packed_logits(self.loaded, batch, features)
         return self._lean.logits(batch, features)
 
+    @property
+    def is_lean(self) -> bool:
+        """Whether the lean pass is what computes. False until a batch has decided."""
+        return bool(self.reason) and self._lean is not None
+
     @torch.no_grad()
-    def _choose(self, lean: LeanPass, batch: PackedBatch, features: Sequence[ImageFeatures]) -> None:
+    def choose(self, batch: PackedBatch, features: Sequence[ImageFeatures]) -> None:
+        """Decide by this batch, if none has decided before. Not for several threads at once."""
+        lean = self._lean
+        if self.reason or lean is None:
+            return
         model = self.loaded.model
         training = model.training
         model.eval()  # with dropout no two passes are alike

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,20 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What the means of a loss are over: the weight of all supervised tokens and the number of all boxes."""
+
+    token_weight: float
+    boxes: int
+
+    @classmethod
+    def of(cls, batches: Sequence[PackedBatch]) -> Whole:
+        """Of batches that are parts of one."""
+        weight = sum(float(batch.token_weights.sum()) for batch in batches)
+        return cls(weight, sum(len(batch.numbers.owner) for batch in batches if batch.numbers is not None))
+
+
+@dataclass(frozen=True)
 class LossParts:
     """The loss of one batch: `total` = sum of weight x term; `terms` by name, unweighted, with no gradient.
 
@@ -80,14 +95,36 @@ class LossParts:
         return None if torch.isfinite(self.total) else ("total", [])
 
 
-def answer_loss(logits: torch.Tensor, batch: PackedBatch, weights: LossWeights | None = None) -> LossParts:
-    """The loss of a packed batch from its logits [tokens, vocabulary] where the next token is supervised."""
-    weights = weights or LossWeights()
+def joined(parts: Sequence[LossParts], branches: Sequence[int]) -> LossParts:
+    """The loss of a batch from those of its parts, each computed as part of the same `Whole`. `branches` counts the
+    branches of each part. Without gradient."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = itertools.accumulate(branches, initial=0)
+    terms: dict[str, torch.Tensor] = {}
+    items: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    for part, begin in zip(parts, begins, strict=False):
+        for name, value in part.terms.items():
+            terms[name] = terms[name] + value if name in terms else value
+            values, owner = part._by_item[name]
+            items.setdefault(name, []).append((values, owner + begin))
+    by_item = {name: (torch.cat([v for v, _ in each]), torch.cat([o for _, o in each])) for name, each in items.items()}
+    return LossParts(torch.stack([part.total.detach() for part in parts]).sum(), terms, by_item)
+
+
+def answer_loss(
+    logits: torch.Tensor, batch: PackedBatch, weights: LossWeights | None = None, whole: Whole | None = None
+) -> LossParts:
+    """The loss of a packed batch from its logits [tokens, vocabulary] where the next token is supervised.
+
+    `whole`: of what the batch is a part; the losses of all parts add up to that of the whole. By default the batch.
+    """
+    weights, whole = weights or LossWeights(), whole or Whole.of([batch])
     logits = logits.float()
     losses = functional.cross_entropy(logits, batch.target_ids, reduction="none")  # [tokens]
     if batch.numbers is not None and batch.soft_labels:
         losses = with_soft_labels(losses, logits, batch.numbers)
-    weighted = losses * batch.token_weights / batch.token_weights.sum()
+    weighted = losses * (batch.token_weights / whole.token_weight)
     total = weighted.sum()
     terms, by_item = {"tokens": total.detach()}, {"tokens": (weighted.detach(), batch.owner)}
     if batch.numbers is not None and weights.geometric:
@@ -96,8 +133,9 @@ def answer_loss(logits: torch.Tensor, batch: PackedBatch, weights: LossWeights |
         for name, weight, term in (("smooth_l1", weights.smooth_l1, smooth_l1), ("giou", weights.giou, giou_loss)):
             if weight > 0:
                 each = term(boxes, truth)
-                total = total + weight * each.mean()
-                terms[name], by_item[name] = each.mean().detach(), (each.detach(), batch.numbers.owner)
+                mean = each.sum() / whole.boxes
+                total = total + weight * mean
+                terms[name], by_item[name] = mean.detach(), (each.detach(), batch.numbers.owner)
     return LossParts(total, terms, by_item)
 
 

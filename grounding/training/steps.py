@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
+from grounding.engine import ImageFeatures
 from grounding.models import LoadedModel
 from grounding.training.attach import Attached
 from grounding.training.batches import BranchBuilder, PackedBatch, pack
 from grounding.training.events import StepEvent
 from grounding.training.feed import Drawn, Feed
+from grounding.training.lanes import Lanes, lanes_for
 from grounding.training.lean import StepLogits
-from grounding.training.losses import LossWeights, answer_loss, check_finite
+from grounding.training.losses import LossParts, LossWeights, Whole, answer_loss, check_finite, joined
 from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
@@ -40,6 +42,15 @@ class _Computed:
     loss: float
     terms: Mapping[str, float]
     phrases: int
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Some pictures of a step, packed; `words` says for each of their phrases what it is, for people."""
+
+    batch: PackedBatch
+    features: Sequence[ImageFeatures]
+    words: tuple[str, ...]
 
 
 class Learner:
@@ -73,6 +84,7 @@ class Learner:
             soft_labels=settings.soft_labels,
         )
         self.logits = StepLogits(loaded)
+        self.lanes = Lanes(lanes_for(settings, loaded.device))
 
     def steps(self) -> Iterator[StepEvent]:
         """Take the steps that are left one by one, each told when it is done.
@@ -109,21 +121,20 @@ class Learner:
         loss, weight, phrases = 0.0, 0.0, 0
         terms: dict[str, float] = {}
         for part in split_evenly(drawn, parts):
-            prepared = self._prepare(part)
-            if prepared is None:
+            lanes = self._prepare(part)
+            if not lanes:
                 continue
-            batch, features, words = prepared
-            with computing_in(self.loaded.device, self.dtype):
-                logits = self.logits(batch, features)
-            part_loss = answer_loss(logits, batch, self.terms)
-            check_finite(part_loss, step, words)
-            share = float(batch.token_weights.sum()) if parts > 1 else 1.0
-            (part_loss.total * share).backward()
+            whole = Whole.of([lane.batch for lane in lanes])
+            part_loss, gradients = self._loss(lanes, whole, step)
+            share = whole.token_weight if parts > 1 else 1.0
+            for parameter, gradient in zip(self.weights, gradients, strict=True):
+                if gradient is not None:
+                    add_gradient(parameter, gradient if parts == 1 else gradient.mul_(share))
             loss += part_loss.total.item() * share
             for name, value in part_loss.values().items() if len(part_loss.terms) > 1 else ():
                 terms[name] = terms.get(name, 0.0) + value * share
             weight += share
-            phrases += len(words)
+            phrases += sum(len(lane.words) for lane in lanes)
         if not phrases:
             return None
         if parts > 1:
@@ -132,16 +143,58 @@ class Learner:
                     parameter.grad.div_(weight)
         return _Computed(loss / weight, {name: value / weight for name, value in terms.items()}, phrases)
 
-    def _prepare(self, drawn: Sequence[Drawn]) -> tuple[PackedBatch, Sequence[Any], list[str]] | None:
+    def _loss(self, lanes: Sequence[_Lane], whole: Whole, step: int) -> tuple[LossParts, list[torch.Tensor | None]]:
+        """The loss of a part of the step and its gradients, those of the lanes added up in their order."""
+        found = self.lanes.map(lambda lane: self._in_lane(lane, whole), lanes)
+        together = joined([loss for loss, _ in found], [len(lane.words) for lane in lanes])
+        check_finite(together, step, [word for lane in lanes for word in lane.words])
+        (_, gradients), *others = found
+        for _, more in others:
+            gradients = [added(mine, other) for mine, other in zip(gradients, more, strict=True)]
+        return together, gradients
+
+    def _in_lane(self, lane: _Lane, whole: Whole) -> tuple[LossParts, list[torch.Tensor | None]]:
+        with computing_in(self.loaded.device, self.dtype):
+            logits = self.logits(lane.batch, lane.features)
+        loss = answer_loss(logits, lane.batch, self.terms, whole)
+        if loss.not_finite() is not None:  # whoever gets it says so; there is nothing to learn
+            return loss, [None] * len(self.weights)
+        return loss, list(torch.autograd.grad(loss.total, self.weights, allow_unused=True))
+
+    def _prepare(self, drawn: Sequence[Drawn]) -> list[_Lane]:
+        """The pictures that can be read, in lanes."""
         features, targets = self.views.show(drawn)
         if not features:
-            return None
+            return []
         branches = [
             [self.builder.branch(phrase, boxes, feature.frame) for phrase, boxes in phrases]
             for phrases, feature in zip(targets, features, strict=True)
         ]
-        words = [repr(phrase) for phrases in targets for phrase, _ in phrases]
-        return pack(self.loaded, self.builder, features, branches), features, words
+        if not self.logits.reason:  # one picture decides, before several threads ask
+            with computing_in(self.loaded.device, self.dtype):
+                self.logits.choose(pack(self.loaded, self.builder, features[:1], branches[:1]), features[:1])
+        lanes = []
+        for places in split_evenly(range(len(features)), self._lane_count(len(features))):
+            shown = [features[i] for i in places]
+            words = tuple(repr(phrase) for i in places for phrase, _ in targets[i])
+            lanes.append(_Lane(pack(self.loaded, self.builder, shown, [branches[i] for i in places]), shown, words))
+        return lanes
+
+    def _lane_count(self, pictures: int) -> int:
+        """The stock forward of a model may keep things on itself: only the lean pass is for several threads."""
+        return max(1, min(self.lanes.count, pictures)) if self.logits.is_lean else 1
+
+
+def added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    """Their sum, in the memory of the first; None stands for zeros."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one.add_(other)
+
+
+def add_gradient(parameter: torch.nn.Parameter, gradient: torch.Tensor) -> None:
+    """Add to what the parameter's gradient is so far."""
+    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def split_evenly(drawn: Sequence[_Item], parts: int) -> list[Sequence[_Item]]:
