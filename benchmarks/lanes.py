@@ -57,7 +57,7 @@ def measure(snapshot: Snapshot, dtype: torch.dtype | None, rounds: int, steps: i
     settings = TrainSettings(steps=rounds * steps * 2)
     loaded = load_model("demo", trainable=True)
     feed = feed_of(snapshot, settings)
-    views = KeptViews(loaded, feed.pictures, settings, lambda event: None, lambda: False)
+    views = KeptViews(loaded, feed.pictures, settings, dtype, lambda event: None, lambda: False)
     for step in range(1, steps + 2):
         views.show(feed.step(step))  # so that no way pays for the mirrored pictures
     learner = Learner(loaded, settings, attach_lora(loaded, settings), feed, views, dtype)

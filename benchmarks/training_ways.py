@@ -119,7 +119,12 @@ class Bench:
         """Boxwright without augmentation: every picture once through the tower, its time counted."""
         begin, cpu_begin = time.perf_counter(), time.process_time()
         views = KeptViews(
-            self.ours, self.pictures, replace(self.settings, augment=False), lambda event: None, lambda: False
+            self.ours,
+            self.pictures,
+            replace(self.settings, augment=False),
+            self.dtype,
+            lambda event: None,
+            lambda: False,
         )
         before, cpu_before = time.perf_counter() - begin, time.process_time() - cpu_begin
         ran = self._learn(views)

@@ -32,7 +32,8 @@ def make_optimiser(
     }
     name = _OF_BITSANDBYTES.get(settings.optimiser)
     if name is None:
-        return torch.optim.AdamW(weights, **options), ""
+        # Hundreds of small matrices: one by one, Python would take longer than the arithmetic.
+        return torch.optim.AdamW(weights, fused=device.startswith("cpu") or None, **options), ""
     try:
         import bitsandbytes
 

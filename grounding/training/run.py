@@ -179,5 +179,5 @@ def _views(
     if settings.lora_vision:
         return LiveViews(loaded, settings, dtype)
     if can_keep(settings):
-        return KeptViews(loaded, pictures, settings, listener, should_stop)
+        return KeptViews(loaded, pictures, settings, dtype, listener, should_stop)
     return AugmentedViews(loaded, settings, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -41,9 +41,11 @@ class Views(Protocol):
 class KeptViews:
     """Every picture as it is or mirrored: the tower is frozen, so features are computed once and never change.
 
-    A picture that can't be read is left out with a line in the log. Features beyond `most_bytes` in all are not kept
-    but computed anew whenever their picture is shown, so a large snapshot doesn't fill the memory. Mirrored ones are
-    computed when they are first shown. `can_keep` says for which settings this is enough.
+    They are computed for a block of pictures at once, in `dtype`; the mirrored ones of a block when one of them is
+    first shown. Which pictures make up a block hangs on the snapshot alone, so that a picture's features are the same
+    to the last bit whatever was shown before. Where the features of all pictures would take more than `most_bytes`,
+    those beyond are not kept but computed one by one whenever their picture is shown. A picture that can't be read is
+    left out with a line in the log. `can_keep` says for which settings these views are enough.
     """
 
     def __init__(
@@ -51,23 +53,30 @@ class KeptViews:
         loaded: LoadedModel,
         pictures: Sequence[PictureTargets],
         settings: TrainSettings,
+        dtype: torch.dtype | None,
         listener: Listener,
         should_stop: Callable[[], bool],
         most_bytes: int = _MOST_BYTES_KEPT,
     ) -> None:
         self.loaded = loaded
         self.settings = settings
+        self.dtype = dtype
         self.features: dict[tuple[Path, bool], engine.ImageFeatures] = {}
-        self.room_bytes = most_bytes
         self.unread: set[Path] = set()
         paths = list(dict.fromkeys(picture.image for picture in pictures))
-        for start in range(0, len(paths), _IMAGES_PER_PASS):
+        blocks = [paths[start : start + _IMAGES_PER_PASS] for start in range(0, len(paths), _IMAGES_PER_PASS)]
+        self.block_of = {path: block for block in blocks for path in block}
+        self.all_fit = True
+        bytes_kept, seen = 0, 0
+        for block in blocks:
             if should_stop():
                 raise Cancelled("Stopped before the first step: there is nothing to keep.")
-            if self.room_bytes <= 0:
+            bytes_kept += sum(map(_bytes_of, self._keep(block, mirrored=False)))
+            seen += len(block)
+            self.all_fit = 2 * bytes_kept * len(paths) <= most_bytes * seen
+            if bytes_kept >= most_bytes:
                 break
-            self._encode(paths[start : start + _IMAGES_PER_PASS], mirrored=False)
-            listener(PhaseEvent("Looking at the train pictures", min(start + _IMAGES_PER_PASS, len(paths)), len(paths)))
+            listener(PhaseEvent("Looking at the train pictures", seen, len(paths)))
 
     def show(self, drawn: Sequence[Drawn]) -> View:
         """The features and phrases of the pictures drawn that can be read, in order."""
@@ -89,22 +98,26 @@ class KeptViews:
         """The features of one picture, kept or computed; None when it can't be read."""
         if path in self.unread:
             return None
-        kept = self.features.get((path, mirrored))
-        # One by one: what a picture's features are, to the last bit, must not hang on what was shown before.
-        return kept if kept is not None else self._encode([path], mirrored=mirrored).get(path)
+        if (path, mirrored) not in self.features:
+            if not self.all_fit:
+                return self._encode([path], mirrored=mirrored).get(path)
+            self._keep(self.block_of[path], mirrored=mirrored)
+        return self.features.get((path, mirrored))
+
+    def _keep(self, paths: Sequence[Path], *, mirrored: bool) -> Collection[engine.ImageFeatures]:
+        encoded = self._encode(paths, mirrored=mirrored)
+        self.features.update({(path, mirrored): each for path, each in encoded.items()})
+        return encoded.values()
 
     def _encode(self, paths: Sequence[Path], *, mirrored: bool) -> dict[Path, engine.ImageFeatures]:
-        """The features of those pictures that can be read, kept while there is room."""
+        """The features of those pictures that can be read."""
         opened = {path: picture for path in paths if (picture := usable_picture(self.loaded, path)) is not None}
         self.unread |= {path for path in paths if path not in opened}
         if not opened:
             return {}
         images = [ImageOps.mirror(picture) if mirrored else picture for picture in opened.values()]
-        encoded = dict(zip(opened, trainable(engine.encode_images(self.loaded, images)), strict=True))
-        if self.room_bytes > 0:
-            self.room_bytes -= sum(map(_bytes_of, encoded.values()))
-            self.features.update({(path, mirrored): each for path, each in encoded.items()})
-        return encoded
+        with computing_in(self.loaded.device, self.dtype):
+            return dict(zip(opened, trainable(engine.encode_images(self.loaded, images)), strict=True))
 
 
 def can_keep(settings: TrainSettings) -> bool:

@@ -55,7 +55,7 @@ def learner(snapshot: Snapshot, lanes: int, settings: TrainSettings = SETTINGS) 
     """Float32, so that the difference between the lanes is rounding alone."""
     loaded = load_model("demo", trainable=True)
     feed = feed_of(snapshot, settings)
-    views = KeptViews(loaded, feed.pictures, settings, lambda event: None, lambda: False)
+    views = KeptViews(loaded, feed.pictures, settings, None, lambda event: None, lambda: False)
     torch.manual_seed(0)
     attached = attach_lora(loaded, settings)
     for name, weight in attached.weights.items():  # B starts as zeros, where A has no gradient

@@ -65,7 +65,7 @@ def test_pictures_that_cannot_be_used_are_left_out_with_a_line_in_the_log(
     pictures = targets_on(*(tmp_path / f"{name}.png" for name in ("torn", "strip", "good", "gone")))
     with caplog.at_level(logging.WARNING):
         shown = [AugmentedViews(loaded, TrainSettings(), dtype=None).show(chosen(pictures))]
-        shown += [KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False).show(chosen(pictures))]
+        shown += [KeptViews(loaded, pictures, PLAIN, None, lambda event: None, lambda: False).show(chosen(pictures))]
     for features, targets in shown:
         assert len(features) == len(targets) == 1
         assert features[0].image_size_wh == (64, 64)
@@ -77,8 +77,8 @@ def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(
 ) -> None:
     monkeypatch.setattr(views, "_IMAGES_PER_PASS", 1)
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
-    kept = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False)
-    bounded = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False, most_bytes=1)
+    kept = KeptViews(loaded, pictures, PLAIN, None, lambda event: None, lambda: False)
+    bounded = KeptViews(loaded, pictures, PLAIN, None, lambda event: None, lambda: False, most_bytes=1)
     assert len(bounded.features) == 1 and len(kept.features) == len(pictures) > 1
     for one, other in zip(kept.show(chosen(pictures))[0], bounded.show(chosen(pictures))[0], strict=True):
         assert torch.equal(one.pooled, other.pooled)
@@ -87,7 +87,7 @@ def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(
 
 def test_kept_mirrored_views_are_those_of_a_fresh_look(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
-    kept = KeptViews(loaded, pictures, MIRRORED, lambda event: None, lambda: False)
+    kept = KeptViews(loaded, pictures, MIRRORED, None, lambda event: None, lambda: False)
     fresh = AugmentedViews(loaded, MIRRORED, dtype=None)
     for step in range(1, 7):
         drawn = chosen(pictures, step)
@@ -96,6 +96,20 @@ def test_kept_mirrored_views_are_those_of_a_fresh_look(loaded: Any, tiny_samples
         for one, other in zip(features, expected, strict=True):
             assert torch.allclose(one.pooled, other.pooled, atol=1e-4)
     assert len(kept.features) == 2 * len(pictures)  # each of them was shown both ways, and computed once each way
+
+
+def test_what_was_shown_before_changes_no_bit_of_a_mirrored_picture(
+    loaded: Any, tiny_samples: Sequence[Sample]
+) -> None:
+    """A resumed run meets its pictures in another order than a whole one."""
+    pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
+    settings = replace(MIRRORED, mirrored_share=1.0)
+    straight, backward = (KeptViews(loaded, pictures, settings, None, lambda event: None, lambda: False) for _ in "ab")
+    features, _ = straight.show(chosen(pictures))
+    again = [backward.show([one])[0][0] for one in reversed(chosen(pictures))]
+    assert len(features) == len(pictures) > 1
+    for one, other in zip(features, reversed(again), strict=True):
+        assert torch.equal(one.pooled, other.pooled)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +131,7 @@ def test_features_are_kept_where_nothing_but_mirroring_changes_them(values: dict
 def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
     for each in (
-        KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False),
+        KeptViews(loaded, pictures, PLAIN, None, lambda event: None, lambda: False),
         AugmentedViews(loaded, TrainSettings(), dtype=None),
     ):
         features, targets = each.show(chosen(pictures))
@@ -127,7 +141,7 @@ def test_views_can_take_part_in_training(loaded: Any, tiny_samples: Sequence[Sam
 
 def test_kept_views_never_change_and_augmented_ones_do(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(tiny_samples[0].image)
-    kept = KeptViews(loaded, pictures, PLAIN, lambda event: None, lambda: False)
+    kept = KeptViews(loaded, pictures, PLAIN, None, lambda event: None, lambda: False)
     fresh = AugmentedViews(loaded, TrainSettings(colour_change=0.15), dtype=None)
     again = AugmentedViews(loaded, TrainSettings(colour_change=0.15), dtype=None)
     assert torch.equal(kept.show(chosen(pictures))[0][0].pooled, kept.show(chosen(pictures))[0][0].pooled)
