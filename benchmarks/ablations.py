@@ -40,9 +40,17 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "labels soft over 10 thousandths": {"soft_labels": 10.0},
     "rank 4": {"lora_rank": 4, "lora_alpha": 8},
     "rank 64": {"lora_rank": 64, "lora_alpha": 128},
-    "no augmentation": {"augment": False},
+    "pictures never mirrored": {"augment": False},
+    "a third of the views cut": {"cropped_share": 0.33},
+    "half the views farther away, colours shifted": {"farther_share": 0.5, "colour_change": 0.15},
+    "boxes jittered": {"jittered_share": 0.5},
+    "a third of the phrases reworded": {"template_share": 0.33},
     "without the source's other phrases": {"use_alternatives": False},
-    "the whole change kept": {"strength": 1.0},
+    "no phrases of what is absent": {"negative_share": 0.0},
+    "a fifth of the phrases of what is absent": {"negative_share": 0.2},
+    "a fifth of the pictures rehearsed": {"rehearsal_share": 0.2, "rehearse_snapshot": "old"},
+    "curriculum over a third of the steps": {"curriculum_share": 0.33},
+    "nine tenths of the change kept": {"strength": 0.9},
 }
 GROUPS = ("new nouns", "known nouns", "nothing there")
 

@@ -223,7 +223,7 @@ def sft_trainer(
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
     )
-    optimiser, _ = make_optimiser(list(attached.weights.values()), settings, loaded.device)
+    optimiser, _ = make_optimiser(attached.weights, settings, loaded.device)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(step, settings))
     loaded.model.train()
     trainer = Noting(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,15 +14,17 @@ from grounding.training.settings import TrainSettings
 
 # The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
 _BETAS = (0.9, 0.98)
+_RATE = "times_the_rate"
 _OF_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
 
 
 def make_optimiser(
-    weights: Sequence[torch.nn.Parameter], settings: TrainSettings, device: str
+    weights: Mapping[str, torch.nn.Parameter], settings: TrainSettings, device: str
 ) -> tuple[torch.optim.Optimizer, str]:
     """(the optimiser that the settings ask for, a sentence about it; "" for plain AdamW as asked).
 
-    Where bitsandbytes can't take a step with 8-bit states on this device, plain AdamW takes its place and the
+    `weights` by their names in the model, from which LoRA's B are known. B starts as zeros and has to travel farther
+    than A, which a higher rate for it alone pays off for (LoRA+, Hayou et al. 2024, arXiv 2402.12354). Where bitsandbytes can't take a step with 8-bit states on this device, plain AdamW takes its place and the
     sentence says why.
     """
     options: dict[str, Any] = {
@@ -30,10 +32,11 @@ def make_optimiser(
         "betas": _BETAS,
         "weight_decay": settings.weight_decay,
     }
+    groups = _groups(weights, settings)
     name = _OF_BITSANDBYTES.get(settings.optimiser)
     if name is None:
         # Hundreds of small matrices: one by one, Python would take longer than the arithmetic.
-        return torch.optim.AdamW(weights, fused=device.startswith("cpu") or None, **options), ""
+        return torch.optim.AdamW(groups, fused=device.startswith("cpu") or None, **options), ""
     try:
         import bitsandbytes
 
@@ -41,10 +44,18 @@ def make_optimiser(
         _probe(maker, options, device)
     except Exception as error:  # noqa: BLE001  (each backend fails in its own way, and at use only)
         reason = first_sentence(error)
-        return torch.optim.AdamW(weights, **options), f"AdamW in full instead of {settings.optimiser}: {reason}."
+        return torch.optim.AdamW(groups, **options), f"AdamW in full instead of {settings.optimiser}: {reason}."
     paged = name.startswith("Paged") and device.startswith("cpu")
     note = "AdamW with states of 8 bits (bitsandbytes)" + (", not paged: this is the CPU." if paged else ".")
-    return maker(weights, **options), note
+    return maker(groups, **options), note
+
+
+def _groups(weights: Mapping[str, torch.nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
+    """The weights by the multiple of the learning rate that is theirs."""
+    by_rate: dict[float, list[torch.nn.Parameter]] = {}
+    for name, weight in weights.items():
+        by_rate.setdefault(settings.lora_b_rate if "lora_B" in name else 1.0, []).append(weight)
+    return [{"params": listed, _RATE: rate} for rate, listed in by_rate.items()]
 
 
 def _probe(maker: Any, options: dict[str, Any], device: str) -> None:
@@ -67,11 +78,11 @@ def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainSettings) -> float:
-    """Set the learning rate of step `step`, the first being 0; returns it. A function of the step alone, so a run
+    """Set the learning rate of step `step`, the first being 0; returns that of LoRA's A. A function of the step alone, so a run
     that goes on from a checkpoint needs no memory of its schedule."""
     rate = settings.learning_rate * learning_rate_share(step, settings)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[_RATE]
     return rate
 
 

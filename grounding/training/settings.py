@@ -78,6 +78,9 @@ class TrainSettings:
         choices=("all", "attention", "mlp"),
     )
     lora_rslora: bool = _setting(False, "scale LoRA by alpha / square root of rank: for ranks far above 16")
+    lora_b_rate: float = _setting(
+        1.0, "learning rate of LoRA's B as a multiple of A's: above 1 is LoRA+", low=0.01, high=100.0
+    )
     lora_dora: bool = _setting(False, "DoRA: learn the length of each weight's rows apart; slower")
     lora_vision: bool = _setting(False, "also change the vision tower: slower, and it shares no picture's pass")
     strength: float = _setting(1.0, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)

@@ -72,7 +72,7 @@ class Learner:
         self.feed = feed
         self.views = views
         self.dtype = dtype
-        self.optimiser, self.note = make_optimiser(self.weights, settings, loaded.device)
+        self.optimiser, self.note = make_optimiser(attached.weights, settings, loaded.device)
         self.position = Position()
         self.terms = LossWeights(settings.smooth_l1_weight, settings.giou_weight)
         self.builder = BranchBuilder(

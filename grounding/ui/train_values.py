@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "LoRA": (
         *("lora_rank", "lora_alpha", "lora_dropout", "lora_layers", "lora_rslora", "lora_dora", "lora_vision"),
-        "strength",
+        *("lora_b_rate", "strength"),
     ),
     "Loss and optimiser": (
         *("digit_weights", "corner_weights", "smooth_l1_weight", "giou_weight", "soft_labels"),

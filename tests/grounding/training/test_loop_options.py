@@ -279,7 +279,7 @@ def test_the_loss_of_a_sample_is_that_of_the_stock_forward(loaded: LoadedModel, 
 @pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "paged_adamw_8bit"])
 def test_every_optimiser_lowers_a_loss_here(name: str) -> None:
     weight = torch.nn.Parameter(torch.ones(64, 128))
-    optimiser, note = make_optimiser([weight], replace(QUICK, optimiser=name, learning_rate=0.05), "cpu")
+    optimiser, note = make_optimiser({"lora_A": weight}, replace(QUICK, optimiser=name, learning_rate=0.05), "cpu")
     for _ in range(20):
         optimiser.zero_grad()
         weight.square().mean().backward()
@@ -289,17 +289,31 @@ def test_every_optimiser_lowers_a_loss_here(name: str) -> None:
     assert ("not paged: this is the CPU" in note) is (name == "paged_adamw_8bit")
 
 
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit"])
+def test_b_moves_faster_when_asked(name: str) -> None:
+    """AdamW's first step is as long as the rate, whatever the gradient."""
+    a, b, magnitude = (torch.nn.Parameter(torch.ones(64, 128)) for _ in range(3))
+    settings = replace(QUICK, optimiser=name, learning_rate=0.01, lora_b_rate=4.0, steps=2, warmup_share=0.5)
+    weights = {"x.lora_A.default": a, "x.lora_B.default": b, "x.lora_magnitude_vector": magnitude}
+    optimiser, _ = make_optimiser(weights, settings, "cpu")
+    assert optimisers.set_rate(optimiser, 0, settings) == 0.01
+    (a.sum() + b.sum() + magnitude.sum()).backward()
+    optimisers.optimiser_step(optimiser)
+    moved = [1 - float(weight.detach().mean()) for weight in (a, b, magnitude)]
+    assert moved == pytest.approx([0.01, 0.04, 0.01], rel=1e-2)
+
+
 def test_eight_bits_that_do_not_work_give_way_to_adamw_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("no kernel image is available for execution on the device. Long story")
 
     monkeypatch.setattr(optimisers, "_probe", broken)
     weight = torch.nn.Parameter(torch.ones(2))
-    optimiser, note = make_optimiser([weight], replace(QUICK, optimiser="adamw_8bit"), "cpu")
+    optimiser, note = make_optimiser({"lora_A": weight}, replace(QUICK, optimiser="adamw_8bit"), "cpu")
     assert type(optimiser) is torch.optim.AdamW
     assert note.startswith("AdamW in full instead of adamw_8bit: no kernel image is available")
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    assert "AdamW in full" in make_optimiser([weight], replace(QUICK, optimiser="adamw_8bit"), "cpu")[1]
+    assert "AdamW in full" in make_optimiser({"lora_A": weight}, replace(QUICK, optimiser="adamw_8bit"), "cpu")[1]
 
 
 @pytest.mark.slow
