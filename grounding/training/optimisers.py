@@ -23,9 +23,9 @@ def make_optimiser(
 ) -> tuple[torch.optim.Optimizer, str]:
     """(the optimiser that the settings ask for, a sentence about it; "" for plain AdamW as asked).
 
-    `weights` by their names in the model, from which LoRA's B are known. B starts as zeros and has to travel farther
-    than A, which a higher rate for it alone pays off for (LoRA+, Hayou et al. 2024, arXiv 2402.12354). Where bitsandbytes can't take a step with 8-bit states on this device, plain AdamW takes its place and the
-    sentence says why.
+    `weights` by their names in the model, from which LoRA's B are known: `lora_b_rate` is for them (LoRA+, Hayou et
+    al. 2024, arXiv 2402.12354). Where bitsandbytes can't take a step with 8-bit states on this device, plain AdamW
+    takes its place and the sentence says why.
     """
     options: dict[str, Any] = {
         "lr": settings.learning_rate,
@@ -78,8 +78,8 @@ def optimiser_step(optimiser: torch.optim.Optimizer) -> None:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainSettings) -> float:
-    """Set the learning rate of step `step`, the first being 0; returns that of LoRA's A. A function of the step alone, so a run
-    that goes on from a checkpoint needs no memory of its schedule."""
+    """Set the learning rate of step `step`, the first being 0; returns that of LoRA's A. A function of the step alone,
+    so a run that goes on from a checkpoint needs no memory of its schedule."""
     rate = settings.learning_rate * learning_rate_share(step, settings)
     for group in optimiser.param_groups:
         group["lr"] = rate * group[_RATE]
