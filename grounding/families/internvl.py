@@ -7,7 +7,6 @@ of transformers 5.23, whose checkpoints are those with "-hf" in their names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from grounding.errors import ModelError
@@ -15,7 +14,7 @@ from grounding.families.base import TextFamily
 from grounding.features import ImageFeatures
 from grounding.formats import InternVLBoxes
 from grounding.formats.reading import plain_line
-from grounding.profiles import LANGUAGE_MODEL_LINEARS, ModelProfile
+from grounding.profiles import LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,7 @@ class InternVL(TextFamily):
             box_format=InternVLBoxes(),
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=256,
-            training_preset=MappingProxyType({"learning_rate": 1e-4, "images_per_step": 4, "steps": 600}),
+            training_preset=LARGE_MODEL_PRESET,
         ),
     )
 

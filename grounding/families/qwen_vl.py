@@ -7,14 +7,13 @@ modeling files of transformers 5.23.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from grounding.errors import ModelError, PictureError
 from grounding.families.base import TextFamily
 from grounding.features import ImageFeatures
 from grounding.formats import FloatJson, QwenBoxTokens, QwenJson1000, QwenJsonPixels
-from grounding.profiles import LANGUAGE_MODEL_LINEARS, ModelProfile
+from grounding.profiles import LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
 
 if TYPE_CHECKING:
     import torch
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
 
 # Qwen's image processor refuses a picture whose longer side is more than this many times the shorter one.
 _MAX_ASPECT_RATIO = 200
-_LARGE_MODEL_PRESET = MappingProxyType(
-    {
-        "learning_rate": 1e-4,
-        "images_per_step": 4,
-        "steps": 600,
-        # Photographs vary more than the drawings that the defaults were measured on.
-        "farther_share": 0.5,
-        "colour_change": 0.15,
-        "strength": 0.85,
-    }
-)
 # The wording of the official evaluation: QwenLM/Qwen3-VL issue 1721.
 _PROMPT = (
     'Locate every object that matches the description "{phrase}" in the image. Report bbox coordinates in JSON format.'
@@ -153,7 +141,7 @@ class Qwen3VL(QwenVL):
             pixel_budget=(256 * 32 * 32, 1280 * 32 * 32),
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=256,
-            training_preset=_LARGE_MODEL_PRESET,
+            training_preset=LARGE_MODEL_PRESET,
         ),
         ModelProfile(
             name="qwen3-vl-demo",
@@ -174,7 +162,7 @@ class Qwen3VL(QwenVL):
             pixel_budget=(256 * 32 * 32, 1280 * 32 * 32),
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=96,
-            training_preset=_LARGE_MODEL_PRESET,
+            training_preset=LARGE_MODEL_PRESET,
         ),
     )
 
@@ -202,7 +190,7 @@ class Qwen2_5VL(QwenVL):  # the family's own name
             pixel_budget=(256 * 28 * 28, 1280 * 28 * 28),
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=256,
-            training_preset=_LARGE_MODEL_PRESET,
+            training_preset=LARGE_MODEL_PRESET,
         ),
     )
 
@@ -222,6 +210,6 @@ class Qwen2VL(QwenVL):
             pixel_budget=(256 * 28 * 28, 1280 * 28 * 28),
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=256,
-            training_preset=_LARGE_MODEL_PRESET,
+            training_preset=LARGE_MODEL_PRESET,
         ),
     )
