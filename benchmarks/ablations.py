@@ -2,8 +2,8 @@
 
 Every run trains on the demo data as the Train button would, its placeholders filled from the source, and is measured
 on the demo's test split, which no run has seen. The runs of all variants are interleaved, seed by seed, and kept as
-they end, so that a broken-off measurement goes on where it was. Writes benchmarks/results/ablations.json and
-docs/ablations.md.
+they end, so that a broken-off measurement goes on where it was. Several run side by side, each with its share of the
+cores: the seconds are those of such a run. Writes benchmarks/results/ablations.json and docs/ablations.md.
 
     python benchmarks/ablations.py --folder /tmp/ablations                # hours on two cores
     python benchmarks/ablations.py --folder /tmp/ablations --seeds 1 --steps 20 --only default "rank 4"   # a look
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="instead of the preset's; written into the document")
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), help="these variants alone")
+    parser.add_argument("--at-once", type=int, default=2, help="runs side by side, each with its share of the cores")
     parser.add_argument("--out", type=Path, help="write the document there instead of into docs")
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -82,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.only or list(VARIANTS)
     if DEFAULT not in names:
         names = [DEFAULT, *names]
-    for seed in range(options.seeds):
-        for name in names:
-            in_a_process_of_its_own(options.folder, name, seed, options.steps)
+    todo = [(name, seed) for seed in range(options.seeds) for name in names]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        list(pool.map(lambda one: in_a_process_of_its_own(options, *one), todo))
     measured = [read_run(path_of(options.folder, name, seed)) for seed in range(options.seeds) for name in names]
     figures = {name: figures_of(name, measured) for name in names}
     write_result(
@@ -96,14 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def in_a_process_of_its_own(folder: Path, name: str, seed: int, steps: int | None) -> None:
+def in_a_process_of_its_own(options: argparse.Namespace, name: str, seed: int) -> None:
     """So that no run finds the memory, the threads or the random state of another."""
-    if path_of(folder, name, seed).exists():
+    if path_of(options.folder, name, seed).exists():
         return
-    command = [sys.executable, __file__, "--folder", str(folder), "--one", name, str(seed)]
-    if steps is not None:
-        command += ["--steps", str(steps)]
-    subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    command = [sys.executable, __file__, "--folder", str(options.folder), "--one", name, str(seed)]
+    if options.steps is not None:
+        command += ["--steps", str(options.steps)]
+    threads = max(1, (os.cpu_count() or 1) // options.at_once)
+    given = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    subprocess.run(command, check=True, env=given)
     print(f"seed {seed}: {name}", file=sys.stderr)
 
 
@@ -123,7 +127,54 @@ def make_data(folder: Path) -> None:
     workspace.root.mkdir(parents=True, exist_ok=True)
     store = open_workspace(workspace)
     store.repair(who="ablations")
+    make_old(folder)
     CuratedSet(store, workspace.snapshots, "ablations").freeze("ablations")
+
+
+def make_old(folder: Path, pictures: int = 200) -> None:
+    """A snapshot `old` of what the base was trained on: scenes drawn anew, asked for by the nouns it knows."""
+    from annotate.curation import CuratedSet
+    from annotate.store import Store
+    from grounding.demo.phrases import true_phrases
+    from grounding.demo.scenes import draw_scene
+    from grounding.demo.sprites import known_nouns, unknown_nouns
+    from grounding.records import Sample
+    from grounding.workspace import Workspace
+
+    known, unknown, rng = set(known_nouns()), tuple(unknown_nouns()), random.Random("old")
+    scenes = folder / "old-scenes"
+    scenes.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for number in range(pictures):
+        scene, path = draw_scene(rng), scenes / f"{number:04d}.png"
+        scene.image.save(path)
+        for index, drawn in enumerate(scene.objects):
+            phrases = [
+                phrase.text
+                for phrase in true_phrases(scene.objects, index)
+                if not any(noun in phrase.text for noun in unknown)  # nor as what something else stands beside
+            ]
+            if drawn.noun in known and phrases:
+                rng.shuffle(phrases)
+                samples.append(
+                    Sample(
+                        f"old-{number}-{index}",
+                        path,
+                        phrases[0],
+                        (drawn.box_xyxy_px,),
+                        "train",
+                        category=drawn.noun,
+                        image_id=f"old-{number}",
+                        alternatives=tuple(phrases[1:]),
+                    )
+                )
+    old = Workspace(folder / "old")
+    old.root.mkdir(parents=True, exist_ok=True)
+    store = Store(old.annotations_db, old.pictures)
+    report = store.import_samples(samples, source="old", who="ablations")
+    if report.errors:
+        raise RuntimeError(f"{len(report.errors)} old samples could not be taken in: {report.errors[0]}")
+    CuratedSet(store, Workspace(folder / "workspace").snapshots, "ablations").freeze("old")
 
 
 def run_one(folder: Path, name: str, seed: int, steps: int | None) -> None:
