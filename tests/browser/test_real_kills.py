@@ -133,7 +133,7 @@ def request(name: str) -> RunRequest:
 
 def check_adapters(workspace: Workspace) -> None:
     """Whatever stands among the adapters can be loaded whole."""
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     for folder in workspace.adapters.glob("[!.]*"):
         info = AdapterInfo.load(folder)
