@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Error, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The background services of Chromium would only knock at closed doors.
@@ -25,11 +25,11 @@ NONE_FOUND = (
 )
 
 
-def launch(playwright: Playwright) -> Browser | None:
+def launch(kind: BrowserType) -> Browser | None:
     """A headless browser, or None when there is none to be had."""
     installed = next((path for name in _NAMES if (path := shutil.which(name))), None)
     try:
-        return playwright.chromium.launch(executable_path=installed, args=_ARGUMENTS)
+        return kind.launch(executable_path=installed, args=_ARGUMENTS)
     except Error:
         return None
 
@@ -38,7 +38,7 @@ def launch(playwright: Playwright) -> Browser | None:
 def open_browser() -> Iterator[Browser | None]:
     """A browser for a `with` block, closed at its end; None when there is none."""
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = launch(playwright.chromium)
         try:
             yield browser
         finally:

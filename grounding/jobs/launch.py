@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,9 @@ def start_run(workspace: Workspace, request: RunRequest, *, force: bool = False)
     asked, preflight = _checked(workspace, request, force)
     store = RunStore(workspace.runs_db)
     end_lost_run(store)
-    run = store.add(**asked)
+    with _writing_the_folder():
+        run = store.add(**asked, prepare=lambda run_id: preflight.save(workspace.runs / run_id))
     try:
-        preflight.save(workspace.runs / run.id)
         _spawn(workspace, store, run)
     except OSError as error:
         _not_started(store, run, error)
@@ -78,10 +78,21 @@ def queue_run(workspace: Workspace, request: RunRequest, *, force: bool = False)
     """
     asked, preflight = _checked(workspace, request, force)
     store = RunStore(workspace.runs_db)
-    run = store.enqueue(**asked)
-    preflight.save(workspace.runs / run.id)
+    # Whoever drives the queue may take the run as soon as it stands there: what pre-flight said must stand before.
+    with _writing_the_folder():
+        run = store.enqueue(**asked, prepare=lambda run_id: preflight.save(workspace.runs / run_id))
     advance(workspace)
     return store.get(run.id)
+
+
+@contextmanager
+def _writing_the_folder() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JobError(
+            f"The run's folder can't be written: {error}. Check the disk and the workspace's rights; there is no run."
+        ) from error
 
 
 def _checked(workspace: Workspace, request: RunRequest, force: bool) -> tuple[dict[str, Any], Preflight]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,12 +25,17 @@ _KINDS: Mapping[str, type[TrainEvent]] = {
     "step": StepEvent,
     "score": ScoreEvent,
 }
+Prepare = Callable[[str], None]
 _Stepped = TypeVar("_Stepped", StepEvent, ScoreEvent)
 _KIND_OF = {event_class: kind for kind, event_class in _KINDS.items()}
 _NEWEST_OF_EACH_PHASE = (
     "AND number IN (SELECT max(number) FROM events WHERE run_id = :run AND kind = :kind "
     "GROUP BY json_extract(payload, '$.text')) ORDER BY number"
 )
+
+
+def _nothing(run_id: str) -> None:
+    """What is to be prepared for a run that needs nothing."""
 
 
 class RunState(StrEnum):
@@ -108,17 +113,38 @@ class RunStore:
         self.path = runs_db
         prepare(runs_db, migrations)
 
-    def add(self, *, name: str, model_id: str, quantize: str, snapshot: str, settings: Mapping[str, Any]) -> RunRecord:
-        """A new run in state `starting`. Raises `JobError` while another is active, or has the name and waits."""
-        return self._insert(RunState.STARTING, (name, model_id, quantize, snapshot, json.dumps(dict(settings))))
+    def add(
+        self,
+        *,
+        name: str,
+        model_id: str,
+        quantize: str,
+        snapshot: str,
+        settings: Mapping[str, Any],
+        prepare: Prepare = _nothing,
+    ) -> RunRecord:
+        """A new run in state `starting`. Raises `JobError` while another is active, or has the name and waits.
+
+        `prepare` gets the run's id before anybody can see the run; where it raises, there is no run.
+        """
+        asked = (name, model_id, quantize, snapshot, json.dumps(dict(settings)))
+        return self._insert(RunState.STARTING, asked, prepare)
 
     def enqueue(
-        self, *, name: str, model_id: str, quantize: str, snapshot: str, settings: Mapping[str, Any]
+        self,
+        *,
+        name: str,
+        model_id: str,
+        quantize: str,
+        snapshot: str,
+        settings: Mapping[str, Any],
+        prepare: Prepare = _nothing,
     ) -> RunRecord:
-        """A new run at the end of the queue. Raises `JobError` when a run on its way has the name."""
-        return self._insert(RunState.QUEUED, (name, model_id, quantize, snapshot, json.dumps(dict(settings))))
+        """A new run at the end of the queue. Raises `JobError` when a run on its way has the name. See `add`."""
+        asked = (name, model_id, quantize, snapshot, json.dumps(dict(settings)))
+        return self._insert(RunState.QUEUED, asked, prepare)
 
-    def _insert(self, state: RunState, asked: tuple[str, str, str, str, str]) -> RunRecord:
+    def _insert(self, state: RunState, asked: tuple[str, str, str, str, str], prepare: Prepare) -> RunRecord:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         queued = state is RunState.QUEUED
         with writing(self.path) as connection:
@@ -138,6 +164,7 @@ class RunStore:
                     None if queued else now(),
                 ),
             )
+            prepare(run_id)
         return self.get(run_id)
 
     def check_free(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 from grounding.jobs.store import RunProgress, RunRecord, RunState
@@ -167,31 +166,3 @@ def _loss_chart(progress: RunProgress, steps: int) -> str:
     high = max([usual, *(loss for _, loss in checked)])
     x, y = Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}")
     return chart_html("Loss", lines, x, y, baseline=baseline)
-
-
-def runs_html(runs: Sequence[tuple[RunRecord, Sequence[ScoreEvent]]]) -> str:
-    """The runs so far as a table, newest first."""
-    if not runs:
-        return ""
-    rows = "".join(_run_row(run, scores) for run, scores in runs)
-    return (
-        '<div class="bw-summary bw-runs"><table><thead><tr><th scope="col">Run</th><th scope="col">State</th>'
-        '<th scope="col">Steps</th><th scope="col">Acc@0.5 base → adapter</th><th scope="col">Mean IoU</th>'
-        f'<th scope="col">Took</th><th scope="col">Started</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-
-
-def _run_row(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
-    accuracy, mean_iou = "–", "–"
-    if scores:
-        first, kept = scores[0], kept_score(run, scores)
-        accuracy = f"{first.accuracy_50:.0%} → {kept.accuracy_50:.0%}"
-        mean_iou = f"{first.mean_iou:.3f} → {kept.mean_iou:.3f}"
-    started = datetime.fromisoformat(run.created_at)
-    ended = datetime.fromisoformat(run.finished_at) if run.finished_at else datetime.now(UTC)
-    return (
-        f'<tr><th scope="row">{escape(run.name)}</th><td><span class="bw-state" data-state="{run.state.value}">'
-        f"{_state_text(run)}</span></td><td>{int(run.settings.get('steps', 0)):,}</td><td>{accuracy}</td>"
-        f"<td>{mean_iou}</td><td>{in_minutes((ended - started).total_seconds())}</td>"
-        f"<td>{started:%d %b, %H:%M} UTC</td></tr>"
-    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
+from grounding.adapters.evaluations import evaluations_of, is_base, moment
 from grounding.errors import StoreError
 from grounding.evaluation import evaluate
 from grounding.records import MAX_PHRASE_CHARACTERS, Sample
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 SUMMARY_SPLIT = "test"
 _TELL_SECONDS = 0.3
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Scoreboard:
@@ -44,10 +44,14 @@ class Scoreboard:
         return usable
 
     def kept(self, adapter: str | None, samples: Sequence[Sample]) -> KeptScores | None:
-        """The newest scores of the base (None) or an adapter, with how many of `samples` were edited since."""
-        digest = samples_digest(samples)
-        report = self.reports.find(self.parts.models.model, adapter, digest) or self._newest(adapter)
-        if report is None or self._is_older_than_adapter(report, adapter):
+        """The newest scores of the base (None) or an adapter, with how many of `samples` were edited since.
+
+        Those on exactly `samples` come first, and an adapter's count under every name that it had.
+        """
+        digest, reports = samples_digest(samples), self._reports_of(adapter)
+        same = (report for report in reports if report.samples_sha256 == digest)
+        report = next(same, None) or next((report for report in reports if report.split == SUMMARY_SPLIT), None)
+        if report is None:
             return None
         edits = 0 if report.samples_sha256 == digest else count_edits(report, samples)
         return KeptScores(report, in_words(report.created_at), edits)
@@ -104,13 +108,13 @@ class Scoreboard:
         registry = AdapterRegistry(self.parts.workspace.adapters)
         return [info for info in registry.list() if info.base == self.parts.models.model]
 
-    def _newest(self, adapter: str | None) -> KeptReport | None:
-        return self.reports.latest(self.parts.models.model, adapter, split=SUMMARY_SPLIT)
-
-    def _is_older_than_adapter(self, report: KeptReport, adapter: str | None) -> bool:
-        """An adapter trained anew under the same name is another adapter."""
-        trained = next((info.created_at for info in self.adapters() if info.name == adapter), "")
-        return adapter is not None and _moment(trained) > _moment(report.created_at)
+    def _reports_of(self, adapter: str | None) -> list[KeptReport]:
+        """The kept evaluations of the base (None) or of an adapter that stands here, newest first."""
+        reports = self.reports.list()
+        if adapter is None:
+            return [report for report in reports if report.model_id == self.parts.models.model and is_base(report)]
+        info = next((info for info in self.adapters() if info.name == adapter), None)
+        return evaluations_of(info, reports) if info is not None else []
 
 
 def count_edits(report: KeptReport, samples: Sequence[Sample]) -> int:
@@ -131,13 +135,9 @@ def _question(sample: Sample) -> tuple[str, str, list[list[float]]]:
 
 def in_words(created_at: str) -> str:
     """Such as "23 Nov 2026, 09:12 UTC"; the text itself when it is no ISO 8601 time."""
-    moment = _moment(created_at)
-    return created_at if moment == _NEVER else f"{moment.day} {moment:%b %Y, %H:%M} UTC"
-
-
-def _moment(iso: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(iso)
+        datetime.fromisoformat(created_at)
     except ValueError:
-        return _NEVER
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return created_at
+    time = moment(created_at)
+    return f"{time.day} {time:%b %Y, %H:%M} UTC"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 
@@ -50,6 +51,40 @@ def annotation_rows(app: ServedApp, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
+
+
+def answer_otherwise(app: ServedApp, name: str) -> tuple[str, str]:
+    """Let the run have gained on one validation sample and lost on another; returns their phrases."""
+    file = app.workspace.adapters / name / "training_samples.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    first, *_, last = {line["id"]: line for line in lines}.values()
+    for line in lines:
+        trained = line["step"] > 0
+        line["iou"] = {first["id"]: float(trained), last["id"]: float(not trained)}.get(line["id"], 0.5)
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return first["phrase"], last["phrase"]
+
+
+def the_gallery_leads_on(page: Page, app: ServedApp, name: str) -> None:
+    gained, lost = answer_otherwise(app, name)
+    assert gained != lost
+    page.reload()
+    open_tab(page, "Train")
+    for half, phrase in (("Biggest gains", gained), ("Biggest losses", lost)):
+        heading = page.locator("#train-gallery h4", has_text=half)
+        card = heading.locator("xpath=following-sibling::*[1]").locator(".bw-gallery-card")
+        expect(card).to_have_count(1)
+        expect(card.locator(".bw-gallery-phrase")).to_have_text(phrase)
+        expect(card.locator("figure img")).to_be_visible()
+        card.get_by_role("button", name="Compare").click()
+        expect(page.locator("#compare-phrase").get_by_role("textbox")).to_have_value(phrase)
+        expect(page.locator("#compare-results")).to_contain_text(name)
+        wait_for_answers(page)
+        open_tab(page, "Train")
+        card.get_by_role("button", name="Annotate").click()
+        expect(page.locator("#annotate-phrase")).to_have_value(phrase)
+        open_tab(page, "Train")
+    open_tab(page, "Compare")
 
 
 def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
@@ -105,6 +140,7 @@ def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
     page.locator("#train-compare").click()
     expect(page.locator("#compare-results")).to_contain_text(name)
     wait_for_answers(page)
+    the_gallery_leads_on(page, served_app, name)
 
     # The figures over the test split, computed once and there again on the next visit.
     page.locator("#compare-summary-run").click()

@@ -142,7 +142,7 @@ def make_snapshot(tmp_path: Path) -> MakeSnapshot:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_samples(demo_samples: dict[str, list[Sample]]) -> list[Sample]:
     """Two train pictures with a readable phrase for each box, and one val picture."""
     named = [

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 25
-KILLS = 14
+KILLS = 12
 # As the app does it, without its page: a model that is always ready on the CPU, and a look every moment.
 APP = """
 import sys
@@ -123,7 +123,7 @@ def test_nothing_is_lost_whatever_is_killed(stand_in: Workspace, seed: int, monk
     story: list[str] = []
     with app_of(stand_in) as app:
         for _ in range(KILLS):
-            time.sleep(dice.uniform(0.1, 1.2))
+            time.sleep(dice.uniform(0.1, 0.8))
             story.append(strike(dice, stand_in, app))
             check_adapters(stand_in)
             if dice.random() < 0.7:

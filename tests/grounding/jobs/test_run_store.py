@@ -18,7 +18,7 @@ from grounding import database
 from grounding.database import writing
 from grounding.errors import JobError
 from grounding.jobs.store import RunProgress, RunRecord, RunState, RunStore
-from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
+from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent
 
 ENDED = [RunState.DONE, RunState.STOPPED, RunState.FAILED]
 
@@ -292,3 +292,26 @@ def test_a_run_is_claimed_once_and_never_after_its_end(store: RunStore) -> None:
     store.finish(run.id, RunState.FAILED, "It was lost.")
     assert not store.claim(run.id, 13, 3.5)
     assert store.get(run.id).pid == 11
+
+
+def test_notes_are_kept_in_their_order_through_another_attempt(store: RunStore) -> None:
+    run = add(store)
+    for text in ("the disk is full", "trackio is missing"):
+        store.tell(run.id, NoteEvent(text))
+    store.tell(run.id, step(1))
+    store.rewind(run.id, 1)
+    assert store.progress(run.id).notes == (NoteEvent("the disk is full"), NoteEvent("trackio is missing"))
+
+
+def test_of_many_notes_the_newest_are_told(store: RunStore) -> None:
+    run = add(store)
+    for number in range(25):
+        store.tell(run.id, NoteEvent(f"note {number}"))
+    assert [note.text for note in store.progress(run.id).notes] == [f"note {number}" for number in range(5, 25)]
+
+
+def test_which_scoring_is_the_best_is_kept(store: RunStore) -> None:
+    run = add(store)
+    for number, best in ((0, True), (10, True), (20, False)):
+        store.tell(run.id, ScoreEvent(number, 4, 0.5, 0.5, 0.5, 1.0, 1.0, best=best))
+    assert [score.step for score in store.progress(run.id).scores if score.best] == [0, 10]

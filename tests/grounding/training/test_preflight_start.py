@@ -12,9 +12,11 @@ import pytest
 
 from grounding.__main__ import main
 from grounding.adapters import AdapterInfo
+from grounding.errors import JobError
 from grounding.jobs import launch, worker
 from grounding.jobs.launch import RunRequest, start_run
-from grounding.jobs.store import RunState, RunStore
+from grounding.jobs.queue import RunQueue
+from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.records import Sample
 from grounding.snapshots import read_snapshot
 from grounding.training.batches import BranchBuilder
@@ -68,6 +70,41 @@ def test_placeholders_only_start_nothing(workspace: Workspace, placeholders: Pat
     kept = Preflight.load(workspace.runs / run.id)
     assert kept is not None and kept.forced
     assert "placeholder" in [finding.kind for finding in kept.blocking]
+
+
+def test_whoever_takes_a_run_from_the_queue_knows_that_it_was_forced(
+    workspace: Workspace, placeholders: Path, nobody_works: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file stands before anybody else can see the run."""
+    store, seen = RunStore(workspace.runs_db), []
+    enqueue = RunStore.enqueue
+
+    def and_look(self: RunStore, **asked: Any) -> RunRecord:
+        run = enqueue(self, **asked)
+        taken = RunQueue(store).take_next()
+        assert taken is not None
+        seen.append(Preflight.load(workspace.runs / taken.id))
+        return run
+
+    monkeypatch.setattr(RunStore, "enqueue", and_look)
+    launch.queue_run(workspace, RunRequest("mugs", "empty", "demo", QUICK), force=True)
+    (kept,) = seen
+    assert kept is not None and kept.forced
+
+
+@pytest.mark.parametrize("begin", [start_run, launch.queue_run])
+def test_a_run_whose_folder_can_not_be_written_is_none(
+    workspace: Workspace, make_snapshot: Freeze, tiny_samples: Sequence[Sample], nobody_works: None,
+    monkeypatch: pytest.MonkeyPatch, begin: Callable[..., RunRecord],
+) -> None:  # fmt: skip
+    def full(self: Preflight, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    make_snapshot(tiny_samples)
+    monkeypatch.setattr(Preflight, "save", full)
+    with pytest.raises(JobError, match=r"No space left on device.*there is no run"):
+        begin(workspace, RunRequest("mugs", "tiny", "demo", QUICK))
+    assert RunStore(workspace.runs_db).list() == []
 
 
 def test_a_sound_set_starts_unforced(

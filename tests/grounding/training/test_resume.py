@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from grounding.adapters import AdapterInfo
 from grounding.errors import JobError
+from grounding.models import load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training import course
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 # Dropout on, views drawn anew, several scorings and checkpoints: everything random takes part.
 SETTINGS = TrainSettings(
     steps=9,
-    images_per_step=2,
+    images_per_step=1,
     phrases_per_image=2,
     score_samples=2,
     score_every_steps=3,
@@ -42,11 +43,28 @@ class Killed(BaseException):
     """What no handler catches, as a kill is caught by none."""
 
 
+def plan_in(folder: Path, samples: Sequence[Sample]) -> TrainPlan:
+    snapshot, place = Snapshot("tiny", folder, "0" * 64, tuple(samples)), folder / "adapters" / "whole"
+    return TrainPlan("whole", snapshot, "demo", "none", SETTINGS, place, "run-1", folder / "runs" / "run-1")
+
+
 @pytest.fixture
 def plan(tiny_samples: Sequence[Sample], tmp_path: Path, one_thread: None) -> TrainPlan:
-    snapshot = Snapshot("tiny", tmp_path, "0" * 64, tuple(tiny_samples))
-    place = tmp_path / "adapters"
-    return TrainPlan("whole", snapshot, "demo", "none", SETTINGS, place / "whole", "run-1", tmp_path / "runs" / "run-1")
+    return plan_in(tmp_path, tiny_samples)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing interrupted, and what it told."""
+
+    plan: TrainPlan
+    told: list[TrainEvent]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_samples: Sequence[Sample], tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Whole:
+    plan = plan_in(tmp_path_factory.mktemp("whole"), tiny_samples)
+    return Whole(plan, listen(plan))
 
 
 def elsewhere(plan: TrainPlan, name: str, **settings: Any) -> TrainPlan:
@@ -96,20 +114,28 @@ def same(a: TrainPlan, b: TrainPlan) -> bool:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("quantize", "settings"),
     [
-        {},
-        {"lora_dora": True, "lora_rslora": True},
-        {"optimiser": "adamw_8bit", "lora_rank": 32},
-        {"accumulation": 2, "gradient_checkpointing": True},
-        {"lora_vision": True},
+        ("none", {}),
+        ("none", {"lora_dora": True, "lora_rslora": True}),
+        ("none", {"optimiser": "adamw_8bit", "lora_rank": 32}),
+        ("none", {"images_per_step": 2, "accumulation": 2, "gradient_checkpointing": True}),
+        ("none", {"lora_vision": True}),
+        ("4bit", {"gradient_checkpointing": True}),
     ],
-    ids=["plain", "dora", "8bit", "parts", "vision"],
+    ids=["plain", "dora", "8bit", "parts", "vision", "qlora"],
 )
-def test_stopped_and_killed_and_resumed_gives_the_same_losses(plan: TrainPlan, settings: dict[str, Any]) -> None:
-    whole = replace(plan, settings=replace(plan.settings, **settings))
-    told = listen(whole)
-    broken = elsewhere(whole, "broken")
+def test_stopped_and_killed_and_resumed_gives_the_same_losses(
+    plan: TrainPlan, whole: Whole, quantize: str, settings: dict[str, Any]
+) -> None:
+    if quantize != "none" or settings:
+        changed = replace(plan, quantize=quantize, settings=replace(plan.settings, **settings))
+        whole = Whole(changed, listen(changed))
+    if read_history(whole.plan.adapter_folder)["quantize"] != quantize:
+        pytest.skip(load_model(plan.model_id, quantize=quantize, trainable=True).notes[-1])
+    told = whole.told
+    broken = elsewhere(plan, "broken", **settings)
+    broken = replace(broken, quantize=quantize)
     first = listen(broken, lambda event: isinstance(event, StepEvent) and event.step == 3)
     assert AdapterInfo.load(broken.adapter_folder).steps == 3
     second = killed_at(broken, 7)  # the newest checkpoint is that of step 6
@@ -121,27 +147,24 @@ def test_stopped_and_killed_and_resumed_gives_the_same_losses(plan: TrainPlan, s
     # A stop scores what it keeps; the scorings at the steps that were set are those of the whole run.
     assert scores(second)[6] == scores(told)[6]
     assert scores(third)[9] == scores(told)[9]
-    assert same(whole, broken)
-    steps = [read_history(p.adapter_folder)["steps"] for p in (whole, broken)]
+    assert same(whole.plan, broken)
+    steps = [read_history(p.adapter_folder)["steps"] for p in (whole.plan, broken)]
     assert steps[0]["loss"] == steps[1]["loss"]
     assert steps[1]["step"] == list(range(1, 10))
 
 
-def test_dropout_takes_part(plan: TrainPlan) -> None:
+def test_dropout_takes_part(plan: TrainPlan, whole: Whole) -> None:
     """Without it the losses differ: the test above would not notice lost random numbers else."""
-    with_it, without = listen(plan), listen(elsewhere(plan, "without", lora_dropout=0.0))
-    assert losses(with_it)[5] != losses(without)[5]
+    without = killed_at(elsewhere(plan, "without", lora_dropout=0.0), 5)
+    assert losses(whole.told)[5] != losses(without)[5]
 
 
-def test_what_was_random_before_does_not_matter(plan: TrainPlan) -> None:
-    torch.manual_seed(1)
-    first = listen(plan)
+def test_what_was_random_before_does_not_matter(plan: TrainPlan, whole: Whole) -> None:
     torch.manual_seed(2)
-    assert losses(first) == losses(listen(elsewhere(plan, "again")))
+    assert losses(listen(plan)) == losses(whole.told)
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(plan: TrainPlan) -> None:
-    whole = listen(elsewhere(plan, "reference"))
+def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(plan: TrainPlan, whole: Whole) -> None:
     killed_at(plan, 7)
     assert plan.run_folder is not None
     newest = sorted((plan.run_folder / "checkpoints").iterdir())[-1]
@@ -152,13 +175,12 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(plan: TrainPlan) ->
     notes = [event.text for event in events if isinstance(event, NoteEvent)]
     assert notes == ["The checkpoint step-00000006 is passed over: optimiser.pt is not as it was written."]
     assert any("step 4" in event.text for event in events if isinstance(event, PhaseEvent))
-    assert losses(events) == {step: loss for step, loss in losses(whole).items() if step > 4}
+    assert losses(events) == {step: loss for step, loss in losses(whole.told).items() if step > 4}
 
 
 def test_a_full_disk_keeps_the_checkpoint_before_and_the_run_goes_on(
-    plan: TrainPlan, monkeypatch: pytest.MonkeyPatch
+    plan: TrainPlan, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = listen(elsewhere(plan, "reference"))
     write = course.Checkpoints._write
 
     def full(self: Any, checkpoint: Any) -> None:
@@ -175,36 +197,41 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_the_run_goes_on(
     monkeypatch.undo()
     assert plan.run_folder is not None
     assert [path.name for path in (plan.run_folder / "checkpoints").iterdir()] == ["step-00000002"]
-    assert losses(listen(plan)) == {step: loss for step, loss in losses(whole).items() if step > 2}
+    assert losses(listen(plan)) == {step: loss for step, loss in losses(whole.told).items() if step > 2}
 
 
-def test_a_run_that_ended_by_itself_is_not_trained_again(plan: TrainPlan) -> None:
-    listen(plan)
-    assert plan.run_folder is not None
-    assert not (plan.run_folder / "checkpoints").exists(), "no room is taken for what nobody resumes"
-    before = weights(plan)
-    assert listen(plan) == []
-    assert all(torch.equal(before[name], weight) for name, weight in weights(plan).items())
+def test_a_run_that_ended_by_itself_is_not_trained_again(whole: Whole) -> None:
+    assert whole.plan.run_folder is not None
+    assert not (whole.plan.run_folder / "checkpoints").exists(), "no room is taken for what nobody resumes"
+    before = weights(whole.plan)
+    assert listen(whole.plan) == []
+    assert all(torch.equal(before[name], weight) for name, weight in weights(whole.plan).items())
 
 
-def test_an_adapter_of_another_run_is_never_replaced(plan: TrainPlan) -> None:
-    listen(plan)
+def test_an_adapter_of_another_run_is_never_replaced(plan: TrainPlan, whole: Whole) -> None:
     with pytest.raises(JobError, match="can't be moved"):
-        listen(replace(elsewhere(plan, "other"), adapter_folder=plan.adapter_folder))
-    assert AdapterInfo.load(plan.adapter_folder).run_id == "run-1"
+        listen(replace(elsewhere(plan, "other", steps=1), adapter_folder=whole.plan.adapter_folder))
+    assert AdapterInfo.load(whole.plan.adapter_folder).run_id == "run-1"
 
 
 def test_other_settings_never_go_on_from_a_checkpoint(plan: TrainPlan) -> None:
-    killed_at(plan, 5)
-    events = listen(replace(plan, settings=replace(plan.settings, learning_rate=1e-3)))
+    killed_at(plan, 3)
+    events = listen(
+        replace(plan, settings=replace(plan.settings, learning_rate=1e-3)),
+        lambda event: isinstance(event, StepEvent),
+    )
     assert min(losses(events)) == 1
     assert any("other settings" in event.text for event in events if isinstance(event, NoteEvent))
 
 
 def test_less_memory_may_be_asked_for_on_the_way(plan: TrainPlan) -> None:
     """What to do after memory ran out: the same run, its steps in parts."""
+    plan = elsewhere(plan, "parts", images_per_step=2)
     killed_at(plan, 5)
-    events = listen(replace(plan, settings=replace(plan.settings, accumulation=2, gradient_checkpointing=True)))
+    events = listen(
+        replace(plan, settings=replace(plan.settings, accumulation=2, gradient_checkpointing=True)),
+        lambda event: isinstance(event, StepEvent),
+    )
     assert min(losses(events)) == 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grounding.jobs.store import RunProgress, RunRecord, RunState, RunStore
-from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent, TrainEvent
-from grounding.ui.run_view import in_minutes, run_html, runs_html, seconds_left, share_done
+from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
+from grounding.ui.run_view import in_minutes, run_html, seconds_left, share_done
 
 NASTY = "<img src=x onerror=alert(1)> \"quoted\" 'single' & more"
 RUN = RunRecord(
@@ -78,7 +79,6 @@ def test_the_word_for_a_state(state: RunState, stop_requested: bool, word: str) 
     run = replace(RUN, state=state, stop_requested=stop_requested)
     shown = f'<span class="bw-state" data-state="{state.value}">{word}</span>'
     assert shown in run_html(run, NOTHING)
-    assert shown in runs_html([(run, ())])
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,35 @@ def test_the_figures_stand_beside_those_of_the_base() -> None:
     assert html.count("bw-baseline") == 1
 
 
+def test_the_figures_are_those_of_the_best_step_where_it_is_kept() -> None:
+    best = replace(SCORES[1], best=True)
+    progress = replace(at(220), scores=(SCORES[0], best, SCORES[2]))
+    keeps = replace(RUN, settings={"steps": 1440, "keep_best": True})
+    kept = run_html(keeps, progress)
+    assert "Figures of step 110, the best so far by mean IoU, which is kept" in kept
+    assert '<dt>Acc@0.5</dt><dd data-sign="up">40%</dd>' in kept
+    for html in (
+        run_html(replace(RUN, settings={"steps": 1440, "keep_best": False}), progress),
+        run_html(
+            replace(RUN, settings={"steps": 1440, "keep_best": True}), replace(progress, scores=(SCORES[0], best))
+        ),
+    ):
+        assert "the best so far" not in html
+
+
+def test_what_a_run_noted_is_shown_once_each(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs.db")
+    run = store.add(name="a", model_id="demo", quantize="none", snapshot="s", settings={"steps": 3})
+    assert "bw-run-notes" not in run_html(run, store.progress(run.id))
+    for text in (NASTY, "The checkpoint of step 4 could not be written.", NASTY):
+        store.tell(run.id, NoteEvent(text))
+    html = run_html(run, store.progress(run.id))
+    (notes,) = re.findall(r'<ul class="bw-run-notes">(.*?)</ul>', html)
+    shown = re.findall(r"<li>(.*?)</li>", notes)
+    assert [unescape(text) for text in shown] == [NASTY, "The checkpoint of step 4 could not be written."]
+    assert "<img" not in html
+
+
 def test_before_the_first_scoring_there_are_no_figures() -> None:
     html = run_html(RUN, NOTHING)
     assert "<dt>" not in html
@@ -236,30 +265,11 @@ def test_the_charts_run_over_all_the_steps() -> None:
     assert "296.0,14.0" in html, "half of the steps, all of the IoU: in the middle at the top"
 
 
-def test_the_table_of_runs() -> None:
-    assert runs_html([]) == ""
-    done = replace(RUN, name="first", state=RunState.DONE, finished_at="2026-01-01T10:02:05.000+00:00")
-    failed = replace(done, name="second", state=RunState.FAILED, settings={})
-    rows = runs_html([(done, SCORES), (failed, ())]).split("<tr>")[2:]
-    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-    assert [cell for i, cell in enumerate(cells[0]) if i != 1] == [
-        "first", "1,440", "10% → 50%", "0.250 → 0.625", "2 min 05 s", "01 Jan, 10:00 UTC"
-    ]  # fmt: skip
-    assert [cell for i, cell in enumerate(cells[1]) if i != 1] == [
-        "second", "0", "–", "–", "2 min 05 s", "01 Jan, 10:00 UTC"
-    ]  # fmt: skip
-
-
-def test_a_run_that_goes_on_has_taken_the_time_until_now() -> None:
-    assert re.search(r"<td>\d+ h \d\d min</td>", runs_html([(RUN, ())]))
-
-
 def test_text_from_people_is_escaped_everywhere() -> None:
     for html in (
         run_html(replace(RUN, name=NASTY), NOTHING),
         run_html(replace(RUN, state=RunState.FAILED, sentence=NASTY), NOTHING),
         run_html(RUN, RunProgress(PhaseEvent(NASTY, 1, 2), None, (), ())),
-        runs_html([(replace(RUN, name=NASTY), SCORES)]),
     ):
         assert "<img" not in html
         assert "&lt;img src=x onerror=alert(1)&gt; &quot;quoted&quot;" in html

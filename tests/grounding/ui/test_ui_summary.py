@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from grounding.adapters.changes import rename
 from grounding.errors import Cancelled, ModelError, StoreError
 from grounding.metrics import Scores
 from grounding.reports import KeptReport
@@ -133,6 +134,19 @@ def test_an_adapter_trained_anew_has_no_scores_yet(parts: Parts, add_adapter: Ca
     assert board.kept("tools-v1", board.samples()) is not None
     add_adapter("tools-v1", "2999-01-01T00:00:00+00:00")
     assert board.kept("tools-v1", board.samples()) is None
+
+
+def test_scores_follow_an_adapter_through_its_names(parts: Parts, add_adapter: Callable[..., None]) -> None:
+    add_adapter("tools-v1")
+    board = Scoreboard(parts)
+    compute(board, "tools-v1")
+    computed = board.kept("tools-v1", board.samples())
+    rename(parts.workspace, "tools-v1", "mugs")
+    assert computed is not None and board.kept("mugs", board.samples()) == computed
+    assert board.kept("tools-v1", board.samples()) is None
+    add_adapter("tools-v1", "2999-01-01T00:00:00+00:00")
+    assert board.kept("tools-v1", board.samples()) is None, "another adapter took the name that was given up"
+    assert board.kept("mugs", board.samples()) == computed
 
 
 def test_only_adapters_of_this_model_are_offered(parts: Parts, add_adapter: Callable[..., None]) -> None:
