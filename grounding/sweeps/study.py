@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import sqlite3
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,17 +63,22 @@ class Study:
             raise StoreError(f"The study of the sweep is gone: {self.path}. Stop this sweep and start another.")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._told():
-            url = f"sqlite:///{self.path}"
-            self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
-            self._study = optuna.create_study(
-                study_name=settings.name,
-                storage=self._storage,
-                direction="maximize",
-                load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(
-                    n_startup_trials=NEVER_PRUNED, n_warmup_steps=int(UNPRUNED_SHARE * settings.base.steps)
-                ),
+            self._storage = optuna.storages.RDBStorage(
+                f"sqlite:///{self.path}", engine_kwargs={"creator": self._connect}, skip_table_creation=not create
             )
+            if create:
+                optuna.create_study(study_name=settings.name, storage=self._storage, direction="maximize")
+            pruner = optuna.pruners.MedianPruner(
+                n_startup_trials=NEVER_PRUNED, n_warmup_steps=int(UNPRUNED_SHARE * settings.base.steps)
+            )
+            self._study = optuna.load_study(study_name=settings.name, storage=self._storage, pruner=pruner)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
+        # Readers and the one writer don't wait for each other. What a power cut takes is chosen or scored anew.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
     def __enter__(self) -> Study:
         return self
@@ -86,7 +92,7 @@ class Study:
         """What goes wrong in Optuna or below it, as a sentence."""
         try:
             yield
-        except (optuna.exceptions.OptunaError, SQLAlchemyError, OSError) as error:
+        except (optuna.exceptions.OptunaError, SQLAlchemyError, sqlite3.Error, OSError, KeyError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise StoreError(f"The study {self.path} can't be used ({first}).") from error
 
