@@ -61,11 +61,12 @@ class Plan:
 
 
 def plan_of(workspace: Workspace, settings: SweepSettings, measured_seconds: float | None = None) -> Plan:
-    """The plan of a sweep. `measured_seconds` is what the check before training measured for one run of it; without,
-    former runs of the same model on this workspace tell."""
-    if measured_seconds is not None:
-        return Plan(settings, Pace(measured_seconds, "the pace that the check before training has measured"))
-    return Plan(settings, pace_of_runs(workspace, settings))
+    """The plan of a sweep. Former runs of the same model on this workspace tell how long one takes; where there is none,
+    `measured_seconds`, what the check before training has measured for one."""
+    pace = pace_of_runs(workspace, settings)
+    if pace is None and measured_seconds is not None:
+        pace = Pace(measured_seconds, "the pace that the check before training has measured")
+    return Plan(settings, pace)
 
 
 def pace_of_runs(workspace: Workspace, settings: SweepSettings) -> Pace | None:
