@@ -12,6 +12,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import replace
 
+from grounding.database import writing
 from grounding.errors import BoxwrightError, JobError, SnapshotError, StoreError
 from grounding.jobs import endings, launch
 from grounding.jobs.queue import RunQueue
@@ -25,6 +26,7 @@ from grounding.training.preflight.records import Preflight
 from grounding.training.preflight.start import clear_to_start
 from grounding.workspace import Workspace
 
+LOCK = "drive.lock"
 MOST_ATTEMPTS = 3
 """A run whose worker was lost goes on from its checkpoint until it was started so often."""
 
@@ -89,7 +91,8 @@ def drive(workspace: Workspace, name: str) -> None:
     """
     store, folder = SweepStore(workspace.runs_db), sweep_folder(workspace, name)
     settings = SweepSettings.load(folder)
-    with Study(folder, settings) as study:
+    # One at a time, or two would each choose a next run. The lock is SQLite's: it ends with whoever holds it.
+    with writing(folder / LOCK, to_disk=False), Study(folder, settings) as study:
         runs = store.runs(name)
         trials = study.trials()[: settings.runs]
         for trial in trials:
@@ -104,8 +107,8 @@ def drive(workspace: Workspace, name: str) -> None:
             _queue(workspace, settings, following)
             return
         report = build_report(workspace, store.get(name), settings, study.trials()[: settings.runs])
-    if store.change(name, SweepState.GOING, SweepState.DONE, report.sentence):
-        log.info("sweep %s: %s", name, report.sentence)
+        if store.change(name, SweepState.GOING, SweepState.DONE, report.sentence):
+            log.info("sweep %s: %s", name, report.sentence)
 
 
 def stop_sweep(workspace: Workspace, name: str, *, discard: bool = False) -> None:

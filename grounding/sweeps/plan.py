@@ -40,7 +40,7 @@ class Plan:
         settings = self.settings
         runs = f"{settings.runs} runs of {settings.base.steps:,} steps"
         if self.pace is None or self.seconds is None:
-            said = f"{runs}. How long they take isn't known before a run has been measured on this machine."
+            said = f"{runs}. How long they take isn't known before a run, or the check before training, has been timed."
         else:
             each = f"{in_words(self.pace.run_seconds)} a run"
             said = f"{runs}, about {in_words(self.seconds)}: {each}, estimated from {self.pace.source}."
@@ -61,7 +61,7 @@ class Plan:
 
 
 def plan_of(workspace: Workspace, settings: SweepSettings, measured_seconds: float | None = None) -> Plan:
-    """The plan of a sweep. Former runs of the same model on this workspace tell how long one takes; where there is none,
+    """The plan of a sweep. Former runs of the same model here tell how long one takes; where there is none,
     `measured_seconds`, what the check before training has measured for one."""
     pace = pace_of_runs(workspace, settings)
     if pace is None and measured_seconds is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -131,6 +133,29 @@ def test_a_start_broken_off_between_trial_and_run_is_gone_on_with(stand_in: Work
     assert again.trial == 0 and again.settings == run.settings
     with Study(stand_in.sweeps / "mugs", make_sweep(runs=2)) as study:
         assert len(study.trials()) == 1
+
+
+def test_two_who_drive_at_once_choose_one_run(
+    stand_in: Workspace, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunQueue(RunStore(stand_in.runs_db)).pause()
+    propose, advance_later = Study.propose, monkeypatch.context()
+
+    def slowly(study: Study) -> Any:
+        time.sleep(0.3)  # the other has time to look too
+        return propose(study)
+
+    monkeypatch.setattr(Study, "propose", slowly)
+    with advance_later as patched:
+        patched.setattr("grounding.jobs.launch.advance", lambda workspace: None)
+        start_sweep(stand_in, make_sweep(runs=4))
+    both = [threading.Thread(target=drive, args=(stand_in, "mugs")) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(SweepStore(stand_in.runs_db).runs("mugs")) == 1
+    assert states(report_of(stand_in, "mugs")) == ["queued"]
 
 
 def test_stopping_keeps_what_was_learned_and_resuming_goes_on(

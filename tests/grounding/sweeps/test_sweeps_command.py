@@ -30,9 +30,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_sweep_is_followed_shown_and_its_winner_kept(
-    stand_in: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_is_followed_shown_and_its_winner_kept(stand_in: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "first", "--runs", "2", *SEARCH]) == 0
     said = capsys.readouterr().err
     assert "2 runs of 8 steps, about 3 min: 2 min a run, estimated from the pace that the check" in said
