@@ -22,7 +22,7 @@ SEARCHABLE: tuple[str, ...] = (
     *("augment", "mirrored_share", "cropped_share", "farther_share", "colour_change", "jittered_share"),
 )
 MOST_VALUES = 64
-_LOG_FROM = 10.0
+_LOG_FROM = 5.0
 _EXAMPLE = "expected values such as 4,8,16 or a range such as 1e-4..3e-3"
 
 
@@ -77,7 +77,7 @@ Space = Choices | Range
 
 
 def parse_space(name: str, text: str) -> Space:
-    """What a person typed for a setting: `4,8,16` or `1e-4..3e-3`. A range over tenfold or more is searched by its
+    """What a person typed for a setting: `4,8,16` or `1e-4..3e-3`. A range over fivefold or more is searched by its
     logarithm. Raises `SettingsError` naming the setting, what was typed and what was expected."""
     _check_searchable(name)
     if ".." in text:

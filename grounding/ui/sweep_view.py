@@ -48,6 +48,16 @@ def sweep_html(report: SweepReport | None, others: Sequence[SweepRecord] = (), t
     )
 
 
+def broken_html(record: SweepRecord, problem: str, others: Sequence[SweepRecord] = ()) -> str:
+    """A sweep whose files can't be read: why, and how to be rid of it."""
+    way = ("stop", "Stop", "") if record.state is SweepState.GOING else ("remove", "Remove", "Delete it with its runs?")
+    button = _button(way[0], way[1], record.name, confirm=way[2])
+    return (
+        f'<section class="bw-sweep" data-state="{record.state.value}"><header><h3>{escape(record.name)}</h3>'
+        f'<nav>{button}</nav></header><p class="bw-sweep-trouble">{escape(problem)}</p>{_others(others)}</section>'
+    )
+
+
 def plan_html(plan: Plan | None, problem: str = "") -> str:
     """What is said before it begins; what is wrong with a value, as long as one is."""
     if plan is None:
@@ -93,7 +103,7 @@ def setting_words(name: str) -> str:
 
 def _header(report: SweepReport) -> str:
     record = report.record
-    left = f" · about {in_words(report.seconds_left)} left" if report.seconds_left is not None else ""
+    left = f" · about {in_words(report.seconds_left)} left" if report.seconds_left else ""
     sentence = record.sentence or f"{report.ended} of {report.settings.runs} runs have ended{left}"
     best = report.best
     buttons = ""
@@ -229,7 +239,7 @@ def _row(row: TrialRow, names: Sequence[str], sweep: str, *, best: bool) -> str:
         in_words(row.seconds) if row.seconds is not None and row.state != "running" else "–",
     )
     figures = "".join(f"<td>{cell}</td>" for cell in cells)
-    kept = f"in your adapters as {', '.join(row.kept_as)}" if row.kept_as else ""
+    kept = f"kept as {', '.join(row.kept_as)}" if row.kept_as else ""
     last = escape(kept) if kept else _button("keep", "Keep", sweep, run=row.number + 1) if row.has_adapter else ""
     star = ' <b class="bw-sweep-best">best</b>' if best else ""
     return (

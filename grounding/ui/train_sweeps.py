@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import gradio as gr
 
 from grounding.database import reading
-from grounding.errors import BoxwrightError, JobError, SettingsError
+from grounding.errors import BoxwrightError, JobError, SettingsError, StoreError
 from grounding.sweeps import drive
 from grounding.sweeps.plan import plan_of
 from grounding.sweeps.record import SweepStore
@@ -25,7 +25,7 @@ from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
-from grounding.ui.sweep_view import plan_html, setting_words, sweep_html
+from grounding.ui.sweep_view import broken_html, plan_html, setting_words, sweep_html
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -286,7 +286,10 @@ class SweepHandlers:
         if looked_at is None:
             return sweep_html(None), fingerprint
         others = [sweep for sweep in sweeps if sweep.name != looked_at.name]
-        return sweep_html(report_of(self.workspace, looked_at.name), others, told), fingerprint
+        try:
+            return sweep_html(report_of(self.workspace, looked_at.name), others, told), fingerprint
+        except StoreError as error:  # shown where it stands: a page that looks every second must not say it each time
+            return broken_html(looked_at, str(error), others), fingerprint
 
     def _fingerprint(self, chosen: str) -> str:
         """Changes whenever the view would look different; without opening the study."""
