@@ -36,7 +36,7 @@ from grounding.workspace import Workspace, find_workspace
 _PARTIAL = ".partial-"
 _OWN_NAMES = (
     *("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
-    _PARTIAL,
+    *("sweeps", _PARTIAL),
 )
 
 

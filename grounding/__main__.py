@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from grounding.commands import adapters, calibrate, compare, demo, evaluate, predict, runs, train
+from grounding.commands import adapters, calibrate, compare, demo, evaluate, predict, runs, sweeps, train
 from grounding.errors import BoxwrightError
 from grounding.workspace import find_workspace
 
@@ -47,7 +47,7 @@ def _forget_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m grounding", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (predict, evaluate, compare, calibrate, train, runs, adapters, demo):
+    for command in (predict, evaluate, compare, calibrate, train, runs, sweeps, adapters, demo):
         command.add(commands)
     return parser
 

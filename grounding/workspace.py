@@ -51,6 +51,11 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def sweeps(self) -> Path:
+        """A folder a sweep: its settings, its study and the adapters of its runs."""
+        return self.root / "sweeps"
+
+    @property
     def bin(self) -> Path:
         """What was deleted and can be brought back: a folder a kind of thing."""
         return self.root / "bin"

@@ -233,6 +233,7 @@ def _training(info: AdapterInfo, source: Source, agreement: str) -> str:
         "weights of the base in training": "full precision" if info.quantize == "none" else info.quantize,
         "profile": f"`{info.profile}`",
         "trained": f"{info.created_at}, {info.steps:,} steps",
+        "chosen by": sweep_words(info),
         "versions": ", ".join(f"{name} {number}" for name, number in info.versions.items()),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
@@ -244,6 +245,16 @@ def _training(info: AdapterInfo, source: Source, agreement: str) -> str:
         lines += ["", "<details><summary>All settings, the seed among them</summary>", "", f"```\n{settings}\n```", ""]
         lines += ["</details>"]
     return "\n".join(lines)
+
+
+def sweep_words(info: AdapterInfo) -> str:
+    """Of which sweep it is a run, and what was searched there; "" for none."""
+    sweep = info.sweep
+    if not sweep:
+        return ""
+    best = "the best" if sweep.get("best") else "one"
+    searched = "; ".join(f"{name}: {values}" for name, values in sweep.get("searched", {}).items())
+    return f"sweep {sweep.get('name')}, run {sweep.get('run')}, {best} of {sweep.get('of')}; searched {searched}"
 
 
 def _plain(value: Any) -> str:

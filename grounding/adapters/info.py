@@ -14,7 +14,7 @@ from grounding.errors import AdapterError
 
 MANIFEST = "adapter.json"
 _FORMAT = "boxwright-adapter/1"
-_MAPPINGS = ("settings", "scores", "base_scores", "versions", "data", "phrase_signal")
+_MAPPINGS = ("settings", "scores", "base_scores", "versions", "data", "phrase_signal", "sweep")
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -31,6 +31,7 @@ class AdapterInfo:
     `data` counts what it learned from: samples by split ("train", "val", "test") and train "pictures".
     `scores` are those on the snapshot's validation split, `base_scores` the base's on the same samples.
     `phrase_signal` is what `grounding.training.signal` measured of the phrases it learned from.
+    `sweep` says of which sweep it is a run, and which (`grounding.sweeps.winner.origin`); empty for none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class AdapterInfo:
     data: Mapping[str, int] = field(default_factory=_nothing)
     base_scores: Mapping[str, Any] = field(default_factory=_nothing)
     phrase_signal: Mapping[str, Any] = field(default_factory=_nothing)
+    sweep: Mapping[str, Any] = field(default_factory=_nothing)
 
     def to_json(self) -> dict[str, Any]:
         """The content of adapter.json. The folder is not part of it: it may move."""

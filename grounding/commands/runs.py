@@ -30,21 +30,21 @@ def add(commands: Commands) -> None:
     command = commands.add_parser("runs", parents=[common()], help="the queue of training runs: list and change it")
     command.set_defaults(run=_list, limit=20)
     parts = command.add_subparsers(metavar="ACTION")
-    listing = parts.add_parser("list", parents=[_again()], help="runs that go on, wait and have ended (the default)")
+    listing = parts.add_parser("list", parents=[again()], help="runs that go on, wait and have ended (the default)")
     listing.add_argument("--limit", type=count, default=20, metavar="N", help="most ended runs to list (default: 20)")
     listing.set_defaults(run=_list)
     for action in _ACTIONS:
-        part = parts.add_parser(action, parents=[_again()], help=_MEANINGS[action])
+        part = parts.add_parser(action, parents=[again()], help=_MEANINGS[action])
         _takes_a_run(part)
         part.set_defaults(run=_change, action=action)
-    move = parts.add_parser("move", parents=[_again()], help="give a queued run another place")
+    move = parts.add_parser("move", parents=[again()], help="give a queued run another place")
     _takes_a_run(move)
     move.add_argument("place", type=count, help="1 is the next to start")
     move.set_defaults(run=_change, action="move")
-    logged = parts.add_parser("log", parents=[_again()], help="print a run's log")
+    logged = parts.add_parser("log", parents=[again()], help="print a run's log")
     _takes_a_run(logged)
     logged.set_defaults(run=_log)
-    queue = parts.add_parser("queue", parents=[_again()], help="whether the queue goes on")
+    queue = parts.add_parser("queue", parents=[again()], help="whether the queue goes on")
     way = queue.add_mutually_exclusive_group()
     way.add_argument("--pause", action="store_true", help="start no further run")
     way.add_argument("--go-on", action="store_true", help="start runs again")
@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
     queue.set_defaults(run=_queue)
 
 
-def _again() -> argparse.ArgumentParser:
+def again() -> argparse.ArgumentParser:
     """The common options once more after the action: not given there, they stay as they were given before it."""
     options = common()
     for option in options._actions:

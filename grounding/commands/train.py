@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.models import full_model_id, local_folder
     from grounding.training.presets import keep_choice
 
-    settings = _chosen_settings(options)
+    settings = chosen_settings(options)
     if not options.check and not options.name:
         options.wrong_usage("a run needs a name for its adapter: give --name NAME, or --check to train nothing")
     # The worker runs in another folder, where a relative path would lead elsewhere.
@@ -100,7 +100,7 @@ def _tell_queued(options: argparse.Namespace, workspace: Workspace, run: RunReco
     return 0
 
 
-def _chosen_settings(options: argparse.Namespace) -> TrainSettings:
+def chosen_settings(options: argparse.Namespace) -> TrainSettings:
     """The preset with the values of --set changed."""
     from grounding.models import training_settings
     from grounding.training.presets import preset_named, presets_for

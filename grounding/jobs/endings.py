@@ -22,6 +22,7 @@ LOST = (
 NEVER_STARTED = f"No worker came to life for this run, several times. Its log stands in the run's folder. {_RESUME}"
 RESTARTED = f"The machine, or its container, was restarted while the run went on. {_RESUME}"
 HUNG = f"The worker gave no sign of life for long, and was ended when a stop was asked for. {_RESUME}"
+_KILLED = "The worker ended without a word: it was killed"
 DISCARDED = "Discarded: what it learned was thrown away."
 
 
@@ -90,10 +91,17 @@ def of_exit(code: int, oom_kills_before: int) -> str:
         )
     if code < 0:
         name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
-        return f"The worker ended without a word: it was killed ({name}), or ran out of memory. {_RESUME}"
+        return f"{_KILLED} ({name}), or ran out of memory. {_RESUME}"
     return (
         f"The worker ended without a word, with exit status {code}: its log in the run's folder may say why. {_RESUME}"
     )
+
+
+def is_lost(run: RunRecord) -> bool:
+    """Whether the run failed only as its worker was gone: it may do better when it goes on. Not so where the system
+    killed it for its memory, which would happen again."""
+    lost = run.sentence in (LOST, RESTARTED, HUNG) or run.sentence.startswith(_KILLED)
+    return str(run.state) == "failed" and lost
 
 
 def of_lost(run: RunRecord) -> str:

@@ -24,7 +24,12 @@ def checkpoint_step(run_folder: Path) -> int | None:
     return max(steps, default=None)
 
 
-def throw_away(workspace: Workspace, run_id: str, *, log_too: bool = False) -> None:
+def adapters_folder(workspace: Workspace, sweep: str = "") -> Path:
+    """Where the adapters of runs stand: among all others, or those of a sweep's runs in the sweep's own folder."""
+    return workspace.sweeps / sweep / "adapters" if sweep else workspace.adapters
+
+
+def throw_away(workspace: Workspace, run_id: str, *, log_too: bool = False, sweep: str = "") -> None:
     """Delete what a run has learned and its checkpoints; the log and the settings stay unless `log_too`."""
     folder = workspace.runs / run_id
     for path in folder.glob("*"):
@@ -33,60 +38,64 @@ def throw_away(workspace: Workspace, run_id: str, *, log_too: bool = False) -> N
     if log_too:
         with suppress(OSError):
             folder.rmdir()
-    for hidden in (_half_written(workspace, run_id), _new_place(workspace, run_id)):
+    adapters = adapters_folder(workspace, sweep)
+    for hidden in (_half_written(adapters, run_id), _new_place(adapters, run_id)):
         _delete(hidden)
 
 
-def tidy(workspace: Workspace, run_id: str, name: str) -> None:
+def tidy(workspace: Workspace, run_id: str, name: str, sweep: str = "") -> None:
     """Put right what a killed worker left: no half-written adapter, no reserve, and the adapter in its place."""
-    _delete(_half_written(workspace, run_id))
+    _delete(_half_written(adapters_folder(workspace, sweep), run_id))
     _delete(workspace.runs / run_id / RESERVE_FILE)
-    mend(workspace, run_id, name)
+    mend(workspace, run_id, name, sweep)
 
 
-def adapter_place(workspace: Workspace, run_id: str, name: str) -> Path:
+def adapter_place(workspace: Workspace, run_id: str, name: str, sweep: str = "") -> Path:
     """Where a run writes its adapter: its place, or beside it while an adapter of the same run stands there."""
-    mend(workspace, run_id, name)
-    if not (workspace.adapters / name).exists():
-        return workspace.adapters / name
-    _delete(_new_place(workspace, run_id))
-    return _new_place(workspace, run_id)
+    adapters = adapters_folder(workspace, sweep)
+    mend(workspace, run_id, name, sweep)
+    if not (adapters / name).exists():
+        return adapters / name
+    _delete(_new_place(adapters, run_id))
+    return _new_place(adapters, run_id)
 
 
-def replace_adapter(workspace: Workspace, run_id: str, name: str) -> None:
+def replace_adapter(workspace: Workspace, run_id: str, name: str, sweep: str = "") -> None:
     """Put the adapter that was written beside its place into it. Interrupted anywhere, `mend` finishes it."""
-    new = _new_place(workspace, run_id)
+    adapters = adapters_folder(workspace, sweep)
+    new = _new_place(adapters, run_id)
     if not (new / MANIFEST).is_file():
         return
-    old = _old_place(workspace, run_id)
+    old = _old_place(adapters, run_id)
     _delete(old)
-    if (workspace.adapters / name).exists():
-        (workspace.adapters / name).rename(old)
-    new.rename(workspace.adapters / name)
+    if (adapters / name).exists():
+        (adapters / name).rename(old)
+    new.rename(adapters / name)
     _delete(old)
 
 
-def mend(workspace: Workspace, run_id: str, name: str) -> None:
+def mend(workspace: Workspace, run_id: str, name: str, sweep: str = "") -> None:
     """Finish a replacement that was interrupted between its two moves."""
-    place, old = workspace.adapters / name, _old_place(workspace, run_id)
+    adapters = adapters_folder(workspace, sweep)
+    place, old = adapters / name, _old_place(adapters, run_id)
     if not place.exists():
-        whole = [path for path in (_new_place(workspace, run_id), old) if (path / MANIFEST).is_file()]
+        whole = [path for path in (_new_place(adapters, run_id), old) if (path / MANIFEST).is_file()]
         if whole:
             whole[0].rename(place)
     if place.exists():
         _delete(old)
 
 
-def _half_written(workspace: Workspace, run_id: str) -> Path:
-    return workspace.adapters / f".partial-{run_id}"
+def _half_written(adapters: Path, run_id: str) -> Path:
+    return adapters / f".partial-{run_id}"
 
 
-def _new_place(workspace: Workspace, run_id: str) -> Path:
-    return workspace.adapters / f".resumed-{run_id}"
+def _new_place(adapters: Path, run_id: str) -> Path:
+    return adapters / f".resumed-{run_id}"
 
 
-def _old_place(workspace: Workspace, run_id: str) -> Path:
-    return workspace.adapters / f".replaced-{run_id}"
+def _old_place(adapters: Path, run_id: str) -> Path:
+    return adapters / f".replaced-{run_id}"
 
 
 def _delete(path: Path) -> None:

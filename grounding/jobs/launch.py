@@ -19,10 +19,11 @@ from typing import Any
 from grounding.adapters import AdapterInfo
 from grounding.errors import AdapterError, JobError, SnapshotError, StoreError
 from grounding.jobs import endings
-from grounding.jobs.files import checkpoint_step, throw_away, tidy
+from grounding.jobs.files import adapters_folder, checkpoint_step, throw_away, tidy
 from grounding.jobs.processes import AWAY_SECONDS, is_process, kill, machine_mark, seconds_since, start_time
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.jobs.sweeps import see_to_sweeps, sweep_goes_on
 from grounding.snapshots import read_snapshot
 from grounding.training.preflight.records import Preflight
 from grounding.training.preflight.start import clear_to_start
@@ -114,12 +115,14 @@ def _checked(workspace: Workspace, request: RunRequest, force: bool) -> tuple[di
 
 
 def advance(workspace: Workspace) -> RunRecord | None:
-    """See to the queue: end a run whose worker is gone, and start the next one when none is active.
+    """See to the queue: end a run whose worker is gone, let sweeps queue their next run, and start the next one when
+    none is active.
 
     Returns the run that was started here. May be called by anybody at any time; cheap when there is nothing to do.
     """
     store = RunStore(workspace.runs_db)
     end_lost_run(store)
+    see_to_sweeps(workspace, store)
     queue = RunQueue(store)
     while queue.may_start() and (run := queue.take_next()) is not None:
         try:
@@ -147,7 +150,7 @@ def check_resumable(workspace: Workspace, run: RunRecord) -> RunRecord:
     """The run, when it may be queued once more. Raises `JobError` with the reason otherwise."""
     if not run.state.resumable:
         raise JobError(f"The run {run.name!r} is {run.state}: only a stopped or failed run can be resumed.")
-    folder = workspace.adapters / run.name
+    folder = adapters_folder(workspace, run.sweep) / run.name
     if folder.exists() and made_by(folder) != run.id:
         raise JobError(
             f"Another adapter is called {run.name!r} by now: the run can't be resumed. Duplicate it under a new name."
@@ -189,8 +192,13 @@ def remove_run(workspace: Workspace, run_id: str) -> None:
     if run.state is RunState.QUEUED and run.attempt > 0:
         queue.leave(run_id, "Taken out of the queue before it was resumed. Press Resume to queue it again.")
         return
+    if run.state is RunState.QUEUED and run.sweep and sweep_goes_on(store, run.sweep):
+        raise JobError(
+            f"The run {run.name!r} belongs to the sweep {run.sweep!r}, which would queue it again. "
+            "Stop the sweep instead."
+        )
     queue.remove(run_id)
-    throw_away(workspace, run_id, log_too=True)
+    throw_away(workspace, run_id, log_too=True, sweep=run.sweep)
 
 
 def _spawn(workspace: Workspace, store: RunStore, run: RunRecord) -> None:
@@ -270,9 +278,9 @@ def end_without_worker(store: RunStore, run: RunRecord, sentence: str) -> None:
     workspace = Workspace(store.path.parent)
     if run.discard_requested:
         if store.finish(run.id, RunState.DISCARDED, endings.DISCARDED, judged=run):
-            throw_away(workspace, run.id)
+            throw_away(workspace, run.id, sweep=run.sweep)
     elif store.finish(run.id, RunState.FAILED, sentence, judged=run):
-        tidy(workspace, run.id, run.name)
+        tidy(workspace, run.id, run.name, run.sweep)
 
 
 def _make_obey(run: RunRecord) -> None:
@@ -313,6 +321,6 @@ def discard_run(workspace: Workspace, run_id: str) -> None:
     if run.state.active:
         _request_stop(store, run_id, discard=True)
     elif RunQueue(store).discard_ended(run_id, endings.DISCARDED):
-        throw_away(workspace, run_id)
+        throw_away(workspace, run_id, sweep=run.sweep)
     else:
         raise JobError(f"The run {run.name!r} is {run.state}: there is nothing to discard.")

@@ -142,6 +142,11 @@ class RunQueue:
             row = connection.execute("SELECT * FROM runs WHERE id = ? AND state = 'queued'", (run_id,)).fetchone()
             if row is None:
                 raise _not_waiting(run_id)
+            if row["sweep"]:
+                raise JobError(
+                    f"The run {row['name']!r} belongs to the sweep {row['sweep']!r}, which has chosen its settings. "
+                    "Duplicate it instead."
+                )
             if _was_begun(connection, run_id) and json.loads(row["settings"]) != json.loads(json.dumps(dict(settings))):
                 raise JobError(
                     f"The run {row['name']!r} was begun with its settings and goes on with them. Duplicate it instead."

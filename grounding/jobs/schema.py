@@ -123,3 +123,25 @@ def m002_queue(db: Database) -> None:
             PRIMARY KEY (machine, pid)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def m003_sweeps(db: Database) -> None:
+    """Sweeps, and the runs that belong to one: `sweep` is its name ("" for none), `trial` the number within it.
+
+    A sweep is `going` while further runs are to be queued. `sentence` says how it ended, `trouble` what keeps it from
+    going on now.
+    """
+    db.execute("ALTER TABLE runs ADD COLUMN sweep TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE runs ADD COLUMN trial INTEGER")
+    db.execute("CREATE UNIQUE INDEX runs_one_trial ON runs (sweep, trial) WHERE sweep != ''")
+    db.execute("""
+        CREATE TABLE sweeps (
+            name TEXT PRIMARY KEY,
+            state TEXT NOT NULL CHECK (state IN ('going', 'stopped', 'done')),
+            created_at TEXT NOT NULL,
+            ended_at TEXT,
+            sentence TEXT NOT NULL DEFAULT '',
+            trouble TEXT NOT NULL DEFAULT ''
+        ) STRICT, WITHOUT ROWID
+    """)

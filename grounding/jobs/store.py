@@ -67,7 +67,8 @@ class RunState(StrEnum):
 class RunRecord:
     """One run. `sentence` says how it ended. `process_started` is the worker's start time in seconds, `machine` the
     boot of its machine (`processes.machine_mark`). `position` orders the queued runs; `attempt` counts the starts;
-    `asked_at` is when a stop was first asked for."""
+    `asked_at` is when a stop was first asked for. `sweep` is the sweep that it belongs to, "" for none, and `trial` its
+    number there, from 0."""
 
     id: str
     name: str
@@ -89,6 +90,8 @@ class RunRecord:
     machine: str | None = None
     discard_requested: bool = False
     asked_at: str | None = None
+    sweep: str = ""
+    trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,21 +142,33 @@ class RunStore:
         snapshot: str,
         settings: Mapping[str, Any],
         prepare: Prepare = _nothing,
+        trial_of: tuple[str, int] | None = None,
     ) -> RunRecord:
-        """A new run at the end of the queue. Raises `JobError` when a run on its way has the name. See `add`."""
-        asked = (name, model_id, quantize, snapshot, json.dumps(dict(settings)))
-        return self._insert(RunState.QUEUED, asked, prepare)
+        """A new run at the end of the queue. `trial_of`: the sweep that it belongs to and its number there.
 
-    def _insert(self, state: RunState, asked: tuple[str, str, str, str, str], prepare: Prepare) -> RunRecord:
+        Raises `JobError` when a run on its way has the name, or is of the same sweep. See `add` for `prepare`.
+        """
+        asked = (name, model_id, quantize, snapshot, json.dumps(dict(settings)))
+        return self._insert(RunState.QUEUED, asked, prepare, trial_of)
+
+    def _insert(
+        self,
+        state: RunState,
+        asked: tuple[str, str, str, str, str],
+        prepare: Prepare,
+        trial_of: tuple[str, int] | None = None,
+    ) -> RunRecord:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         queued = state is RunState.QUEUED
         with writing(self.path) as connection:
             if not queued:
                 _check_free(connection)
             check_name_free(connection, asked[0])
+            if trial_of is not None:
+                _check_trial_free(connection, *trial_of)
             connection.execute(
                 "INSERT INTO runs (id, name, model_id, quantize, snapshot, settings, state, created_at, position, "
-                "attempt, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "attempt, started_at, sweep, trial) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     run_id,
                     *asked,
@@ -162,6 +177,7 @@ class RunStore:
                     next_position(connection) if queued else None,
                     0 if queued else 1,
                     None if queued else now(),
+                    *(trial_of or ("", None)),
                 ),
             )
             prepare(run_id)
@@ -323,6 +339,16 @@ def _check_free(connection: sqlite3.Connection) -> None:
     active = connection.execute("SELECT name FROM runs WHERE state IN ('starting', 'running')").fetchone()
     if active is not None:
         raise JobError(f"The run {active['name']!r} is still going. Wait until it ends, or stop it first.")
+
+
+def _check_trial_free(connection: sqlite3.Connection, sweep: str, trial: int) -> None:
+    """One run of a sweep is on its way at a time, and each trial has one run."""
+    other = connection.execute(
+        "SELECT name FROM runs WHERE sweep = ? AND (trial = ? OR state IN ('queued', 'starting', 'running'))",
+        (sweep, trial),
+    ).fetchone()
+    if other is not None:
+        raise JobError(f"The sweep {sweep!r} has the run {other['name']!r} already. Wait until it ends.")
 
 
 def _events(connection: sqlite3.Connection, run_id: str, kind: str, rest: str) -> list[TrainEvent]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from grounding.errors import BoxwrightError, Cancelled, JobError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.device import hold, wait_for_device
-from grounding.jobs.files import adapter_place, replace_adapter, throw_away, tidy
+from grounding.jobs.files import adapter_place, adapters_folder, replace_adapter, throw_away, tidy
 from grounding.jobs.launch import made_by
 from grounding.jobs.processes import start_time
 from grounding.jobs.store import RunRecord, RunState, RunStore
@@ -97,9 +97,9 @@ def _finish(workspace: Workspace, store: RunStore, run: RunRecord, state: RunSta
             mine = store.get(run.id)
             if mine.attempt == run.attempt and store.finish(run.id, state, sentence, judged=mine):
                 if state is RunState.DISCARDED:
-                    throw_away(workspace, run.id)
+                    throw_away(workspace, run.id, sweep=run.sweep)
                 elif state is RunState.FAILED:
-                    tidy(workspace, run.id, run.name)
+                    tidy(workspace, run.id, run.name, run.sweep)
             log.info("run %s: %s. %s", run.id, state, sentence)
             return
         except StoreError as error:
@@ -175,7 +175,7 @@ def _train(
     if should_stop():
         raise Cancelled("Stopped before it began: there is nothing to keep.")
     hold(RunStore(workspace.runs_db), f"the run {run.name}", beside_a_run=True)
-    place = workspace.adapters / run.name
+    place = adapters_folder(workspace, run.sweep) / run.name
     if place.exists() and made_by(place) != run.id:
         raise JobError(f"An adapter called {run.name!r} stands already. Duplicate the run under another name.")
     # Imported here so that a run that can't even import torch still ends in a sentence.
@@ -183,20 +183,25 @@ def _train(
     from grounding.training.run import TrainPlan, train
 
     settings = TrainSettings.from_mapping(run.settings)
+    if run.sweep:
+        from grounding.sweeps.pruning import watched
+
+        tell, should_stop = watched(workspace, run, settings, tell, should_stop)
     plan = TrainPlan(
         name=run.name,
         snapshot=read_snapshot(workspace.snapshots, run.snapshot),
         model_id=run.model_id,
         quantize=run.quantize,
         settings=settings,
-        adapter_folder=adapter_place(workspace, run.id, run.name),
+        adapter_folder=adapter_place(workspace, run.id, run.name, run.sweep),
         run_id=run.id,
         run_folder=workspace.runs / run.id,
     )
     info = train(plan, tell, should_stop)
-    done, sentence = ending(info, settings.steps)
+    where = f"waits in the sweep {run.sweep}" if run.sweep else "is ready in Compare"
+    done, sentence = ending(info, settings.steps, where)
     # Asked before the adapter moves to its place: how it ended is read from its folder.
-    replace_adapter(workspace, run.id, run.name)
+    replace_adapter(workspace, run.id, run.name, run.sweep)
     if info.phrase_signal.get("verdict") in ("none", "train_only"):
         sentence = f"{sentence} {info.phrase_signal['sentence']}"
     return (RunState.DONE if done else RunState.STOPPED), sentence

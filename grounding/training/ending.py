@@ -7,8 +7,10 @@ from grounding.errors import JobError
 from grounding.training.history import read_history
 
 
-def ending(info: AdapterInfo, steps: int) -> tuple[bool, str]:
-    """(whether the run is done, not just stopped; its closing sentences) for an adapter meant to take `steps` steps."""
+def ending(info: AdapterInfo, steps: int, where: str = "is ready in Compare") -> tuple[bool, str]:
+    """(whether the run is done, not just stopped; its closing sentences) for an adapter meant to take `steps` steps.
+
+    `where` says what became of the adapter."""
     try:
         history = read_history(info.path)
     except JobError:
@@ -21,4 +23,4 @@ def ending(info: AdapterInfo, steps: int) -> tuple[bool, str]:
         early = f" It ended early, after {info.steps:,} of {steps:,} steps: the scores had stopped rising."
     kept = history.get("kept_step", info.steps)
     chosen = f" The best step, {kept:,}, is kept." if kept != info.steps else ""
-    return True, f"The adapter {info.name} is ready in Compare.{early}{chosen}{verdict}"
+    return True, f"The adapter {info.name} {where}.{early}{chosen}{verdict}"

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.card import sweep_words
 from grounding.adapters.changes import Deleted
 from grounding.adapters.evaluations import Standing
 
@@ -126,6 +127,7 @@ def _provenance(info: AdapterInfo) -> str:
         "Snapshot": " ".join(part for part in (info.snapshot, _digest(info.snapshot_sha256)) if part),
         "Samples": ", ".join(f"{count:,} {of}" for of, count in info.data.items()),
         "Run": info.run_id,
+        "Sweep": sweep_words(info),
         "Steps": f"{info.steps:,}" if info.steps else "",
         "Seed": str(info.settings.get("seed", "")),
         "Versions": ", ".join(f"{name} {number}" for name, number in info.versions.items()),

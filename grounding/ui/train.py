@@ -28,6 +28,7 @@ from grounding.ui.train_preflight import PreflightWidgets, build_preflight, lay_
 from grounding.ui.train_presets import connect_presets, lay_out_presets
 from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_preview
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
+from grounding.ui.train_sweeps import SweepParts, SweepWidgets, build_sweeps, lay_out_sweeps
 from grounding.ui.train_values import GROUPS, as_typed
 from grounding.workspace import Workspace
 
@@ -93,6 +94,7 @@ class Widgets:
     settings: Mapping[str, Any]
     preflight: PreflightWidgets
     preview: PreviewWidgets
+    sweeps: SweepWidgets
     right: gr.Column
 
 
@@ -116,6 +118,8 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
         )
     widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
     build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
+    sweep_parts = SweepParts(parts.workspace, parts.models, parts.curation)
+    build_sweeps(demo, tab, sweep_parts, w.sweeps, (handlers, w.settings), (w.timer, w.shown))
     build_adapters(demo, tab, parts, w.shown, tabs, adapter_choice)
     return widgets
 
@@ -147,12 +151,14 @@ def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
             preview = lay_out_preview(preset.steps)
             panel, log = lay_out_panel()
+            sweeps = lay_out_sweeps(preset)
     queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
     timer = gr.Timer(_POLL_SECONDS, active=True)
     return Widgets(
         *(ready, name, start, stop, compare, view, queue, accordion, gr.State(""), timer, settings),
         preflight=preflight,
         preview=preview,
+        sweeps=sweeps,
         right=right,
     )
 

@@ -359,9 +359,10 @@ def _buttons(row: Row, waiting: Sequence[Row]) -> str:
         return (
             _button("up", "↑", run, label="Earlier", disabled=place == 0)
             + _button("down", "↓", run, label="Later", disabled=place == len(ids) - 1)
-            + _button("edit", "Edit", run)
+            # What a sweep has chosen is neither changed nor taken out: the sweep is stopped instead.
+            + ("" if run.sweep else _button("edit", "Edit", run))
             + copy
-            + _button("remove", "Remove", run)
+            + ("" if run.sweep else _button("remove", "Remove", run))
         )
     if state.active:
         stop = _button("stop", "Stop and save", run, disabled=run.stop_requested)
