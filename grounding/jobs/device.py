@@ -60,7 +60,7 @@ def wait_for_device(
         if time.monotonic() > deadline:
             return False
         if not said:
-            told(f"Waiting until {holding[0]} leaves the GPU")
+            told(f"Waiting until {holding[0]} lets go of the device")
             said = True
         time.sleep(look_seconds)
     return True

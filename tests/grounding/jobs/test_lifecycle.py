@@ -315,7 +315,7 @@ def test_a_worker_waits_until_the_gpu_is_free(stand_in: Workspace, store: RunSto
     assert not device.hold(store, "the model of Compare"), "a run goes first"
     wait_for(lambda: store.progress(run.id).phase is not None)
     time.sleep(0.5)
-    assert store.progress(run.id).phase.text == "Waiting until the model of Compare leaves the GPU"  # type: ignore[union-attr]
+    assert store.progress(run.id).phase.text == "Waiting until the model of Compare lets go of the device"  # type: ignore[union-attr]
     device.release(store)
     assert ended(store, run).state is RunState.DONE
 
