@@ -178,8 +178,6 @@ def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> 
         return False
     scores = RunStore(workspace.runs_db).progress(run.id, most_steps=1).scores
     outcome = outcome_of(run, scores, trial.pruned_at)
-    if outcome["state"] == "done" and outcome["mean_iou"] is None:
-        outcome |= {"state": "failed", "sentence": f"It was never scored. {outcome['sentence']}"}
     base = next((score.mean_iou for score in scores if score.step == 0), None)
     study.finish(trial.number, outcome | ({} if base is None else {"base_mean_iou": base}))
     return True

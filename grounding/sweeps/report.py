@@ -145,15 +145,17 @@ def outcome_of(run: RunRecord, scores: Sequence[ScoreEvent], pruned_at: int | No
     """What is known of a trial's run, as `TrialRow` has it."""
     pruned = pruned_at is not None and run.state is RunState.STOPPED
     kept = kept_score(scores, keep_best=bool(run.settings.get("keep_best", True)))
+    unscored = run.state is RunState.DONE and kept is None
+    state = "pruned" if pruned else "failed" if unscored else str(run.state)
     return {
-        "state": _ON_ITS_WAY.get(run.state) or ("pruned" if pruned else str(run.state)),
+        "state": _ON_ITS_WAY.get(run.state, state),
         "mean_iou": kept.mean_iou if kept else None,
         "accuracy_50": kept.accuracy_50 if kept else None,
         "step": kept.step if kept else None,
         "pruned_at": pruned_at if pruned else None,
         "seconds": _seconds(run),
         "run": run.id,
-        "sentence": run.sentence if run.state.ended else "",
+        "sentence": ("It was never scored. " if unscored else "") + (run.sentence if run.state.ended else ""),
     }
 
 

@@ -61,7 +61,7 @@ def train(plan: TrainPlan, listener: Any, should_stop: Any) -> Any:
             os.kill(os.getpid(), 9)
         if should_stop():
             break
-        if step % settings.score_every_steps == 0:
+        if step % settings.score_every_steps == 0 or step == settings.steps:
             score()
     partial = plan.adapter_folder.with_name(f".partial-{plan.run_id}")
     shutil.rmtree(partial, ignore_errors=True)
