@@ -49,7 +49,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without the source's other phrases": {"use_alternatives": False},
     "no phrases of what is absent": {"negative_share": 0.0},
     "a fifth of the phrases of what is absent": {"negative_share": 0.2},
-    "a fifth of the pictures rehearsed": {"rehearsal_share": 0.2, "rehearse_snapshot": "old"},
+    "a fifth of the pictures rehearsed": {"rehearsal_share": 0.2, "rehearse_snapshot": "base-scenes"},
     "curriculum over a third of the steps": {"curriculum_share": 0.33},
     "nine tenths of the change kept": {"strength": 0.9},
 }
@@ -127,54 +127,7 @@ def make_data(folder: Path) -> None:
     workspace.root.mkdir(parents=True, exist_ok=True)
     store = open_workspace(workspace)
     store.repair(who="ablations")
-    make_old(folder)
     CuratedSet(store, workspace.snapshots, "ablations").freeze("ablations")
-
-
-def make_old(folder: Path, pictures: int = 200) -> None:
-    """A snapshot `old` of what the base was trained on: scenes drawn anew, asked for by the nouns it knows."""
-    from annotate.curation import CuratedSet
-    from annotate.store import Store
-    from grounding.demo.phrases import true_phrases
-    from grounding.demo.scenes import draw_scene
-    from grounding.demo.sprites import known_nouns, unknown_nouns
-    from grounding.records import Sample
-    from grounding.workspace import Workspace
-
-    known, unknown, rng = set(known_nouns()), tuple(unknown_nouns()), random.Random("old")
-    scenes = folder / "old-scenes"
-    scenes.mkdir(parents=True, exist_ok=True)
-    samples = []
-    for number in range(pictures):
-        scene, path = draw_scene(rng), scenes / f"{number:04d}.png"
-        scene.image.save(path)
-        for index, drawn in enumerate(scene.objects):
-            phrases = [
-                phrase.text
-                for phrase in true_phrases(scene.objects, index)
-                if not any(noun in phrase.text for noun in unknown)  # nor as what something else stands beside
-            ]
-            if drawn.noun in known and phrases:
-                rng.shuffle(phrases)
-                samples.append(
-                    Sample(
-                        f"old-{number}-{index}",
-                        path,
-                        phrases[0],
-                        (drawn.box_xyxy_px,),
-                        "train",
-                        category=drawn.noun,
-                        image_id=f"old-{number}",
-                        alternatives=tuple(phrases[1:]),
-                    )
-                )
-    old = Workspace(folder / "old")
-    old.root.mkdir(parents=True, exist_ok=True)
-    store = Store(old.annotations_db, old.pictures)
-    report = store.import_samples(samples, source="old", who="ablations")
-    if report.errors:
-        raise RuntimeError(f"{len(report.errors)} old samples could not be taken in: {report.errors[0]}")
-    CuratedSet(store, Workspace(folder / "workspace").snapshots, "ablations").freeze("old")
 
 
 def run_one(folder: Path, name: str, seed: int, steps: int | None) -> None:

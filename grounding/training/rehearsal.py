@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from grounding.demo.old_scenes import old_scenes
 from grounding.errors import SettingsError, SnapshotError
 from grounding.snapshots import Snapshot, read_snapshot
 from grounding.training.data import PictureTargets, group_by_picture
@@ -20,11 +21,16 @@ def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
     return before, after > before
 
 
+BASE_SCENES = "base-scenes"
+"""Names no snapshot but what the embedded model learned from, drawn anew."""
+
+
 def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[PictureTargets]:
     """The train pictures of the settings' second snapshot, without those of the run's own; empty without a share.
 
-    A name is looked for beside the run's own snapshot. Raises `SettingsError` when there is a share but no snapshot,
-    `SnapshotError` when the snapshot is missing or holds no other train picture.
+    A name is looked for beside the run's own snapshot; `BASE_SCENES` are drawn there when they are missing. Raises
+    `SettingsError` when there is a share but no snapshot, `SnapshotError` when the snapshot is missing or holds no
+    other train picture, and `WorkspaceError` when the scenes can't be written.
     """
     if not settings.rehearsal_share:
         return []
@@ -33,6 +39,9 @@ def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[Pi
             f"rehearsal_share is {settings.rehearsal_share:g}, but rehearse_snapshot names no snapshot to rehearse. "
             "Name one, or set rehearsal_share to 0."
         )
+    if settings.rehearse_snapshot.strip() == BASE_SCENES:
+        drawn = old_scenes(snapshot.path.parent / f".{BASE_SCENES}")
+        return group_by_picture(drawn, use_alternatives=settings.use_alternatives)
     old = read_snapshot(snapshot.path.parent, settings.rehearse_snapshot.strip())
     own = {Path(sample.image) for sample in snapshot.samples}
     samples = [sample for sample in old.split("train") if sample.image not in own]

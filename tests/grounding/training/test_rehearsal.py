@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from grounding.boxes import Box
-from grounding.errors import SettingsError, SnapshotError
+from grounding.demo import old_scenes as old_scenes_module
+from grounding.demo.old_scenes import old_scenes
+from grounding.demo.sprites import known_nouns, unknown_nouns
+from grounding.errors import SettingsError, SnapshotError, WorkspaceError
 from grounding.records import Sample
 from grounding.snapshots import read_snapshot
+from grounding.training import rehearsal
 from grounding.training.rehearsal import pictures_to_rehearse, rehearsed_at
 from grounding.training.settings import TrainSettings
 
@@ -61,3 +65,34 @@ def test_what_cannot_be_rehearsed_is_told(snapshots: Path, name: str, error: typ
     settings = replace(TrainSettings(rehearsal_share=0.2), rehearse_snapshot=name)
     with pytest.raises(error, match=told):
         pictures_to_rehearse(settings, read_snapshot(snapshots, "new"))
+
+
+def test_the_scenes_of_the_embedded_model_are_drawn_once_and_name_only_what_it_knows(
+    snapshots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "old_scenes", lambda folder: old_scenes(folder, pictures=4))
+    settings = TrainSettings(rehearsal_share=0.2, rehearse_snapshot="base-scenes")
+    snapshot = read_snapshot(snapshots, "new")
+    pictures = pictures_to_rehearse(settings, snapshot)
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert picture.image.is_file()
+        for target in picture.targets:
+            assert target.category in known_nouns() and len(target.boxes_xyxy_px) == 1
+            assert not any(noun in phrase for phrase in target.phrases for noun in unknown_nouns())
+    written = pictures[0].image.stat().st_mtime_ns
+    assert pictures_to_rehearse(settings, snapshot) == pictures
+    assert pictures[0].image.stat().st_mtime_ns == written
+    assert sorted(path.name for path in snapshots.iterdir() if path.name.startswith(".")) == [".base-scenes"]
+
+
+def test_scenes_half_drawn_are_no_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(old_scenes_module, "write_samples", full)
+        with pytest.raises(WorkspaceError, match="No space left on device"):
+            old_scenes(tmp_path / "scenes", pictures=2)
+    assert list(tmp_path.iterdir()) == []
+    assert len({sample.image for sample in old_scenes(tmp_path / "scenes", pictures=2)}) == 2
