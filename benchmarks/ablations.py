@@ -39,6 +39,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "smooth L1 of the expected box": {"smooth_l1_weight": 1.0},
     "GIoU of the expected box": {"giou_weight": 1.0},
     "labels soft over 10 thousandths": {"soft_labels": 10.0},
+    "LoRA on the MLPs, too": {"lora_layers": "all"},
     "rank 4": {"lora_rank": 4, "lora_alpha": 8},
     "rank 64": {"lora_rank": 64, "lora_alpha": 128},
     "pictures never mirrored": {"augment": False},
