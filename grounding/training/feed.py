@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -100,7 +100,8 @@ class Feed:
         hardest = hardest_at(number, settings.steps, settings.curriculum_share)
         asked = draw_phrases(picture.targets, settings.phrases_per_image, random.Random(f"phrases/{name}"), hardest)
         if settings.template_share:
-            asked = reworded(asked, settings.template_share, random.Random(f"templates/{name}"))
+            known = {phrase for target in picture.targets for phrase in (*target.phrases, *target.unused)}
+            asked = reworded(asked, settings.template_share, random.Random(f"templates/{name}"), known)
         if self.negatives is None:
             return asked
         rng = random.Random(f"negatives/{name}")
@@ -154,9 +155,12 @@ def draw_phrases(
     return tuple(drawn[:most])
 
 
-def reworded(asked: Sequence[Asked], share: float, rng: random.Random) -> tuple[Asked, ...]:
-    """The same with about this share in another wording. No wording comes twice."""
-    taken = {one.phrase for one in asked}
+def reworded(
+    asked: Sequence[Asked], share: float, rng: random.Random, known: Collection[str] = ()
+) -> tuple[Asked, ...]:
+    """The same with about this share in another wording. No wording comes twice, and none is one of the `known`
+    phrases of the picture: those have boxes of their own."""
+    taken = {*known, *(one.phrase for one in asked)}
     result = []
     for one in asked:
         wordings = [wording for wording in rewordings(one.phrase) if wording not in taken]

@@ -113,6 +113,24 @@ def test_nothing_to_learn_is_said_before_the_model_is_loaded(plan: TrainPlan) ->
         listen(replace(plan, snapshot=replace(plan.snapshot, samples=only_val)))
 
 
+def test_gradients_that_are_no_number_stop_the_run_before_they_spoil_a_weight(
+    plan: TrainPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(weights: Any, most: float) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoiled)
+    with pytest.raises(JobError, match=r"gradients became inf at step 1.*Lower the learning rate"):
+        listen(plan)
+
+
+def test_a_step_in_which_nothing_counts_teaches_nothing(plan: TrainPlan, tiny_samples: Sequence[Sample]) -> None:
+    train = [replace(sample, boxes_xyxy_px=()) for sample in tiny_samples if sample.split == "train"]
+    snapshot = replace(plan.snapshot, samples=(*train, *(s for s in tiny_samples if s.split == "val")))
+    settings = replace(QUICK, nothing_weight=0.0, accumulation=2, steps=2)
+    assert losses(listen(replace(plan, snapshot=snapshot, settings=settings))[1]) == [0.0, 0.0]
+
+
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     real = steps.answer_loss
     monkeypatch.setattr(steps, "answer_loss", lambda logits, *given: real(logits * float("nan"), *given))
