@@ -69,7 +69,9 @@ def holds(told: Told, window: Box, siblings: Sequence[Told]) -> bool:
     if Needs.SIZE in need and not (kind and all(_inside(box, window) for box in kind)):
         return False
     if Needs.SIDE in need:
-        may_be_alike = [box for one, box in others if not (one.category and told.category) or one.category == told.category]
+        may_be_alike = [
+            box for one, box in others if not (one.category and told.category) or one.category == told.category
+        ]
         whole_or_gone = all(_inside(box, window) or not _touches(box, window) for box in may_be_alike)
         return whole_or_gone and all(_on_its_side(told.phrase, box, window) for box in told.boxes_xyxy_px)
     return True

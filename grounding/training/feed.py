@@ -28,7 +28,7 @@ class Asked:
     """One phrase of a step with its boxes in pixels of the original picture (none: the answer is "nothing there").
 
     `written` is the phrase as the snapshot has it; `phrase` differs from it where a template changed the wording.
-    `negative` marks a phrase of another picture.
+    `negative` marks a phrase of another picture, `alternative` one of the source's other phrases for the same box.
     """
 
     phrase: str
@@ -36,6 +36,7 @@ class Asked:
     written: str = ""
     negative: bool = False
     category: str = ""
+    alternative: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,13 @@ class Feed:
         places: Sequence[int] = range((number - 1) * size, number * size)
         if self.settings.group_lengths:
             window_steps = max(1, min(WINDOW_STEPS, len(self.pictures) // size))
-            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps)
+            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps, self._round_at)
         return tuple(self._draw(number, slot, place) for slot, place in enumerate(places))
+
+    def _round_at(self, place: int) -> int:
+        """How often all of the run's own pictures were shown before this place."""
+        old_before, _ = rehearsed_at(place, self.settings.rehearsal_share if self.old.pictures else 0.0)
+        return (place - old_before) // len(self.new.pictures)
 
     def _area_at(self, place: int) -> float:
         return picture_area(self._picture_at(place)[0].image)
@@ -148,7 +154,11 @@ def draw_phrases(
     drawn: list[Asked] = []
     for turn in range(max(len(phrases) for _, phrases in shuffled)):
         drawn += [
-            Asked(phrases[turn], target.boxes_xyxy_px, phrases[turn], category=target.category)
+            Asked(
+                *(phrases[turn], target.boxes_xyxy_px, phrases[turn]),
+                category=target.category,
+                alternative=phrases[turn] != target.phrase,
+            )
             for target, phrases in shuffled
             if turn < len(phrases)
         ]

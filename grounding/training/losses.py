@@ -124,7 +124,7 @@ def answer_loss(
     losses = functional.cross_entropy(logits, batch.target_ids, reduction="none")  # [tokens]
     if batch.numbers is not None and batch.soft_labels:
         losses = with_soft_labels(losses, logits, batch.numbers)
-    # Where nothing counts (only answers "nothing there", and nothing_weight is 0) there is nothing to learn: 0, not 0/0.
+    # Where nothing counts (answers "nothing there" alone, with a nothing_weight of 0) the loss is 0, not 0/0.
     weighted = losses * (batch.token_weights / (whole.token_weight or 1.0))
     total = weighted.sum()
     terms, by_item = {"tokens": total.detach()}, {"tokens": (weighted.detach(), batch.owner)}

@@ -27,8 +27,9 @@ _SIDED = _words(
 )
 # Names of things: the first word is no place and no size.
 _FIXED = re.compile(
-    r"(?:top (?:hats?|coats?|knots?|buns?|guns?|dog)|right whales?|big (?:ben|bird|mac|wheel|toes?|top|dipper|cats?|rigs?|"
-    r"brother|sister)|little (?:league|leaguer|fingers?|toes?|brother|sister|one|ones)|small talk)\b"
+    r"(?:top (?:hats?|coats?|knots?|buns?|guns?|dog)|right whales?|"
+    r"big (?:ben|bird|mac|wheel|toes?|top|dipper|cats?|rigs?|brother|sister)|"
+    r"little (?:league|leaguer|fingers?|toes?|brother|sister|one|ones)|small talk)\b"
 )
 _SAME_SIZE = (("big", "large"), ("biggest", "largest"), ("small", "little"))
 _RELATIONS = ("to the left of", "to the right of", "left of", "right of", "above", "below", "near")

@@ -27,7 +27,7 @@ from grounding.training.events import NoteEvent, ScoreEvent, StepEvent, TrainEve
 from grounding.training.history import SampleRow, read_history, read_rows
 from grounding.training.optimisers import make_optimiser
 from grounding.training.run import TrainPlan, train
-from grounding.training.scoring import Scorer, scoring_interval, scorings
+from grounding.training.scoring import Scorer, scoring_interval
 from grounding.training.settings import TrainSettings
 from grounding.training.steps import hash_seed, split_evenly
 from grounding.training.verdict import verdict

@@ -22,9 +22,8 @@ from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.attach import attach_lora
 from grounding.training.lean import StepLogits
-from grounding.training.preflight import Preflight, PreflightError, with_model
+from grounding.training.preflight import Preflight, PreflightError, memory, with_model
 from grounding.training.preflight.headers import read_headers
-from grounding.training.preflight import memory
 from grounding.training.preflight.memory import Load, largest, next_settings, one_step, probe, probe_until_it_fits
 from grounding.training.preflight.processed import processed_picture
 from grounding.training.preflight.sight import choose, look, pack_questions
@@ -272,7 +271,7 @@ def test_scoring_each_round_is_counted_in_the_time(
     settings = replace(SETTINGS, steps=100, images_per_step=4, score_every_steps=1000)
     seldom = with_model._scoring_seconds(trained, snapshot, settings)
     often = with_model._scoring_seconds(trained, snapshot, replace(settings, score_each_epoch=True))
-    assert 0 < seldom
+    assert seldom > 0
     assert often / seldom == pytest.approx((2 + 99 // 2) / 2)  # 8 pictures, 4 a step: every second step
 
 
