@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from grounding.boxes import Box
 from grounding.training.crops import Told, choose_crop, crop_box, crop_picture
 from grounding.training.jitter import jitter
+from grounding.training.wording import is_foreign
 
 SMALLEST_ZOOM = 0.75
 
@@ -19,14 +20,25 @@ _SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
 # Here "left" or "right" is no side ("right above", "the only slice left"), or the words turn with the picture in
 # ways that a swap of two words does not follow ("clockwise", "9 o'clock", "east", "the second dog").
 _NOT_A_SIDE = re.compile(
-    r"\bright\s+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angle|side\s+up)\b"
-    r"|\ball\s+right\b|\bleft\s+(over|alone|behind)\b|\b(only|one|ones|what|slice|piece)\s+left\s*$"
-    r"|clockwise|clock\b|(east|west)(ern)?\b|\b(first|second|third|fourth|fifth|\d+(st|nd|rd|th))\b",
+    r"\bright\s+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angle|"
+    r"side\s+up|against|along|around|between|through|near|outside|inside|beneath|off|into|onto|across|away)\b"
+    r"|\ball\s+right\b|\bleft\s+(over|alone|behind|un\w+|open|out|empty|standing|there|to|by|for|on|in)\b"
+    r"|\b(only|one|ones|what|slice|piece)\s+left\s*$|\b(has|have|had|just|who|that|was|were|be|been)\s+left\b"
+    r"|clockwise|clock\b|(east|west)(ern)?\b|\d+(st|nd|rd|th)\b"
+    r"|\b(first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|final|previous)\b",
     re.IGNORECASE,
 )
-
-_OTHER_LANGUAGES = re.compile(
-    r"\b(links|rechts|linke[rnsm]?|rechte[rnsm]?|gauche|droite?|izquierd[oa]|derech[oa]|sinistr[oa]|destr[oa])\b",
+# Words for a side that a swap would leave as they are ("leftwards", "upperleft", "lft").
+_UNREAD_SIDE = re.compile(
+    r"\b(left|right)(?!most\b|hand\b|overs?\b)[a-z]+"
+    r"|\b(?!bright|upright|fright|wright|copyright|cleft)[a-z]+(left|right)"
+    r"|\b(lft|letf|lef|rt|rght|rigth|rigt|righ|lhs|rhs|l|r)\b",
+    re.IGNORECASE,
+)
+# What is written in the picture can't be read in its mirror image.
+_WRITTEN = re.compile(
+    r"\d|[\"#]|\b(says?|saying|reads?|reading|written|spell\w*|letters?|words?|text|numbers?|numbered|logo|label\w*|"
+    r"(turn|keep)\s+(left|right))\b",
     re.IGNORECASE,
 )
 
@@ -92,9 +104,10 @@ def augment(
 
 def can_mirror(phrase: str) -> bool:
     """Whether swapping "left" and "right" keeps this phrase true of the mirrored picture."""
-    # Other scripts and languages have their own words for the sides; they mostly show in letters beyond ASCII,
-    # and a German or French "left" in the words of this list.
-    return phrase.isascii() and _NOT_A_SIDE.search(phrase) is None and _OTHER_LANGUAGES.search(phrase) is None
+    # Other languages have their own words for the sides.
+    return not is_foreign(phrase) and not any(
+        pattern.search(phrase) for pattern in (_NOT_A_SIDE, _UNREAD_SIDE, _WRITTEN)
+    )
 
 
 def mirror_phrase(phrase: str) -> str:

@@ -51,7 +51,8 @@ def holds(told: Told, window: Box, siblings: Sequence[Told]) -> bool:
 
     - every box of the phrase must lie in the window as a whole;
     - a side ("left dog") must also be the side of the window: the object's centre lies in that half of it. Beside the
-      others of its kind an object keeps its side, as long as none of them is cut in two;
+      others of its kind an object keeps its side, as long as none of them is cut in two. Where categories are not
+      known, all that is boxed may be of its kind;
     - a size ("the smallest dog") is a matter between the object and its kind: all of those that are known must stay,
       and there must be one;
     - relations, ordinals, corners and phrases that aren't understood never hold (`Needs.CONTEXT`).
@@ -63,17 +64,15 @@ def holds(told: Told, window: Box, siblings: Sequence[Told]) -> bool:
     need = needs(told.phrase)
     if Needs.CONTEXT in need or not all(_inside(box, window) for box in told.boxes_xyxy_px):
         return False
-    kind = [
-        box
-        for one in siblings
-        if one.category and one.category == told.category
-        for box in one.boxes_xyxy_px
-        if box not in told.boxes_xyxy_px
-    ]
+    others = [(one, box) for one in siblings for box in one.boxes_xyxy_px if box not in told.boxes_xyxy_px]
+    kind = [box for one, box in others if one.category and one.category == told.category]
     if Needs.SIZE in need and not (kind and all(_inside(box, window) for box in kind)):
         return False
     if Needs.SIDE in need:
-        whole_or_gone = all(_inside(box, window) or not _touches(box, window) for box in kind)
+        may_be_alike = [
+            box for one, box in others if not (one.category and told.category) or one.category == told.category
+        ]
+        whole_or_gone = all(_inside(box, window) or not _touches(box, window) for box in may_be_alike)
         return whole_or_gone and all(_on_its_side(told.phrase, box, window) for box in told.boxes_xyxy_px)
     return True
 

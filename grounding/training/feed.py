@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -28,7 +28,7 @@ class Asked:
     """One phrase of a step with its boxes in pixels of the original picture (none: the answer is "nothing there").
 
     `written` is the phrase as the snapshot has it; `phrase` differs from it where a template changed the wording.
-    `negative` marks a phrase of another picture.
+    `negative` marks a phrase of another picture, `alternative` one of the source's other phrases for the same box.
     """
 
     phrase: str
@@ -36,6 +36,7 @@ class Asked:
     written: str = ""
     negative: bool = False
     category: str = ""
+    alternative: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,13 @@ class Feed:
         places: Sequence[int] = range((number - 1) * size, number * size)
         if self.settings.group_lengths:
             window_steps = max(1, min(WINDOW_STEPS, len(self.pictures) // size))
-            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps)
+            places = grouped_places(number - 1, size, self._area_at, self.settings.seed, window_steps, self._round_at)
         return tuple(self._draw(number, slot, place) for slot, place in enumerate(places))
+
+    def _round_at(self, place: int) -> int:
+        """How often all of the run's own pictures were shown before this place."""
+        old_before, _ = rehearsed_at(place, self.settings.rehearsal_share if self.old.pictures else 0.0)
+        return (place - old_before) // len(self.new.pictures)
 
     def _area_at(self, place: int) -> float:
         return picture_area(self._picture_at(place)[0].image)
@@ -100,7 +106,8 @@ class Feed:
         hardest = hardest_at(number, settings.steps, settings.curriculum_share)
         asked = draw_phrases(picture.targets, settings.phrases_per_image, random.Random(f"phrases/{name}"), hardest)
         if settings.template_share:
-            asked = reworded(asked, settings.template_share, random.Random(f"templates/{name}"))
+            known = {phrase for target in picture.targets for phrase in (*target.phrases, *target.unused)}
+            asked = reworded(asked, settings.template_share, random.Random(f"templates/{name}"), known)
         if self.negatives is None:
             return asked
         rng = random.Random(f"negatives/{name}")
@@ -147,16 +154,23 @@ def draw_phrases(
     drawn: list[Asked] = []
     for turn in range(max(len(phrases) for _, phrases in shuffled)):
         drawn += [
-            Asked(phrases[turn], target.boxes_xyxy_px, phrases[turn], category=target.category)
+            Asked(
+                *(phrases[turn], target.boxes_xyxy_px, phrases[turn]),
+                category=target.category,
+                alternative=phrases[turn] != target.phrase,
+            )
             for target, phrases in shuffled
             if turn < len(phrases)
         ]
     return tuple(drawn[:most])
 
 
-def reworded(asked: Sequence[Asked], share: float, rng: random.Random) -> tuple[Asked, ...]:
-    """The same with about this share in another wording. No wording comes twice."""
-    taken = {one.phrase for one in asked}
+def reworded(
+    asked: Sequence[Asked], share: float, rng: random.Random, known: Collection[str] = ()
+) -> tuple[Asked, ...]:
+    """The same with about this share in another wording. No wording comes twice, and none is one of the `known`
+    phrases of the picture: those have boxes of their own."""
+    taken = {*known, *(one.phrase for one in asked)}
     result = []
     for one in asked:
         wordings = [wording for wording in rewordings(one.phrase) if wording not in taken]

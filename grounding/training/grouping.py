@@ -19,19 +19,26 @@ WINDOW_STEPS = 16  # more steps group better, fewer are nearer to a plain random
 
 
 def grouped_places(
-    step: int, size: int, length_at: Callable[[int], float], seed: int, window_steps: int = WINDOW_STEPS
+    step: int,
+    size: int,
+    length_at: Callable[[int], float],
+    seed: int,
+    window_steps: int = WINDOW_STEPS,
+    round_at: Callable[[int], int] = lambda place: 0,
 ) -> Sequence[int]:
     """The `size` places of the plain order that make step `step`, counted from 0.
 
     `length_at(place)` is how long the picture there makes its sequence, in any unit; where all of a window are the
-    same, it stays in its plain order. A window of more than a round would put a picture into a step twice.
+    same, it stays in its plain order. A window of more than a round would put a picture into a step twice, and so
+    would one in which a round ends: there the places of each round (`round_at(place)`) are sorted by themselves.
     """
     window, inside = divmod(step, window_steps)
     begin = window * window_steps * size
     lengths = {place: length_at(place) for place in range(begin, begin + window_steps * size)}
     if len(set(lengths.values())) == 1:
         return range(begin + inside * size, begin + (inside + 1) * size)
-    ordered = sorted(lengths, key=lambda place: lengths[place])  # stable: like lengths stay in their random order
+    # Stable: like lengths stay in their random order.
+    ordered = sorted(lengths, key=lambda place: (round_at(place), lengths[place]))
     steps = list(range(window_steps))
     random.Random(f"{seed}/window/{window}").shuffle(steps)
     at = steps[inside] * size

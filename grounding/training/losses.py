@@ -124,7 +124,8 @@ def answer_loss(
     losses = functional.cross_entropy(logits, batch.target_ids, reduction="none")  # [tokens]
     if batch.numbers is not None and batch.soft_labels:
         losses = with_soft_labels(losses, logits, batch.numbers)
-    weighted = losses * (batch.token_weights / whole.token_weight)
+    # Where nothing counts (answers "nothing there" alone, with a nothing_weight of 0) the loss is 0, not 0/0.
+    weighted = losses * (batch.token_weights / (whole.token_weight or 1.0))
     total = weighted.sum()
     terms, by_item = {"tokens": total.detach()}, {"tokens": (weighted.detach(), batch.owner)}
     if batch.numbers is not None and weights.geometric:

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from grounding.training.data import PhraseTarget, PictureTargets
-from grounding.training.wording import head_noun, singular, words_of
+from grounding.training.wording import head_noun, is_foreign, names_no_kind, singular, take_apart, words_of
 
 _TRIES = 24
 # Words that may be said of one and the same thing: with one of them in a picture, no other counts as absent from it.
 _MAY_BE_ONE = tuple(
-    frozenset(names.split())
+    frozenset(map(singular, names.split()))
     for names in (
         "person people man men woman women guy girl boy lady gentleman kid child children baby human player rider "
         "skier surfer batter catcher umpire pitcher skater snowboarder chef cook officer worker bride "
-        "groom crowd couple",
+        "groom crowd couple adult toddler infant teen teenager female male mother mom father dad son daughter brother "
+        "sister student teacher farmer cowboy goalie fielder referee passenger driver pedestrian cyclist biker "
+        "skateboarder boarder dude fella cop policeman soldier waiter waitress doctor nurse runner dancer singer "
+        "musician tourist photographer spectator audience businessman family team customer friend grandma grandpa",
         "car taxi cab truck van vehicle suv bus jeep pickup lorry",
         "couch sofa chair seat bench armchair stool loveseat",
         "ship boat sailboat sail yacht vessel canoe kayak",
@@ -59,6 +62,29 @@ _MAY_BE_ONE = tuple(
         "plane airplane aeroplane aircraft jet",
         "house building home barn church",
         "clock watch",
+        "fridge refrigerator freezer",
+        "stove oven cooker microwave",
+        "rug carpet mat",
+        "lamp light lantern",
+        "sink basin",
+        "racket racquet",
+        "umbrella parasol",
+        "pillow cushion",
+        "book magazine notebook",
+        "train locomotive subway tram streetcar trolley",
+        "board skateboard surfboard snowboard longboard",
+        "frisbee disc disk",
+        "ball baseball basketball football",
+        "glove mitt mitten",
+        "glasses sunglasses goggles spectacles eyeglasses",
+        "tie necktie bowtie",
+        "dress gown skirt",
+        "suit jacket coat blazer",
+        "shirt tshirt tee blouse vest",
+        "picture painting poster",
+        "bin trash garbage can trashcan dustbin",
+        "pasta noodles spaghetti food",
+        "meat steak sausage hotdog food",
     )
 )
 
@@ -110,7 +136,13 @@ class Negatives:
 
 def is_absent(negative: Negative, there: frozenset[str]) -> bool:
     """Whether nothing named in a picture (`named_in`) may be what the phrase asks for."""
-    wanted = {*map(singular, words_of(negative.kind)), head_noun(negative.phrase)}
+    head = head_noun(negative.phrase)
+    wanted = {*map(singular, words_of(negative.kind)), head}
+    if negative.kind == head:
+        # Where no category says more, the thing may be another word of it: elsewhere than in English the noun comes
+        # first ("perro negro").
+        before = take_apart(negative.phrase).before
+        wanted |= {singular(word) for word in before if not names_no_kind(word)}
     return there.isdisjoint(_alike(wanted))
 
 
@@ -123,7 +155,8 @@ def named_in(picture: PictureTargets) -> frozenset[str]:
 
 def _kind(phrase: str, target: PhraseTarget) -> str:
     """What a phrase names: its category, else its head noun; "" when neither is known or the language isn't."""
-    return (target.category.lower() or head_noun(phrase)) if phrase.isascii() and head_noun(phrase) else ""
+    head = "" if is_foreign(phrase) else head_noun(phrase)
+    return (target.category.lower() or head) if head else ""
 
 
 def _alike(words: Iterable[str]) -> set[str]:

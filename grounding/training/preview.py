@@ -12,9 +12,11 @@ from grounding.boxes import Box
 from grounding.errors import PictureError
 from grounding.pictures import open_picture
 from grounding.training.augment import Shown
+from grounding.training.curriculum import hardest_at
 from grounding.training.feed import Asked, Drawn, Feed
 from grounding.training.looks import look
 from grounding.training.settings import TrainSettings
+from grounding.training.wording import Difficulty
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class PreviewPhrase:
     reworded: bool = False
     negative: bool = False
     jittered: bool = False
+    alternative: bool = False
 
     @property
     def changed(self) -> bool:
@@ -52,6 +55,16 @@ def preview_step(feed: Feed, step: int, most: int | None = None) -> tuple[Previe
     return tuple(_preview(drawn, feed.settings) for drawn in feed.step(step)[:most])
 
 
+def so_far(settings: TrainSettings, step: int) -> str:
+    """What a curriculum lets through in step `step` (from 1), as a sentence; "" where everything may come."""
+    hardest = hardest_at(step, settings.steps, settings.curriculum_share)
+    return {
+        Difficulty.NOUN: "So early the curriculum brings nouns, and of other boxes their easiest phrase.",
+        Difficulty.ATTRIBUTE: "By now the curriculum brings nouns and attributes; relations come later.",
+        Difficulty.RELATION: "",
+    }[hardest]
+
+
 def _preview(drawn: Drawn, settings: TrainSettings) -> PreviewPicture:
     path = drawn.picture.image
     try:
@@ -71,6 +84,7 @@ def _phrases(asked: Sequence[Asked], shown: Shown) -> tuple[PreviewPhrase, ...]:
             reworded=each.phrase != each.written,
             negative=each.negative,
             jittered=place in shown.jittered,
+            alternative=each.alternative,
         )
         for place, (each, (phrase, boxes)) in enumerate(zip(asked, shown.targets, strict=True))
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.with_model import before_first_step
 from grounding.training.saving import Outcome, save_adapter, standing_of
-from grounding.training.scoring import Scorer
+from grounding.training.scoring import Scorer, scoring_interval
 from grounding.training.settings import TrainSettings
 from grounding.training.signal import measure_signal
 from grounding.training.steps import Learner
@@ -62,6 +61,8 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
     samples = plan.snapshot.split("val")[: settings.score_samples]
     scorer = Scorer(loaded, samples, listener, should_stop, dtype=dtype, encode_anew=settings.lora_vision)
     course = Course(plan, folder, listener)
+    if scorer.left_out:
+        course.note(left_out_sentence(f"The pictures of {scorer.left_out:,} of {len(samples):,} validation samples"))
     if course.checkpoint is None:
         course.score(scorer, None)
         if should_stop():
@@ -75,6 +76,8 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
         course.note(learner.note)
     course.resume(learner, attached)
     ended = _take_steps(course, learner, attached, scorer, should_stop)
+    if views.unread:
+        course.note(left_out_sentence(f"{len(views.unread):,} of {len(feed.pictures):,} train pictures"))
     return _finish(plan, folder, loaded, course, attached, scorer, ended)
 
 
@@ -109,11 +112,9 @@ def _take_steps(
     return ended
 
 
-def scoring_interval(settings: TrainSettings, pictures: int) -> int:
-    """Steps between two scorings: as set, or as many as show each of the pictures once."""
-    if settings.score_each_epoch:
-        return math.ceil(pictures / min(settings.images_per_step, pictures))
-    return settings.score_every_steps
+def left_out_sentence(which: str) -> str:
+    """What is said of pictures that can't be read, or of samples on them."""
+    return f"{which} are left out, as they can't be read; the log names them. Import them again."
 
 
 def _finish(

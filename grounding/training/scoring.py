@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from grounding.records import Prediction, Sample
 from grounding.training.batches import BranchBuilder
 from grounding.training.events import Listener, ScoreEvent
 from grounding.training.history import SampleRow, sample_row
+from grounding.training.settings import TrainSettings
 from grounding.training.validation_loss import validation_losses
 from grounding.training.views import encode_paths
 
@@ -24,7 +26,8 @@ _SAMPLES_AT_ONCE = 25
 
 
 class Scorer:
-    """Scores the model as it stands on the same samples each time.
+    """Scores the model as it stands on the same samples each time: those whose picture can be read; `left_out` counts
+    the others.
 
     With `encode_anew`, for a run that changes the vision tower, the pictures are looked at again at each scoring.
     """
@@ -40,7 +43,6 @@ class Scorer:
         encode_anew: bool = False,
     ) -> None:
         self.loaded = loaded
-        self.samples = samples
         self.listener = listener
         self.dtype = dtype
         self.encode_anew = encode_anew
@@ -48,6 +50,8 @@ class Scorer:
         self.builder = BranchBuilder(loaded)
         self.paths = list(dict.fromkeys(sample.image for sample in samples))
         self.features = self._encode(should_stop)
+        self.samples = [sample for sample in samples if sample.image in self.features]
+        self.left_out = len(samples) - len(self.samples)
         self.start = time.perf_counter()
 
     def score(self, step: int) -> tuple[ScoreEvent, list[SampleRow]] | None:
@@ -55,7 +59,8 @@ class Scorer:
         if not self.samples:
             return None
         if self.encode_anew and step:
-            self.features = self._encode(lambda: False)
+            # A file that has gone since is seen as it was: the samples stay the same.
+            self.features = {**self.features, **self._encode(lambda: False)}
         self.loaded.model.eval()
         scored = [row for start in range(0, len(self.samples), _SAMPLES_AT_ONCE) for row in self._answers(start)]
         losses = validation_losses(self.loaded, self.builder, self.samples, self.features, self.dtype)
@@ -86,5 +91,16 @@ class Scorer:
 
     def _encode(self, should_stop: Callable[[], bool]) -> dict[Path, ImageFeatures]:
         text = "Looking at the validation pictures"
-        encoded = encode_paths(self.loaded, self.paths, text, self.listener, should_stop)
-        return dict(zip(self.paths, encoded, strict=True))
+        return encode_paths(self.loaded, self.paths, text, self.listener, should_stop)
+
+
+def scoring_interval(settings: TrainSettings, pictures: int) -> int:
+    """Steps between two scorings: as set, or as many as show each of the pictures once."""
+    if settings.score_each_epoch:
+        return math.ceil(pictures / min(settings.images_per_step, pictures))
+    return settings.score_every_steps
+
+
+def scorings(settings: TrainSettings, pictures: int) -> int:
+    """How often a run scores that takes all of its steps: at step 0, at every interval, and at the end."""
+    return 2 + (settings.steps - 1) // scoring_interval(settings, pictures)

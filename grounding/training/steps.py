@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from grounding.engine import ImageFeatures
+from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.training.attach import Attached
 from grounding.training.batches import BranchBuilder, PackedBatch, pack
@@ -102,7 +104,8 @@ class Learner:
             computed = self._backward(step)
             if computed is None:
                 continue
-            torch.nn.utils.clip_grad_norm_(self.weights, settings.max_gradient_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.max_gradient_norm)
+            check_gradient(norm.item(), step)
             rate = set_rate(self.optimiser, step - 1, settings)
             optimiser_step(self.optimiser)
             self.optimiser.zero_grad(set_to_none=True)
@@ -137,6 +140,7 @@ class Learner:
             phrases += sum(len(lane.words) for lane in lanes)
         if not phrases:
             return None
+        weight = weight or 1.0
         if parts > 1:
             for parameter in self.weights:
                 if parameter.grad is not None:
@@ -183,6 +187,15 @@ class Learner:
     def _lane_count(self, pictures: int) -> int:
         """The stock forward of a model may keep things on itself: only the lean pass is for several threads."""
         return max(1, min(self.lanes.count, pictures)) if self.logits.is_lean else 1
+
+
+def check_gradient(norm: float, step: int) -> None:
+    """Raises `JobError` when the gradients are no finite numbers: a step with them would spoil the weights."""
+    if not math.isfinite(norm):
+        raise JobError(
+            f"The gradients became {norm} at step {step}, though the loss was a number: nothing was learned from that "
+            "step. Lower the learning rate or the weights of the geometric terms, and train again."
+        )
 
 
 def added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:

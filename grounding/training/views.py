@@ -32,7 +32,9 @@ View = tuple[list[engine.ImageFeatures], list[Sequence[Target]]]
 
 
 class Views(Protocol):
-    """Turns what the feed drew into what the model sees."""
+    """Turns what the feed drew into what the model sees. `unread` are the pictures that it could not read so far."""
+
+    unread: set[Path]
 
     def show(self, drawn: Sequence[Drawn]) -> View:
         """The features and the phrases with their boxes of the pictures drawn, in order."""
@@ -89,7 +91,8 @@ class KeptViews:
             # Where the boxes and words go hangs on the picture's size alone; its pixels are in the features.
             shown = look(Image.new("L", plain.image_size_wh), one, self.settings)
             turned = self._of(one.picture.image, mirrored=True) if "mirrored" in shown.marks else plain
-            assert turned is not None
+            if turned is None:  # its file has gone since
+                continue
             features.append(turned)
             targets.append(shown.targets)
         return features, targets
@@ -137,13 +140,16 @@ class AugmentedViews:
         self.loaded = loaded
         self.settings = settings
         self.dtype = dtype
+        self.unread: set[Path] = set()
 
     def show(self, drawn: Sequence[Drawn]) -> View:
         """The features and phrases of the view of each picture that can be read, in order."""
         shown: list[Shown] = []
         for one in drawn:
             picture = usable_picture(self.loaded, one.picture.image)
-            if picture is not None:
+            if picture is None:
+                self.unread.add(one.picture.image)
+            else:
                 shown.append(look(picture, one, self.settings))
         if not shown:
             return [], []
@@ -172,15 +178,18 @@ def _bytes_of(features: engine.ImageFeatures) -> int:
 
 def encode_paths(
     loaded: LoadedModel, paths: Sequence[Path], text: str, listener: Listener, should_stop: Callable[[], bool]
-) -> list[engine.ImageFeatures]:
-    """The features of every picture, told as a phase called `text`. Raises `Cancelled`."""
-    features: list[engine.ImageFeatures] = []
+) -> dict[Path, engine.ImageFeatures]:
+    """The features of every picture that can be used, told as a phase called `text`. Raises `Cancelled`."""
+    features: dict[Path, engine.ImageFeatures] = {}
     for start in range(0, len(paths), _IMAGES_PER_PASS):
         if should_stop():
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
-        batch = [open_picture(path) for path in paths[start : start + _IMAGES_PER_PASS]]
-        features += trainable(engine.encode_images(loaded, batch))
-        listener(PhaseEvent(text, len(features), len(paths)))
+        some = paths[start : start + _IMAGES_PER_PASS]
+        opened = {path: picture for path in some if (picture := usable_picture(loaded, path)) is not None}
+        if opened:
+            encoded = engine.encode_images(loaded, list(opened.values()))
+            features.update(zip(opened, trainable(encoded), strict=True))
+        listener(PhaseEvent(text, start + len(some), len(paths)))
     return features
 
 

@@ -28,13 +28,14 @@ _SIDES = _words("left right top bottom leftmost rightmost topmost bottommost")
 _OTHER_PLACES = _words(
     "middle center centre central corner edge side half end front back foreground background upper lower "
     "far near farther further closer closest nearest farthest furthest first second third fourth fifth "
-    "sixth last next previous inner outer"
+    "sixth seventh eighth ninth tenth last next previous inner outer distant nearby rear opposite adjacent "
+    "neighboring neighbouring remaining"
 )
 _SIZES = _words(
     "big bigger biggest large larger largest small smaller smallest little littlest tall taller tallest "
     "short shorter shortest long longer longest wide wider widest high higher highest low lower lowest "
-    "tiny huge old older oldest young younger youngest thin thinner thinnest thick thicker thickest most "
-    "least"
+    "tiny huge giant enormous massive medium mini old older oldest young younger youngest thin thinner thinnest "
+    "thick thicker thickest fatter slimmer skinnier heavier darker lighter brighter paler newer fuller most least"
 )
 _RELATING = _words(
     "of above below over under underneath beneath behind beside besides between among near nearer next "
@@ -44,6 +45,24 @@ _RELATING = _words(
     "having is are"
 )
 _COUNTED = re.compile(r"\b\d+(st|nd|rd|th)?\b")
+# Words that no English phrase of a picture needs, and that one in their own language can hardly do without; and the
+# sides in some languages that are written without accents. A few English phrases are taken for foreign ones so.
+_FOREIGN = re.compile(
+    r"\b(?:der|dem|das|ein|eine[mnrs]?|auf|mit|und|ist|von|zu|zum|zur|neben|hinter|het|een|naast|voor|"
+    r"el|los|las|una|del|con|en|que|junto|sobre|mas|muy|le|la|les|des|du|de|une|dans|sur|avec|aux?|et|est|qui|"
+    r"il|gli|della|nel|nella|di|che|com|em|uma|dos|links(?:e|er)?|rechts(?:e)?|linke[rnsm]?|rechte[rnsm]?|gauches?|"
+    r"droite?s?|izquierd[oa]s?|derech[oa]s?|esquerd[oa]s?|direit[oa]s?|sinistr[oaie]|destr[oaie]|venstre|vlevo|vpravo|"
+    r"lew[aeoy]|lewej|praw[aeoy]|prawej|levy|pravy|sleva|sprava|stanga|dreapta|kiri|kanan|vasen|vasemmalla|oikea|"
+    r"oikealla|solda|soldaki|sagda|sagdaki|hidari|migi)\b"
+)
+# Plurals that no rule makes.
+_IRREGULAR = {
+    **{"men": "man", "women": "woman", "people": "person", "children": "child", "oxen": "ox"},
+    **{"mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "taxis": "taxi", "skis": "ski"},
+    **{"knives": "knife", "wolves": "wolf", "leaves": "leaf", "scarves": "scarf", "shelves": "shelf"},
+    **{"loaves": "loaf", "calves": "calf", "hooves": "hoof", "halves": "half", "thieves": "thief", "wives": "wife"},
+    **{"shoes": "shoe", "toes": "toe", "canoes": "canoe", "kayaks": "kayak", "pies": "pie", "ties": "tie"},
+}
 # Heads that name no kind of thing.
 _EMPTY_HEADS = (
     _words(
@@ -114,10 +133,20 @@ def _ends_a_noun(word: str, place: int, words: list[str]) -> bool:
     return len(word) > 5 and word.endswith("ing") and words[place - 1] not in _ARTICLES and bool(follows)
 
 
+def is_foreign(phrase: str) -> bool:
+    """Whether a phrase shows that it is in another language than English: by its letters or by one of its words."""
+    return not phrase.isascii() or _FOREIGN.search(phrase.lower()) is not None
+
+
+def names_no_kind(word: str) -> bool:
+    """Whether a lower-case word says where, how large or of which colour something is, not what it is."""
+    return word in _EMPTY_HEADS or word.isdigit()
+
+
 def head_noun(phrase: str) -> str:
     """The noun that a phrase is about, in the singular, or "" where it names no kind of thing."""
     head = take_apart(phrase).head
-    return "" if head in _EMPTY_HEADS or head.isdigit() else singular(head)
+    return "" if names_no_kind(head) else singular(head)
 
 
 def difficulty(phrase: str, category: str = "") -> Difficulty:
@@ -132,11 +161,13 @@ def difficulty(phrase: str, category: str = "") -> Difficulty:
 @lru_cache(maxsize=65536)
 def needs(phrase: str) -> Needs:
     """What must be left in the picture for this phrase to stay true of one object. `CONTEXT`: anything may matter."""
-    if not phrase.isascii():
+    if is_foreign(phrase):
         return Needs.CONTEXT
     parts = take_apart(phrase)
     words = frozenset(parts.words)
     sides = words & _SIDES
+    if any(word.endswith("'s") for word in words):  # "the dog's owner": the dog must stay in the picture
+        return Needs.CONTEXT
     if parts.related or words & _OTHER_PLACES or _COUNTED.search(phrase) or not head_noun(phrase):
         return Needs.CONTEXT
     found = Needs.NOTHING
@@ -154,8 +185,12 @@ def words_of(text: str) -> list[str]:
 
 def singular(word: str) -> str:
     """A word without its plural ending; good enough to compare two words."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("ches", "shes", "xes", "sses")):
+    if len(word) > 4 and word.endswith(("ches", "shes", "xes", "sses", "oes")):
+        return word[:-2]
+    if len(word) > 4 and word.endswith("uses") and word[-5] not in "aeiou":  # "buses", but not "houses"
         return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 230
+_MOST_DOTS = 60  # on one curve; more would be a band, and a page of half a megabyte
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. `points` are (x, y); `kind` names its colour in the stylesheet; `dots` marks every point."""
+    """One curve. `points` are (x, y); `kind` names its colour in the stylesheet; `dots` marks every point, or every
+    so many where there are too many to tell apart."""
 
     label: str
     kind: str
@@ -93,9 +95,11 @@ def _curve(line: Line, x: Axis, y: Axis) -> str:
     path = " ".join(f"{left:.1f},{top:.1f}" for left, top in points)
     dots = ""
     if line.dots:
+        every = -(-len(points) // _MOST_DOTS)
+        dotted = list(zip(points, line.points, strict=True))[::-1][::every][::-1]  # the newest is one of them
         dots = "".join(
             f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.4"><title>{escape(line.label)} at {at:g}: '
             f"{escape(y.form.format(value))}</title></circle>"
-            for (left, top), (at, value) in zip(points, line.points, strict=True)
+            for (left, top), (at, value) in dotted
         )
     return f'<g class="bw-curve" data-kind="{escape(line.kind)}"><polyline points="{path}"/>{dots}</g>'

@@ -57,7 +57,8 @@ class Frozen(Protocol):
 @dataclass(frozen=True)
 class DeskState:
     """What is known now. `rows` is the cheap part (None: not looked yet), `model` the model's part of the data at
-    `model_version`; `busy` and `looking` say what is under way, `trouble` what failed."""
+    `model_version` with `model_settings`; `settings_changed` that those on a page are
+    others by now; `busy` and `looking` say what is under way, `trouble` what failed."""
 
     version: str = ""
     rows: Preflight | None = None
@@ -65,6 +66,8 @@ class DeskState:
     busy: bool = False
     model: Preflight | None = None
     model_version: str = ""
+    model_settings: TrainSettings | None = None
+    settings_changed: bool = False
     looking: str = ""
     looking_since: float = 0.0
     trouble: str = ""
@@ -153,7 +156,7 @@ class PreflightDesk:
             _write_snapshot(folder, samples)
             lent = self._lend_gpu()
             checked = self._ask(folder, settings, lambda text: self._set(looking=text))
-            self._set(model=with_left_out(checked, left_out), model_version=version)
+            self._set(model=with_left_out(checked, left_out), model_version=version, model_settings=settings)
         except BoxwrightError as error:
             self._set(trouble=str(error))
         except Exception as error:  # as above

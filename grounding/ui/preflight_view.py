@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from html import escape
 
 from grounding.boxes import Box
@@ -11,13 +12,16 @@ from grounding.training.preflight import Finding, Piece, Preflight, Probe, Seen,
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Numbers
 from grounding.training.preflight.text import in_minutes
+from grounding.training.settings import TrainSettings
 from grounding.ui.preflight_desk import DeskState
 
 _LISTED = 40
 
 
-def panel_html(state: DeskState) -> str:
-    """The panel: its state in a word, what was found, and what the model sees where that was asked for."""
+def panel_html(state: DeskState, settings: TrainSettings | None = None) -> str:
+    """The panel: its state in a word, what was found, and what the model sees where that was asked for. `settings`
+    are those on the page now (None: those of the look)."""
+    state = as_of_now(state, settings)
     chip, word = _chip(state)
     trouble = f'<p class="bw-flight-trouble" role="alert">{escape(state.trouble)}</p>' if state.trouble else ""
     return (
@@ -25,6 +29,19 @@ def panel_html(state: DeskState) -> str:
         f'<span class="bw-state" data-state="{chip}" id="train-check-state">{escape(word)}</span>'
         f"<p>{escape(_line(state))}</p></header>{trouble}{_findings(state)}{_model(state)}</section>"
     )
+
+
+def is_old(state: DeskState, settings: TrainSettings | None) -> bool:
+    """Whether the model was asked with other settings than those on the page now."""
+    return settings is not None and state.model_settings is not None and settings != state.model_settings
+
+
+def as_of_now(state: DeskState, settings: TrainSettings | None) -> DeskState:
+    """Without what the model's part says of memory, where the settings are others by now."""
+    if state.model is None or not is_old(state, settings):
+        return state
+    kept = tuple(finding for finding in state.model.findings if finding.kind != "memory")
+    return replace(state, model=replace(state.model, findings=kept, probes=()), settings_changed=True)
 
 
 def blocked(state: DeskState) -> bool:
@@ -98,7 +115,11 @@ def _model(state: DeskState) -> str:
         )
     if state.model is None:
         return ""
-    old = "" if state.model_version == state.version else "<p>The phrases have changed since this look.</p>"
+    changed = [
+        *(["phrases"] if state.model_version != state.version else []),
+        *(["settings"] if state.settings_changed else []),
+    ]
+    old = f"<p>The {' and the '.join(changed)} have changed since this look.</p>" if changed else ""
     cards = "".join(map(_card, state.model.seen))
     seen = ""
     if cards:

@@ -21,18 +21,21 @@ _PICTURE_MARKS = {
 }
 
 
-def step_html(step: int, steps: int, pictures: Sequence[PreviewPicture], left_out: int) -> str:
-    """The pictures of a step with their boxes and phrases; `left_out` more are not drawn."""
+def step_html(step: int, steps: int, pictures: Sequence[PreviewPicture], left_out: int, so_far: str = "") -> str:
+    """The pictures of a step with their boxes and phrases; `left_out` more are not drawn. `so_far` says what a
+    curriculum lets through."""
     phrases = [phrase for picture in pictures for phrase in picture.phrases]
     counted = [
         (sum("mirrored" in picture.marks for picture in pictures), "mirrored"),
         (sum("cropped" in picture.marks for picture in pictures), "cropped"),
+        (sum(phrase.alternative for phrase in phrases), "from the other phrases of their boxes"),
         (sum(phrase.reworded for phrase in phrases), "reworded"),
         (sum(phrase.jittered for phrase in phrases), "with a moved box"),
         (sum(phrase.negative for phrase in phrases), "answered \u201cnothing there\u201d from elsewhere"),
     ]
     told = ", ".join(f"{count} {word}" for count, word in counted if count)
     more = f" {left_out:,} more pictures of this step are not drawn." if left_out else ""
+    more += f" {escape(so_far)}" if so_far else ""
     return (
         f'<div class="bw-preview"><p class="bw-preview-sum">Step <b>{step:,}</b> of {steps:,}: '
         f"{len(pictures)} pictures, {len(phrases)} phrases{f' ({told})' if told else ''}.{more}</p>"
@@ -81,6 +84,8 @@ def _line(number: int, phrase: PreviewPhrase) -> str:
     chips = ""
     if phrase.negative:
         chips += _chip("negative", "A phrase of another picture: what it names is absent here")
+    if phrase.alternative:
+        chips += _chip("alternative", "Another phrase that the source has for this box")
     if phrase.reworded:
         chips += _chip("template", "Reworded by rule, with the same meaning")
     if phrase.jittered:

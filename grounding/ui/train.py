@@ -111,7 +111,9 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, w.name, shown, **_FREE)
-    build_preview(w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings)
+    build_preview(
+        tab, w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings
+    )
     with widgets.right:
         build_gallery(
             demo, tab, GalleryParts(parts.workspace, lambda: parts.models.model), tabs, adapter_choice, w.view

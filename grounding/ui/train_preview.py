@@ -15,7 +15,7 @@ from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.feed import Feed
 from grounding.training.feeding import feed_of
-from grounding.training.preview import preview_step
+from grounding.training.preview import preview_step, so_far
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.preview_view import nothing_html, step_html
@@ -46,6 +46,7 @@ class PreviewWidgets:
     on: gr.Button
     other: gr.Button
     view: gr.HTML
+    is_open: gr.State
 
 
 def lay_out_preview(steps: int) -> PreviewWidgets:
@@ -57,20 +58,26 @@ def lay_out_preview(steps: int) -> PreviewWidgets:
             on = gr.Button("Next step \u203a", size="sm", min_width=96, elem_id="train-preview-next")
             other = gr.Button("Any step", size="sm", min_width=84, elem_id="train-preview-any")
         view = gr.HTML(elem_id="train-preview-view", apply_default_css=False)
-    return PreviewWidgets(panel, step, back, on, other, view)
+    return PreviewWidgets(panel, step, back, on, other, view, gr.State(False))
 
 
 def build_preview(
+    tab: gr.Tab,
     widgets: PreviewWidgets,
     curation: Freezable,
     snapshots: Path,
     inputs: set[Any],
     read: Callable[[dict[Any, Any]], TrainSettings],
 ) -> None:
-    """Connect the panel. `inputs` are the components that `read` makes settings of."""
+    """Connect the panel. `inputs` are the components that `read` makes settings of: while it is open, it follows
+    them."""
     w = widgets
     handlers = PreviewHandlers(w, curation, snapshots, read)
     outputs = [w.step, w.view]
+    w.panel.expand(lambda: True, None, w.is_open, show_progress="hidden", api_visibility="private")
+    w.panel.collapse(lambda: False, None, w.is_open, show_progress="hidden", api_visibility="private")
+    followed = [tab.select, *(component.change for component in inputs)]
+    gr.on(followed, handlers.follow, {w.step, w.is_open, *inputs}, outputs, trigger_mode="always_last", **_FREE)
     gr.on([w.panel.expand, w.step.release], handlers.show, {w.step, *inputs}, outputs, **_FREE)
     w.back.click(handlers.back, {w.step, *inputs}, outputs, **_FREE)
     w.on.click(handlers.on, {w.step, *inputs}, outputs, **_FREE)
@@ -99,6 +106,17 @@ class PreviewHandlers:
         return self._show(values, lambda step, steps: step)
 
     @tell
+    def follow(self, values: dict[Any, Any]) -> tuple[Any, ...]:
+        """The same step again after a setting has changed; nothing is sent while the panel is shut. A value that
+        somebody is in the middle of typing is said in the panel, with no alarm."""
+        if not values[self.widgets.is_open]:
+            return gr.skip(), gr.skip()
+        try:
+            return self._show(values, lambda step, steps: step)
+        except BoxwrightError as error:
+            return gr.skip(), nothing_html(str(error))
+
+    @tell
     def back(self, values: dict[Any, Any]) -> tuple[Any, ...]:
         return self._show(values, lambda step, steps: step - 1)
 
@@ -120,7 +138,7 @@ class PreviewHandlers:
             return slider, nothing_html(str(error))
         pictures = preview_step(feed, step, MOST_PICTURES)
         shown = min(settings.images_per_step, len(feed.pictures))
-        return slider, step_html(step, settings.steps, pictures, shown - len(pictures))
+        return slider, step_html(step, settings.steps, pictures, shown - len(pictures), so_far(settings, step))
 
     def _feed(self, settings: TrainSettings) -> Feed:
         """The feed of these settings on what would be frozen now; kept until a phrase or a setting changes."""

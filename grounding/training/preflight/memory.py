@@ -8,36 +8,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from grounding import engine
-from grounding.errors import PictureError
 from grounding.models import LoadedModel
-from grounding.pictures import open_picture
 from grounding.records import Sample
-from grounding.training import batches
 from grounding.training.batches import BranchBuilder
+from grounding.training.lean import StepLogits
 from grounding.training.precision import computing_in
 from grounding.training.preflight.headers import Header
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Finding, Probe
 from grounding.training.preflight.sight import pack_questions
 from grounding.training.settings import TrainSettings
-from grounding.training.views import trainable
+from grounding.training.steps import split_evenly
+from grounding.training.views import trainable, usable_picture
 
 HEADROOM = 0.95
 """Share of the memory that a step may fill: allocators need some room."""
 _OPTIMISER_BYTES = 8  # AdamW keeps two float32 numbers a trained weight
 _WATCH_SECONDS = 0.004
 _TIMED, _TIMED_SECONDS = 3, 2.0
-_ACCUMULATION = ("gradient_accumulation", "accumulation_steps", "accumulate_steps", "accumulation")
-_CHECKPOINTING = ("gradient_checkpointing", "checkpoint_gradients", "checkpointing")
 
 Step = Callable[[LoadedModel, TrainSettings, Sequence["Load"]], int]
 
@@ -87,11 +85,11 @@ def probe(
     LoRA must be attached. Weights, gradients, random state and mode are afterwards what they were. `changes` are
     told in the result; `step` stands in for the pass in tests.
     """
-    run = step or (lambda model, chosen, load: one_step(model, chosen, load, dtype))
+    run = step or _step_of(loaded, dtype)
     names = tuple(load.samples[0].id for load in loads)
     trained = sum(weight.numel() for weight in loaded.model.parameters() if weight.requires_grad)
     tokens, seconds, fits = 0, None, True
-    with _as_it_was(loaded), _Peak(loaded.device) as peak:
+    with _as_it_was(loaded), _checkpointing(loaded, settings), _Peak(loaded.device) as peak:
         try:
             tokens = run(loaded, settings, loads)
             seconds = _pace(lambda: run(loaded, settings, loads), loaded.device)
@@ -107,49 +105,62 @@ def probe(
     return Probe(fits, dict(changes or {}), needed, limit, seconds if fits else None, tokens, names)
 
 
+def _step_of(loaded: LoadedModel, dtype: torch.dtype | None) -> Step:
+    """Steps that share one choice between the lean and the stock pass, as those of a run do."""
+    logits_of = StepLogits(loaded)
+    return lambda model, settings, loads: one_step(model, settings, loads, logits_of, dtype)
+
+
 def one_step(
-    loaded: LoadedModel, settings: TrainSettings, loads: Sequence[Load], dtype: torch.dtype | None = None
+    loaded: LoadedModel,
+    settings: TrainSettings,
+    loads: Sequence[Load],
+    logits_of: StepLogits,
+    dtype: torch.dtype | None = None,
 ) -> int:
-    """The passes of a step over this load, through the trainer's own collator; returns the longest sequence."""
-    pictures, asked = [], []
-    for load in loads:
-        try:
-            pictures.append(open_picture(load.image))
-        except PictureError:
-            continue
-        asked.append([(sample.phrase, sample.boxes_xyxy_px) for sample in load.samples])
-    builder = BranchBuilder(loaded, settings.digit_weights, settings.corner_weights, settings.nothing_weight)
+    """The passes of a step over this load, in as many parts as the settings say, through the trainer's own collator
+    and the trainer's own pass; returns the longest sequence."""
+    shown = [(load, picture) for load in loads if (picture := usable_picture(loaded, load.image)) is not None]
+    if not shown:
+        return 0
+    weights = (settings.digit_weights, settings.corner_weights, settings.nothing_weight)
+    builder = BranchBuilder(loaded, *weights)
+    # With the vision tower trained, gradients go back through it: as `live_views` does.
+    encode = loaded.family.encode_images if settings.lora_vision else _encode_once
     loaded.model.train()
-    with computing_in(loaded.device, dtype):
-        features = trainable(engine.encode_images(loaded, pictures))
-        packed = pack_questions(loaded, builder, features, asked)
-        logits = batches.packed_logits(loaded, packed.batch, features)
-    functional.cross_entropy(logits.float(), packed.batch.target_ids).backward()
+    longest = 0
+    for part in split_evenly(shown, min(settings.accumulation, len(shown))):
+        asked = [[(sample.phrase, sample.boxes_xyxy_px) for sample in load.samples] for load, _ in part]
+        with computing_in(loaded.device, dtype):
+            features = encode(loaded, [picture for _, picture in part])
+            if not logits_of.reason:  # one picture decides, as in a run
+                logits_of.choose(pack_questions(loaded, builder, features[:1], asked[:1]).batch, features[:1])
+            packed = pack_questions(loaded, builder, features, asked)
+            logits = logits_of(packed.batch, features)
+        functional.cross_entropy(logits.float(), packed.batch.target_ids).backward()
+        longest = max(longest, int(packed.batch.input_ids.shape[1]))
     loaded.model.zero_grad(set_to_none=True)
-    return int(packed.batch.input_ids.shape[1])
+    return longest
+
+
+def _encode_once(loaded: LoadedModel, pictures: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
+    return trainable(engine.encode_images(loaded, pictures))
 
 
 def next_settings(settings: TrainSettings, quantize: str = "none") -> Iterator[tuple[dict[str, Any], str]]:
     """What to try when a step doesn't fit, the mildest first: (changed values, what they are in words).
 
-    Fewer pictures a step, with as many steps' gradients summed up so that the run stays the same; then gradient
-    checkpointing; then 4-bit weights; then fewer phrases. Only settings that this version has are named.
+    More parts a step, which changes nothing of what is learned; then gradient checkpointing, which only takes longer;
+    then fewer phrases; 4-bit weights last.
     """
-    known = {spec.name for spec in fields(settings)}
-    accumulation = next((name for name in _ACCUMULATION if name in known), None)
-    checkpointing = next((name for name in _CHECKPOINTING if name in known), None)
     changes: dict[str, Any] = {}
-    pictures, summed = settings.images_per_step, getattr(settings, accumulation or "", 1)
-    while pictures > 1:
-        pictures, summed = (pictures + 1) // 2, summed * 2
-        changes["images_per_step"] = pictures
-        words = f"{pictures} pictures a step" if pictures > 1 else "one picture a step"
-        if accumulation:
-            changes[accumulation] = summed
-            words += f", the gradients of {summed} added up"
-        yield dict(changes), words
-    if checkpointing and not getattr(settings, checkpointing):
-        changes[checkpointing] = True
+    parts = settings.accumulation
+    while parts < settings.images_per_step:
+        parts = min(2 * parts, settings.images_per_step)
+        changes["accumulation"] = parts
+        yield dict(changes), f"each step computed in {parts} parts, which learns the same"
+    if not settings.gradient_checkpointing:
+        changes["gradient_checkpointing"] = True
         yield dict(changes), "gradient checkpointing as well, which computes some things twice"
     if settings.phrases_per_image > 1:
         changes["phrases_per_image"] = max(1, settings.phrases_per_image // 4)
@@ -239,6 +250,20 @@ def _as_it_was(loaded: LoadedModel) -> Iterator[None]:
         gc.collect()
         if devices:
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _checkpointing(loaded: LoadedModel, settings: TrainSettings) -> Iterator[None]:
+    """Gradient checkpointing as the settings ask for it, where the model has been given others."""
+    model = loaded.model
+    wanted = settings.gradient_checkpointing and not model.is_activation_checkpointing
+    if wanted:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if wanted:
+            model.activation_checkpointing_disable()
 
 
 class _Peak:

@@ -20,7 +20,9 @@ from grounding.training.preflight.memory import largest, probe_until_it_fits
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import HOPELESS, Cost, Preflight
 from grounding.training.preflight.sight import look
+from grounding.training.scoring import scorings
 from grounding.training.settings import TrainSettings
+from grounding.training.views import usable_picture
 from grounding.workspace import Workspace
 
 _ANSWERED = 4
@@ -68,27 +70,30 @@ def _scoring_seconds(loaded: LoadedModel, snapshot: Snapshot, settings: TrainSet
     """How long all scorings of the run will take, from a few answers."""
     from grounding import engine
     from grounding.answering import Answerer
-    from grounding.errors import PictureError
-    from grounding.pictures import open_picture
 
     held_out = snapshot.split("val")[: settings.score_samples]
-    some = held_out[:_ANSWERED]
+    some, pictures = [], []
+    for sample in held_out:
+        picture = usable_picture(loaded, sample.image)
+        if picture is not None:
+            some.append(sample)
+            pictures.append(picture)
+        if len(some) == _ANSWERED:
+            break
     if not some:
         return 0.0
     training = loaded.model.training
     loaded.model.eval()
     try:
-        features = engine.encode_images(loaded, [open_picture(sample.image) for sample in some])
+        features = engine.encode_images(loaded, pictures)
         answerer = Answerer(loaded)
         start = time.perf_counter()
         answerer.answer_as_it_is(features, [sample.phrase for sample in some])
         each = (time.perf_counter() - start) / len(some)
-    except PictureError:
-        return 0.0
     finally:
         loaded.model.train(training)
-    scorings = 2 + (settings.steps - 1) // settings.score_every_steps
-    return scorings * each * len(held_out)
+    train_pictures = max(1, len({sample.image for sample in snapshot.split("train")}))
+    return scorings(settings, train_pictures) * each * len(held_out)
 
 
 def before_first_step(

@@ -46,6 +46,13 @@ def test_what_holds_in_a_window(case: str, phrase: str, box: Box, sibling: Box |
     assert holds(told, WINDOW, siblings) is expected
 
 
+@pytest.mark.parametrize(("category", "sibling"), [("", "dog"), ("dog", ""), ("", "")])
+def test_what_may_be_of_its_kind_is_not_cut(category: str, sibling: str) -> None:
+    told = Told("left dog", (LEFT,), category)
+    assert not holds(told, WINDOW, [told, Told("dog there", (CUT,), sibling)])
+    assert holds(told, WINDOW, [told, Told("dog there", (GONE,), sibling)])
+
+
 def test_nothing_is_nowhere_in_a_part_too() -> None:
     assert holds(Told("dog left of the car", ()), WINDOW, ())
 

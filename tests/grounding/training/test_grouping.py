@@ -85,6 +85,18 @@ def test_the_feed_groups_by_size(tmp_path: Path) -> None:
     assert mixed[False] > 10
 
 
+def test_no_picture_stands_beside_itself_where_a_round_ends_in_a_window(tmp_path: Path) -> None:
+    pictures = []
+    for i in range(50):
+        path = tmp_path / f"{i}.png"
+        Image.new("RGB", (8 + i, 8)).save(path)
+        pictures.append(PictureTargets(path, (PhraseTarget("the dog", ()),)))
+    feed = Feed(pictures, TrainSettings(images_per_step=4))
+    steps = [[one.picture.image for one in feed.step(number)] for number in range(1, 201)]
+    assert sum(len(set(step)) < 4 for step in steps) <= 4  # a step may itself lie across the end of a round
+    assert {sum(path in step for step in steps[:25]) for path in steps[0]} <= {1, 2, 3}
+
+
 def test_what_is_no_picture_has_no_area(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     assert picture_area(tmp_path / "x.png") == 0

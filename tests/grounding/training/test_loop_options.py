@@ -26,8 +26,8 @@ from grounding.training.best import Best
 from grounding.training.events import NoteEvent, ScoreEvent, StepEvent, TrainEvent
 from grounding.training.history import SampleRow, read_history, read_rows
 from grounding.training.optimisers import make_optimiser
-from grounding.training.run import TrainPlan, scoring_interval, train
-from grounding.training.scoring import Scorer
+from grounding.training.run import TrainPlan, train
+from grounding.training.scoring import Scorer, scoring_interval
 from grounding.training.settings import TrainSettings
 from grounding.training.steps import hash_seed, split_evenly
 from grounding.training.verdict import verdict

@@ -39,6 +39,26 @@ def test_only_what_is_not_named_counts_as_absent(case: str, phrase: str, kind: s
     assert is_absent(Negative(phrase, kind), named_in(DOGS)) is absent
 
 
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ("knife", "two knives"),
+        ("buses", "red bus"),
+        ("geese", "goose"),
+        ("taxis", "car"),
+        ("pants", "blue jeans"),
+        ("women", "tall man"),
+        ("fridge", "the refrigerator"),
+        ("perro blanco", "perro negro"),
+    ],
+)
+def test_plurals_other_words_and_other_languages_are_no_way_around_it(there: str, asked: str) -> None:
+    shown = picture("a.png", PhraseTarget(there, BOX))
+    negatives = Negatives([picture("b.png", PhraseTarget(asked, BOX))])
+    assert negatives.draw(shown, 1, random.Random(0)) == ()
+    assert negatives.draw(DOGS, 1, random.Random(0)) == (asked,)
+
+
 def test_wordings_that_are_not_learned_still_tell_what_is_there() -> None:
     silent = picture("a.png", PhraseTarget("left one", BOX, (), "", ("the kite",)))
     assert not is_absent(Negative("kite", "kite"), named_in(silent))
@@ -58,7 +78,7 @@ def test_what_is_drawn_is_absent_different_and_from_elsewhere() -> None:
 def test_phrases_without_a_known_thing_or_a_box_are_never_asked() -> None:
     pictures = [
         picture("a.png", PhraseTarget("left one", BOX), PhraseTarget("unicorn", (), (), "unicorn")),
-        picture("b.png", PhraseTarget("der gr\u00fcne Hund", BOX)),
+        picture("b.png", PhraseTarget("der gr\u00fcne Hund", BOX), PhraseTarget("hund auf dem sofa", BOX)),
     ]
     assert Negatives(pictures).all == ()
     assert Negatives(pictures).draw(DOGS, 3, random.Random(0)) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,12 @@ from grounding.models import LoadedModel, load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.attach import attach_lora
-from grounding.training.preflight import Preflight, PreflightError
+from grounding.training.lean import StepLogits
+from grounding.training.preflight import Preflight, PreflightError, memory, with_model
 from grounding.training.preflight.headers import read_headers
-from grounding.training.preflight.memory import Load, largest, next_settings, probe, probe_until_it_fits
+from grounding.training.preflight.memory import Load, largest, next_settings, one_step, probe, probe_until_it_fits
 from grounding.training.preflight.processed import processed_picture
-from grounding.training.preflight.sight import choose, look
+from grounding.training.preflight.sight import choose, look, pack_questions
 from grounding.training.preflight.with_model import before_first_step
 from grounding.training.settings import TrainSettings
 from grounding.training.views import trainable
@@ -142,7 +144,7 @@ def test_the_probe_leaves_the_model_as_it_was(trained: LoadedModel, demo_samples
 
 def out_of_memory_above(pictures: int) -> Any:
     def step(loaded: LoadedModel, settings: TrainSettings, loads: Sequence[Load]) -> int:
-        if len(loads) > pictures:
+        if math.ceil(len(loads) / settings.accumulation) > pictures:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return 123
 
@@ -157,7 +159,8 @@ def test_what_does_not_fit_blocks_with_the_setting_that_does(
     )
     assert [one.fits for one in probes] == [False, False, True]
     assert (found.kind, found.blocking) == ("memory", True)
-    assert "images_per_step=1" in found.sentence
+    assert found.sentence.endswith("It fits with each step computed in 4 parts, which learns the same: accumulation=4.")
+    assert all(len(one.samples) == 4 for one in probes)  # no picture less a step: that would be another run
     assert found.samples == tuple(load.samples[0].id for load in loads_of(demo_samples["train"]))
 
 
@@ -174,8 +177,56 @@ def test_when_nothing_fits_the_last_way_out_is_named(
 
 def test_the_mildest_change_comes_first() -> None:
     steps = [changes for changes, _ in next_settings(replace(SETTINGS, images_per_step=5))]
-    assert [changes["images_per_step"] for changes in steps[:3]] == [3, 2, 1]
+    assert [changes["accumulation"] for changes in steps[:3]] == [2, 4, 5]
+    assert "gradient_checkpointing" not in steps[2] and steps[3]["gradient_checkpointing"] is True
     assert steps[-1]["quantize"] == "4bit"
+    assert not any("images_per_step" in changes for changes in steps)
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(1, [4]), (2, [2, 2]), (3, [2, 1, 1]), (9, [1, 1, 1, 1])])
+def test_the_probe_computes_a_step_in_the_parts_of_the_run(
+    trained: LoadedModel,
+    demo_samples: dict[str, list[Sample]],
+    monkeypatch: pytest.MonkeyPatch,
+    parts: int,
+    sizes: list[int],
+) -> None:
+    packed: list[int] = []
+    monkeypatch.setattr(memory, "pack_questions", lambda *given: packed.append(len(given[3])) or pack_questions(*given))
+    settings = replace(SETTINGS, accumulation=parts)
+    logits_of = StepLogits(trained)
+    one_step(trained, settings, loads_of(demo_samples["train"]), logits_of)
+    assert logits_of.is_lean  # the pass that the steps take
+    assert packed == [1, *sizes]  # the first decides between the passes
+
+
+def test_checkpointing_that_is_tried_is_on_in_the_probe_and_off_after(
+    trained: LoadedModel, demo_samples: dict[str, list[Sample]]
+) -> None:
+    seen: list[bool] = []
+
+    def step(loaded: LoadedModel, settings: TrainSettings, loads: Sequence[Load]) -> int:
+        seen.append(loaded.model.is_activation_checkpointing)
+        if not seen[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1
+
+    probes, (found,) = probe_until_it_fits(trained, SETTINGS, loads_of(demo_samples["train"]), step=step)
+    assert probes[-1].fits and probes[-1].changes["gradient_checkpointing"]
+    assert "gradient_checkpointing=True" in found.sentence
+    assert seen[:4] == [False, False, False, True]
+    assert not trained.model.is_activation_checkpointing
+
+
+def test_a_trained_vision_tower_is_part_of_the_probe(one_thread: None, demo_samples: dict[str, list[Sample]]) -> None:
+    settings = replace(SETTINGS, lora_vision=True, images_per_step=1)
+    loaded = load_model("demo", trainable=True)
+    attached = attach_lora(loaded, settings)
+    reached: set[str] = set()
+    for name, weight in attached.weights.items():
+        weight.register_hook(lambda gradient, name=name: reached.add(name))
+    probe(loaded, settings, loads_of(demo_samples["train"], settings))
+    assert any("visual" in name for name in reached)
 
 
 def test_more_than_the_memory_there_is_does_not_fit(
@@ -207,6 +258,21 @@ def test_the_worker_looks_before_the_first_step_and_keeps_what_it_found(
         before_first_step(trained, snapshot, SETTINGS, None, tmp_path / "run", told.append)
     replace(kept, forced=True).save(tmp_path / "run")
     before_first_step(trained, snapshot, SETTINGS, None, tmp_path / "run", told.append)
+
+
+def test_scoring_each_round_is_counted_in_the_time(
+    trained: LoadedModel, demo_samples: dict[str, list[Sample]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    unread = replace(demo_samples["val"][0], image=tmp_path / "bad.png")
+    snapshot = Snapshot("tiny", tmp_path, "0" * 64, (*demo_samples["train"], unread, *demo_samples["val"]))
+    ticks = iter(range(100))
+    monkeypatch.setattr(with_model.time, "perf_counter", lambda: float(next(ticks)))
+    settings = replace(SETTINGS, steps=100, images_per_step=4, score_every_steps=1000)
+    seldom = with_model._scoring_seconds(trained, snapshot, settings)
+    often = with_model._scoring_seconds(trained, snapshot, replace(settings, score_each_epoch=True))
+    assert seldom > 0
+    assert often / seldom == pytest.approx((2 + 99 // 2) / 2)  # 8 pictures, 4 a step: every second step
 
 
 def one_that_fails(loaded: LoadedModel, settings: TrainSettings, loads: Any, *_: Any, **__: Any) -> Any:

@@ -72,6 +72,7 @@ def test_marks_tell_all_that_was_done(snapshot: Any) -> None:
     phrases = [phrase for one in pictures for phrase in one.phrases]
     assert any(phrase.jittered for phrase in phrases) and any(phrase.reworded for phrase in phrases)
     assert any(phrase.negative for phrase in phrases)
+    assert {p.written.startswith("left ") for p in phrases if p.alternative} == {True}
     assert all(not phrase.boxes_xyxy_px for phrase in phrases if phrase.negative)
     swapped = [p for one in pictures if "mirrored" in one.marks for p in one.phrases if p.written.startswith("left ")]
     assert swapped and all("left" not in phrase.phrase and phrase.changed for phrase in swapped)

@@ -25,7 +25,7 @@ from grounding.snapshots import Snapshot
 from grounding.training import run, views
 from grounding.training.attach import attach_lora
 from grounding.training.data import PhraseTarget, PictureTargets
-from grounding.training.events import ScoreEvent, StepEvent, TrainEvent
+from grounding.training.events import NoteEvent, ScoreEvent, StepEvent, TrainEvent
 from grounding.training.feed import Drawn, Feed
 from grounding.training.optimisers import learning_rate_share
 from grounding.training.settings import TrainSettings
@@ -70,6 +70,32 @@ def test_pictures_that_cannot_be_used_are_left_out_with_a_line_in_the_log(
         assert len(features) == len(targets) == 1
         assert features[0].image_size_wh == (64, 64)
     assert [message.split(":")[1].strip() for message in caplog.messages] == ["torn.png", "strip.png", "gone.png"] * 2
+
+
+def test_validation_pictures_that_cannot_be_read_are_left_out_and_told(plan: run.TrainPlan, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    train, val = plan.snapshot.split("train"), plan.snapshot.split("val")
+    val = [replace(val[0], image=tmp_path / "bad.png"), *val[1:]]
+    train = [replace(train[0], id="torn", image=tmp_path / "bad.png"), *train]
+    events: list[TrainEvent] = []
+    snapshot = replace(plan.snapshot, samples=(*train, *val))
+    info = run.train(replace(plan, snapshot=snapshot), events.append, lambda: False)
+    assert info.steps == 2
+    assert {event.count for event in events if isinstance(event, ScoreEvent)} == {len(val) - 1}
+    told = [event.text for event in events if isinstance(event, NoteEvent)]
+    assert any(text.startswith(f"The pictures of 1 of {len(val)} validation samples are left out") for text in told)
+    assert any(text.startswith("1 of 3 train pictures are left out") for text in told)
+
+
+def test_a_picture_that_goes_before_its_mirror_image_is_made_is_left_out(loaded: Any, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / f"{name}.png")
+    pictures = targets_on(tmp_path / "one.png", tmp_path / "two.png")
+    settings = replace(MIRRORED, mirrored_share=1.0)
+    kept = KeptViews(loaded, pictures, settings, None, lambda event: None, lambda: False)
+    (tmp_path / "one.png").unlink()
+    features, targets = kept.show(chosen(pictures))
+    assert len(features) == len(targets) == 1
 
 
 def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(

@@ -176,6 +176,14 @@ def test_a_curriculum_holds_harder_phrases_back() -> None:
     assert by_step == [{"dog"}, {"dog", "left dog"}, {"dog", "left dog", "dog left of the car"}]
 
 
+def test_no_template_makes_the_phrase_of_another_box() -> None:
+    targets = (PhraseTarget("big dog", (ONE,), (), "dog"), PhraseTarget("large dog", (TWO,), (), "dog"))
+    fed = feed([PictureTargets(Path("a.png"), targets)], template_share=1.0, phrases_per_image=1)
+    asked = [each for number in range(1, 101) for one in fed.step(number) for each in one.asked]
+    assert {each.phrase for each in asked if each.boxes_xyxy_px == (ONE,)} == {"the big dog", "the large dog"}
+    assert {each.phrase for each in asked if each.boxes_xyxy_px == (TWO,)} == {"the big dog", "the large dog"}
+
+
 def test_templates_reword_their_share_and_keep_what_was_written() -> None:
     given = [PictureTargets(Path("a.png"), (PhraseTarget("left dog", (ONE,), ("dog of the man",), "dog"),))]
     fed = feed(given, template_share=0.5)

@@ -113,6 +113,28 @@ def test_nothing_to_learn_is_said_before_the_model_is_loaded(plan: TrainPlan) ->
         listen(replace(plan, snapshot=replace(plan.snapshot, samples=only_val)))
 
 
+def test_gradients_that_are_no_number_stop_the_run_before_they_spoil_a_weight(
+    plan: TrainPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(weights: Any, most: float) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoiled)
+    with pytest.raises(JobError, match=r"gradients became inf at step 1.*Lower the learning rate"):
+        listen(plan)
+
+
+def test_a_part_of_a_step_in_which_nothing_counts_adds_nothing(plan: TrainPlan, tiny_samples: Sequence[Sample]) -> None:
+    first = tiny_samples[0].image
+    emptied = tuple(s if s.image == first or s.split == "val" else replace(s, boxes_xyxy_px=()) for s in tiny_samples)
+    plan = replace(plan, snapshot=replace(plan.snapshot, samples=emptied))
+    settings = replace(QUICK, nothing_weight=0.0, negative_share=0.0, steps=1)
+    (whole,) = losses(listen(replace(plan, settings=settings))[1])
+    plan = replace(plan, adapter_folder=plan.adapter_folder.with_name("parts"))
+    (parts,) = losses(listen(replace(plan, settings=replace(settings, accumulation=2)))[1])
+    assert 0 < whole == pytest.approx(parts, rel=1e-3)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     real = steps.answer_loss
     monkeypatch.setattr(steps, "answer_loss", lambda logits, *given: real(logits * float("nan"), *given))

@@ -73,6 +73,13 @@ def test_how_hard_a_phrase_is(phrase: str, category: str, expected: Difficulty) 
         ("man with a hat", Needs.CONTEXT),
         ("le chien \u00e0 gauche", Needs.CONTEXT),
         ("left", Needs.CONTEXT),
+        ("the dog's owner", Needs.CONTEXT),
+        ("perro a la izquierda", Needs.CONTEXT),
+        ("hund auf dem sofa", Needs.CONTEXT),
+        ("distant boat", Needs.CONTEXT),
+        ("seventh man", Needs.CONTEXT),
+        ("medium dog", Needs.SIZE),
+        ("darker horse", Needs.SIZE),
     ],
 )
 def test_what_a_phrase_needs_around_its_object(phrase: str, expected: Needs) -> None:
@@ -83,7 +90,12 @@ def test_what_a_phrase_needs_around_its_object(phrase: str, expected: Needs) -> 
 
 @pytest.mark.parametrize(
     ("word", "one"),
-    [("dogs", "dog"), ("boxes", "box"), ("berries", "berry"), ("glass", "glass"), ("bus", "bus"), ("dishes", "dish")],
+    [
+        *(("dogs", "dog"), ("boxes", "box"), ("berries", "berry"), ("glass", "glass"), ("bus", "bus")),
+        *(("dishes", "dish"), ("buses", "bus"), ("houses", "house"), ("knives", "knife"), ("wolves", "wolf")),
+        *(("taxis", "taxi"), ("skis", "ski"), ("tomatoes", "tomato"), ("shoes", "shoe"), ("geese", "goose")),
+        *(("mice", "mouse"), ("children", "child"), ("vases", "vase"), ("octopuses", "octopus")),
+    ],
 )
 def test_plurals_meet_their_singular(word: str, one: str) -> None:
     assert singular(word) == singular(one) == one

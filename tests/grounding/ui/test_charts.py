@@ -70,6 +70,15 @@ def test_curves_have_their_kind_and_dots_only_where_asked() -> None:
     assert [title.text for title in curves[0].iter("title")] == ["Acc at 0: 10%", "Acc at 50: 40%"]
 
 
+@pytest.mark.parametrize(("count", "dots"), [(1, 1), (60, 60), (61, 31), (500, 56)])
+def test_many_points_keep_their_curve_and_some_dots_the_newest_among_them(count: int, dots: int) -> None:
+    figure = chart(Line("Acc", "accuracy", [(i, i / count) for i in range(count)], dots=True), x=Axis(0, count))
+    assert len(points(figure)[0]) == count
+    titles = [title.text or "" for title in figure.iter("title")]
+    assert len(titles) == dots
+    assert titles[-1].startswith(f"Acc at {count - 1}:")
+
+
 def test_the_legend_names_every_line_with_its_newest_value() -> None:
     figure = chart(Line("Acc", "accuracy", [(0, 0.1), (50, 0.4)]), Line("IoU", "iou", []), baseline=("Base", 0.25))
     legend = ["".join(span.itertext()) for span in figure.iter("span")]

@@ -47,7 +47,7 @@ def curated(tmp_path: Path) -> Curated:
 
 @pytest.fixture
 def handlers(curated: Curated, tmp_path: Path) -> PreviewHandlers:
-    widgets: Any = SimpleNamespace(step="step")
+    widgets: Any = SimpleNamespace(step="step", is_open="open")
     return PreviewHandlers(widgets, curated, tmp_path / "snapshots", lambda values: values.get("settings", SETTINGS))
 
 
@@ -66,6 +66,29 @@ def test_a_step_is_shown_and_the_buttons_lead_on(handlers: PreviewHandlers) -> N
     assert sent(handlers.on({"step": 20}))[0] == 20
     assert 1 <= sent(handlers.other({"step": 3}))[0] <= 20
     assert sent(handlers.show({"step": 3})) == (step, html)
+
+
+def test_an_open_panel_follows_the_settings(handlers: PreviewHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert handlers.follow({"step": 3, "open": False}) == (gr.skip(), gr.skip())
+    plain = TrainSettings(steps=20, images_per_step=2, augment=False)
+    assert 'data-mark="mirrored"' not in sent(handlers.follow({"step": 3, "open": True, "settings": plain}))[1]
+    turned = TrainSettings(steps=20, images_per_step=2, mirrored_share=1.0)
+    step, html = sent(handlers.follow({"step": 3, "open": True, "settings": turned}))
+    assert step == 3 and "2 mirrored" in html
+
+    def half_typed(values: Any) -> TrainSettings:
+        raise SettingsError("steps='<x' is no number")
+
+    monkeypatch.setattr(handlers, "read", half_typed)
+    assert handlers.follow({"step": 3, "open": True}) == (gr.skip(), nothing_html("steps='<x' is no number"))
+    with pytest.raises(gr.Error, match="no number"):
+        handlers.show({"step": 3})
+
+
+def test_a_curriculum_says_how_far_it_is(handlers: PreviewHandlers) -> None:
+    settings = TrainSettings(steps=30, images_per_step=2, curriculum_share=1.0)
+    told = [sent(handlers.show({"step": step, "settings": settings}))[1] for step in (1, 15, 30)]
+    assert "brings nouns, and" in told[0] and "nouns and attributes" in told[1] and "curriculum" not in told[2]
 
 
 def test_the_data_is_read_again_only_when_it_changed(handlers: PreviewHandlers, curated: Curated) -> None:
