@@ -23,6 +23,9 @@ NEVER_STARTED = f"No worker came to life for this run, several times. Its log st
 RESTARTED = f"The machine, or its container, was restarted while the run went on. {_RESUME}"
 HUNG = f"The worker gave no sign of life for long, and was ended when a stop was asked for. {_RESUME}"
 DISCARDED = "Discarded: what it learned was thrown away."
+DISCARDED_SINCE = (
+    "Discarded: its checkpoints were thrown away. The adapter that was kept when it was stopped stays under Adapters."
+)
 
 
 def explain(error: BaseException, folder: Path) -> str:

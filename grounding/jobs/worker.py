@@ -20,7 +20,7 @@ from grounding.errors import BoxwrightError, Cancelled, JobError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.device import hold, wait_for_device
 from grounding.jobs.files import adapter_place, replace_adapter, throw_away, tidy
-from grounding.jobs.launch import made_by
+from grounding.jobs.launch import discarded_says, made_by
 from grounding.jobs.processes import start_time
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.jobs.watch import see_to_the_queue, watch
@@ -73,7 +73,7 @@ def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     try:
         state, sentence = _train(workspace, run, _Teller(store, run).tell, asked.should_stop)
     except _Gone:
-        state, sentence = RunState.DISCARDED, endings.DISCARDED
+        state, sentence = RunState.DISCARDED, discarded_says(workspace, run)
     except Cancelled as stopped:
         state, sentence = RunState.STOPPED, str(stopped)
     except BoxwrightError as error:

@@ -9,6 +9,7 @@ from html import escape
 from grounding.jobs.store import RunProgress, RunRecord, RunState
 from grounding.training.events import ScoreEvent
 from grounding.ui.charts import Axis, Line, chart_html, smooth
+from grounding.ui.wording import count_of
 
 # Looking at the pictures takes about this share of a run, once for train and once for validation; the steps take
 # the rest.
@@ -91,12 +92,19 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
         step = progress.last_step
         left = seconds_left(progress)
         pace = step.phrases / step.seconds if step.seconds else 0.0
-        text = f"Step {step.step:,} of {step.steps:,} · {pace:.0f} phrases a second"
+        text = f"Step {step.step:,} of {step.steps:,} · {_pace(pace)} a second"
         return f"{text} · {in_minutes(left)} left" if left is not None else text
     if progress.phase is not None:
         counted = f", {progress.phase.done:,} of {progress.phase.total:,}" if progress.phase.total else ""
         return f"{progress.phase.text}{counted}"
     return "Starting the worker"
+
+
+def _pace(phrases_per_second: float) -> str:
+    """A slow machine takes more than a second for a phrase: "0 phrases" would be wrong."""
+    if phrases_per_second < 1:
+        return f"{phrases_per_second:.2g} phrases"
+    return count_of(round(phrases_per_second), "phrase")
 
 
 def _notes(progress: RunProgress) -> str:
@@ -144,8 +152,14 @@ def _score_chart(scores: Sequence[ScoreEvent], steps: int) -> str:
         Line("Mean IoU", "iou", [(s.step, s.mean_iou) for s in scores], dots=True),
     ]
     baseline = ("Acc@0.5 of the base", scores[0].accuracy_50) if scores else None
-    title = f"Boxes on {scores[0].count} validation samples" if scores else "Boxes on the validation samples"
-    return chart_html(title, lines, Axis(0, max(1, steps)), Axis(0, 1, "{:.0%}"), baseline=baseline)
+    title = (
+        f"Boxes on {count_of(scores[0].count, 'validation sample')}" if scores else "Boxes on the validation samples"
+    )
+    return chart_html(title, lines, _step_axis(steps), Axis(0, 1, "{:.0%}"), baseline=baseline)
+
+
+def _step_axis(steps: int) -> Axis:
+    return Axis(0, max(1, steps), "{:,.0f}", whole=True)
 
 
 def _loss_chart(progress: RunProgress, steps: int) -> str:
@@ -165,8 +179,8 @@ def _loss_chart(progress: RunProgress, steps: int) -> str:
     losses = sorted(loss for _, loss in points)
     usual = losses[int(0.98 * (len(losses) - 1))] if losses else 1.0
     high = max([usual, *(loss for _, loss in checked)])
-    x, y = Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}")
-    return chart_html("Loss", lines, x, y, baseline=baseline)
+    y = Axis(0, max(0.1, high * 1.05), "{:.2f}")
+    return chart_html("Loss", lines, _step_axis(steps), y, baseline=baseline)
 
 
 def runs_html(runs: Sequence[tuple[RunRecord, Sequence[ScoreEvent]]]) -> str:

@@ -10,8 +10,8 @@ import gradio as gr
 
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
-from grounding.ui.preflight_desk import PreflightDesk
-from grounding.ui.preflight_view import may_be_forced, panel_html
+from grounding.ui.preflight_desk import DeskState, PreflightDesk
+from grounding.ui.preflight_view import may_be_forced, panel_html, rounds_under
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.0
@@ -72,23 +72,26 @@ class PreflightHandlers:
     @tell
     def open(self, values: dict[Any, Any]) -> tuple[Any, ...]:
         """Somebody came: the cheap part begins when the data has changed."""
-        self.desk.refresh(self._settings(values), opened=True)
-        return self._show()
+        settings = self._settings(values)
+        self.desk.refresh(settings, opened=True)
+        return self._show(settings)
 
     @tell
     def tick(self, values: dict[Any, Any]) -> tuple[Any, ...]:
         """The panel as it should be now; nothing is sent when it is so already."""
-        self.desk.refresh(self._settings(values))
+        settings = self._settings(values)
+        self.desk.refresh(settings)
         state = self.desk.state
-        if state.fingerprint == values.get(self.shown) and not state.looking:
+        if _fingerprint(state, settings) == values.get(self.shown) and not state.looking:
             return (gr.skip(),) * 4
-        return self._show()
+        return self._show(settings)
 
     @tell
     def look(self, values: dict[Any, Any]) -> tuple[Any, ...]:
         """The model's part, with the settings on the page."""
-        self.desk.look(self.read(values))
-        return self._show()
+        settings = self.read(values)
+        self.desk.look(settings)
+        return self._show(settings)
 
     def _settings(self, values: dict[Any, Any]) -> TrainSettings:
         """Those on the page; the defaults while a person is in the middle of typing one."""
@@ -99,12 +102,16 @@ class PreflightHandlers:
         except BoxwrightError:
             return TrainSettings()
 
-    def _show(self) -> tuple[Any, ...]:
+    def _show(self, settings: TrainSettings) -> tuple[Any, ...]:
         state = self.desk.state
         look = "Looking…" if state.looking else "Look again" if state.model else "See what the model sees"
         return (
-            panel_html(state),
+            panel_html(state, settings),
             gr.Button(look, interactive=not state.looking),
             gr.Button(visible=may_be_forced(state)),
-            state.fingerprint,
+            _fingerprint(state, settings),
         )
+
+
+def _fingerprint(state: DeskState, settings: TrainSettings) -> str:
+    return f"{state.fingerprint} {rounds_under(state, settings)}"
