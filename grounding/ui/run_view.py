@@ -88,7 +88,7 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
         return "Stopping and throwing away what was learned."
     if run.stop_requested:
         return "Stopping after this step and keeping what is learned."
-    if progress.last_step is not None:
+    if progress.last_step is not None and not _is_before_its_steps(run, progress):
         step = progress.last_step
         left = seconds_left(progress)
         pace = step.phrases / step.seconds if step.seconds else 0.0
@@ -98,6 +98,11 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
         counted = f", {progress.phase.done:,} of {progress.phase.total:,}" if progress.phase.total else ""
         return f"{progress.phase.text}{counted}"
     return "Starting the worker"
+
+
+def _is_before_its_steps(run: RunRecord, progress: RunProgress) -> bool:
+    """Whether a resumed run still loads and looks at pictures: the steps that it has told are of an earlier start."""
+    return bool(run.started_at and progress.last_step_at and progress.last_step_at < run.started_at)
 
 
 def _pace(phrases_per_second: float) -> str:

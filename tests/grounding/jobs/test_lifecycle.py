@@ -35,6 +35,7 @@ from grounding.jobs.launch import (
 )
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.jobs.worker import _stopped_early
 from grounding.workspace import Workspace
 from job_workers import ended, request, wait_for, workers_of
 
@@ -155,6 +156,13 @@ def test_a_discarded_run_leaves_its_log_only(stand_in: Workspace, store: RunStor
     for refused in (resume_run, discard_run):
         with pytest.raises(JobError):
             refused(stand_in, run.id)
+
+
+def test_a_resumed_run_that_is_stopped_while_it_loads_still_has_its_checkpoint(tmp_path: Path) -> None:
+    nothing = "Stopped before the first step: there is nothing to keep."
+    assert _stopped_early(tmp_path, nothing) == nothing
+    (tmp_path / "checkpoints" / "step-165").mkdir(parents=True)
+    assert "checkpoint of step 165 stays. Press Resume" in _stopped_early(tmp_path, nothing)
 
 
 def test_what_a_stop_has_kept_is_not_called_thrown_away(stand_in: Workspace, store: RunStore) -> None:
