@@ -42,7 +42,7 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
         f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
         f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
-        f"{_notes(progress)}{_tiles(run, progress.scores)}"
+        f"{_notes(run, progress)}{_tiles(run, progress.scores)}"
         f'<div class="bw-charts">{_score_chart(progress.scores, steps)}{_loss_chart(progress, steps)}</div></section>'
     )
 
@@ -112,9 +112,9 @@ def _pace(phrases_per_second: float) -> str:
     return count_of(round(phrases_per_second), "phrase")
 
 
-def _notes(progress: RunProgress) -> str:
-    """What went otherwise than asked while the run went on."""
-    texts = dict.fromkeys(note.text for note in progress.notes)
+def _notes(run: RunRecord, progress: RunProgress) -> str:
+    """What went otherwise than asked while the run went on, save what its closing sentences say anyway."""
+    texts = [text for text in dict.fromkeys(note.text for note in progress.notes) if text not in run.sentence]
     return (
         '<ul class="bw-run-notes">' + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
     )

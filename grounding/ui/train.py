@@ -43,6 +43,8 @@ from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.5
+# Until the counts are there, in the place that they take: nothing jumps when they come.
+_COUNTING = '<section class="bw-ready"><h3>What it learns from</h3><p>Counting the phrases…</p></section>'
 # An answer of the server may come after a person has begun to type the next name: what was typed then stays.
 _TAKE_SUGGESTION = """(suggestion, name) => {
   const [instead_of, free] = suggestion.split('\\n');
@@ -163,7 +165,7 @@ def _preset(model_id: str) -> TrainSettings:
 def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
     with gr.Row(elem_id="train", equal_height=False):
         with gr.Column(scale=0, min_width=316, elem_id="train-left"):
-            ready = gr.HTML(elem_id="train-ready", apply_default_css=False)
+            ready = gr.HTML(_COUNTING, elem_id="train-ready", apply_default_css=False)
             bar, says, new_name, save, cancel = lay_out_bar()
             name = gr.Textbox(label="Name of the adapter", max_length=64, max_lines=1, elem_id="train-name")
             suggestion = gr.Textbox(visible="hidden", elem_id="train-suggestion")

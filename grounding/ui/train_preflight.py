@@ -41,7 +41,9 @@ class PreflightWidgets:
 def lay_out_preflight() -> PreflightWidgets:
     """The panel, to be called where it is to stand."""
     with gr.Column(elem_id="train-check-box"):
-        panel = gr.HTML(elem_id="train-check", apply_default_css=False, js_on_load=_FOLLOW)
+        panel = gr.HTML(
+            panel_html(DeskState(busy=True)), elem_id="train-check", apply_default_css=False, js_on_load=_FOLLOW
+        )
         with gr.Row(elem_id="train-check-buttons"):
             look = gr.Button("See what the model sees", size="sm", elem_id="train-look")
             force = gr.Button("Train anyway", size="sm", variant="stop", visible=False, elem_id="train-force")

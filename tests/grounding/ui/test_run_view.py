@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grounding.jobs.store import RunProgress, RunRecord, RunState, RunStore
-from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent, TrainEvent
+from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
 from grounding.ui.run_view import in_minutes, run_html, runs_html, seconds_left, share_done
 
 NASTY = "<img src=x onerror=alert(1)> \"quoted\" 'single' & more"
@@ -237,6 +237,13 @@ def test_a_resumed_run_says_what_it_does_before_its_first_step() -> None:
     assert message(resumed, told) == "Looking at the train pictures, 3 of 25"
     assert message(resumed, replace(told, phase=None, phases=())) == "Starting the worker"
     assert message(resumed, replace(told, last_step_at="2026-01-01T10:31:00.000+00:00")).startswith("Step 165")
+
+
+def test_what_the_closing_sentences_say_is_not_said_twice() -> None:
+    told = replace(NOTHING, notes=(NoteEvent("The phrases carried no signal."), NoteEvent("The disk is full.")))
+    done = replace(RUN, state=RunState.DONE, sentence="It is ready. The phrases carried no signal.")
+    assert run_html(done, told).count("carried no signal") == 1
+    assert "<li>The disk is full.</li>" in run_html(done, told)
 
 
 def test_one_phrase_a_second_and_fewer() -> None:
