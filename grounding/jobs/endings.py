@@ -24,6 +24,9 @@ RESTARTED = f"The machine, or its container, was restarted while the run went on
 HUNG = f"The worker gave no sign of life for long, and was ended when a stop was asked for. {_RESUME}"
 _KILLED = "The worker ended without a word: it was killed"
 DISCARDED = "Discarded: what it learned was thrown away."
+DISCARDED_SINCE = (
+    "Discarded: its checkpoints were thrown away. The adapter that was kept when it was stopped stays under Adapters."
+)
 
 
 def explain(error: BaseException, folder: Path) -> str:

@@ -165,6 +165,12 @@ def made_by(folder: Path) -> str | None:
     return None
 
 
+def discarded_says(workspace: Workspace, run: RunRecord) -> str:
+    """How a discarded run ended. What an earlier stop kept is a finished adapter, and stays."""
+    kept = made_by(workspace.adapters / run.name) == run.id
+    return endings.DISCARDED_SINCE if kept else endings.DISCARDED
+
+
 def resume_run(workspace: Workspace, run_id: str) -> RunRecord:
     """Queue a stopped, failed or lost run once more; it goes on from its newest checkpoint. Raises `JobError`."""
     store = RunStore(workspace.runs_db)
@@ -277,7 +283,7 @@ def end_without_worker(store: RunStore, run: RunRecord, sentence: str) -> None:
     """Write down that the worker of `run` is gone, unless it has ended or begun anew since `run` was read."""
     workspace = Workspace(store.path.parent)
     if run.discard_requested:
-        if store.finish(run.id, RunState.DISCARDED, endings.DISCARDED, judged=run):
+        if store.finish(run.id, RunState.DISCARDED, discarded_says(workspace, run), judged=run):
             throw_away(workspace, run.id, sweep=run.sweep)
     elif store.finish(run.id, RunState.FAILED, sentence, judged=run):
         tidy(workspace, run.id, run.name, run.sweep)
@@ -320,7 +326,7 @@ def discard_run(workspace: Workspace, run_id: str) -> None:
     run = store.get(run_id)
     if run.state.active:
         _request_stop(store, run_id, discard=True)
-    elif RunQueue(store).discard_ended(run_id, endings.DISCARDED):
+    elif RunQueue(store).discard_ended(run_id, discarded_says(workspace, run)):
         throw_away(workspace, run_id, sweep=run.sweep)
     else:
         raise JobError(f"The run {run.name!r} is {run.state}: there is nothing to discard.")

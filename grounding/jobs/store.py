@@ -98,7 +98,7 @@ class RunRecord:
 class RunProgress:
     """What a run has told: its newest phase and step, its losses thinned to some hundred, and every scoring.
 
-    `phases` is the newest word of each phase, the newest phase last.
+    `phases` is the newest word of each phase, the newest phase last. `last_step_at` is when the newest step was told.
     """
 
     phase: PhaseEvent | None
@@ -107,6 +107,7 @@ class RunProgress:
     scores: tuple[ScoreEvent, ...]
     phases: tuple[PhaseEvent, ...] = ()
     notes: tuple[NoteEvent, ...] = ()
+    last_step_at: str | None = None
 
 
 class RunStore:
@@ -315,6 +316,9 @@ class RunStore:
             steps = _events(
                 connection, run_id, "step", f"AND json_extract(payload, '$.step') % {every} = 0 ORDER BY number"
             )
+            at = connection.execute(
+                "SELECT at FROM events WHERE run_id = ? AND kind = 'step' ORDER BY number DESC LIMIT 1", (run_id,)
+            ).fetchone()
             scores = _events(connection, run_id, "score", "ORDER BY number")
             notes = _events(connection, run_id, "note", "ORDER BY number DESC LIMIT 20")
         phases = tuple(event for event in told if isinstance(event, PhaseEvent))
@@ -326,6 +330,7 @@ class RunStore:
             scores=_as_told_last([event for event in scores if isinstance(event, ScoreEvent)]),
             phases=phases,
             notes=tuple(event for event in reversed(notes) if isinstance(event, NoteEvent)),
+            last_step_at=at["at"] if at is not None else None,
         )
 
 

@@ -19,8 +19,15 @@ from pathlib import Path
 from grounding.errors import BoxwrightError, Cancelled, JobError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.device import hold, wait_for_device
-from grounding.jobs.files import adapter_place, adapters_folder, replace_adapter, throw_away, tidy
-from grounding.jobs.launch import made_by
+from grounding.jobs.files import (
+    adapter_place,
+    adapters_folder,
+    checkpoint_step,
+    replace_adapter,
+    throw_away,
+    tidy,
+)
+from grounding.jobs.launch import discarded_says, made_by
 from grounding.jobs.processes import start_time
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.jobs.watch import see_to_the_queue, watch
@@ -73,9 +80,9 @@ def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     try:
         state, sentence = _train(workspace, run, _Teller(store, run).tell, asked.should_stop)
     except _Gone:
-        state, sentence = RunState.DISCARDED, endings.DISCARDED
+        state, sentence = RunState.DISCARDED, discarded_says(workspace, run)
     except Cancelled as stopped:
-        state, sentence = RunState.STOPPED, str(stopped)
+        state, sentence = RunState.STOPPED, _stopped_early(folder, str(stopped))
     except BoxwrightError as error:
         full = endings.is_disk_full(error, folder)
         state, sentence = RunState.FAILED, endings.explain(error, folder) if full else str(error)
@@ -85,6 +92,14 @@ def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     beating.stop()
     _finish(workspace, store, run, state, sentence)
     return 1 if state is RunState.FAILED else 0
+
+
+def _stopped_early(folder: Path, sentence: str) -> str:
+    """How a run ended that was stopped before it took a step: a resumed one has its checkpoint all the same."""
+    step = checkpoint_step(folder)
+    if not step:
+        return sentence
+    return f"Stopped before it took another step: the checkpoint of step {step:,} stays. Press Resume to go on from it."
 
 
 def _finish(workspace: Workspace, store: RunStore, run: RunRecord, state: RunState, sentence: str) -> None:

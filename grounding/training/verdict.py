@@ -35,11 +35,13 @@ def verdict(base: Sequence[SampleRow], kept: Sequence[SampleRow]) -> Verdict:
 
 
 def _judge(mean_iou: Difference, count: int) -> Verdict:
-    figures = f"mean IoU {mean_iou.a:.3f} → {mean_iou.b:.3f} on {count} validation samples"
+    samples = f"{count:,} validation sample{'' if count == 1 else 's'}"
+    figures = f"mean IoU {mean_iou.a:.3f} → {mean_iou.b:.3f} on {samples}"
     low, high = mean_iou.low, mean_iou.high
     if low is None or high is None:
         return Verdict("unclear", f"Whether it is better can't be told from one picture: {figures}.")
-    bounds = f"{figures}, a change of {low:+.3f} to {high:+.3f} in 95 of 100 resamples"
+    change = f"a change of {low:+.3f} to {high:+.3f}".replace("-", "−")
+    bounds = f"{figures}, {change} in 95 of 100 resamples"
     if low > 0:
         return Verdict("better", f"Better than the base: {bounds}.")
     if high < 0:

@@ -11,6 +11,8 @@ from grounding.adapters import AdapterInfo
 from grounding.adapters.card import sweep_words
 from grounding.adapters.changes import Deleted
 from grounding.adapters.evaluations import Standing
+from grounding.ui.train_values import as_typed
+from grounding.ui.wording import count_of, setting_label
 
 _FIGURES = (("accuracy_50", "Acc@0.5"), ("accuracy_75", "Acc@0.75"), ("mean_iou", "Mean IoU"))
 _SHOWN_DIGITS = 12
@@ -69,9 +71,9 @@ def _scores(found: Standing | None) -> str:
         return '<p class="bw-ad-none">Not scored yet: choose it in Compare and press Compute.</p>'
     rows = "".join(_row(words, found, key) for key, words in _FIGURES if key in found.scores)
     where = (
-        f"Kept evaluation on {found.split}, {found.count:,} phrases"
+        f"Kept evaluation on {found.split}, {count_of(found.count, 'phrase')}"
         if found.source == "evaluation"
-        else f"At the end of its training, {found.count:,} validation phrases"
+        else f"At the end of its training, {count_of(found.count, 'validation phrase')}"
     )
     base = "" if found.base_scores else " · the base was not asked the same"
     return f'<div class="bw-ad-scores">{rows}</div><p class="bw-ad-where">{escape(where + base)}</p>'
@@ -140,14 +142,12 @@ def _provenance(info: AdapterInfo) -> str:
 def _settings(settings: Mapping[str, Any]) -> str:
     if not settings:
         return ""
-    told = ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if name != "seed")
+    told = ", ".join(
+        f"{setting_label(name)} {as_typed(tuple(value) if isinstance(value, list) else value).replace(', ', '/')}"
+        for name, value in settings.items()
+        if name != "seed" and value != ""
+    )
     return f'<p class="bw-ad-settings">{escape(told)}</p>'
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "/".join(map(_plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _digest(sha256: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,6 +10,7 @@ from html import escape
 _WIDTH, _HEIGHT = 560, 230
 _MOST_DOTS = 60  # on one curve; more would be a band, and a page of half a megabyte
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
+_MOST_INTERVALS = 5
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """The range of one direction, low < high, and how its ends are written."""
+    """The range of one direction, low < high, and how its numbers are written. `whole`: it counts, so that nothing
+    stands between two whole numbers."""
 
     low: float
     high: float
     form: str = "{:g}"
+    whole: bool = False
 
 
 def chart_html(
@@ -36,8 +40,8 @@ def chart_html(
 ) -> str:
     """A chart with its title and legend. `baseline` is a named level drawn dashed across. Everything is escaped."""
     shown = [line for line in lines if line.points]
-    grid = "".join(_grid_line(y.low + (y.high - y.low) * i / 4, x, y) for i in range(5))
-    ticks = "".join(_x_tick(x.low + (x.high - x.low) * i / 4, x) for i in range(5))
+    grid = "".join(_grid_line(value, x, y) for value in round_values(y))
+    ticks = "".join(_x_tick(value, x) for value in round_values(x))
     level = _level(baseline, x, y) if baseline else ""
     curves = "".join(_curve(line, x, y) for line in shown)
     legend = "".join(
@@ -53,6 +57,17 @@ def chart_html(
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{grid}{ticks}{level}{curves}</svg></figure>"
     )
+
+
+def round_values(axis: Axis) -> list[float]:
+    """The round numbers within an axis: multiples of 1, 2, 2.5 or 5 times a power of ten, two to six of them."""
+    least = (axis.high - axis.low) / _MOST_INTERVALS
+    power = 10.0 ** math.floor(math.log10(least))
+    apart = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= least * 0.999999)
+    if axis.whole:
+        apart = max(1.0, math.ceil(apart))
+    first = math.ceil(axis.low / apart - 1e-6)
+    return [number * apart for number in range(first, math.floor(axis.high / apart + 1e-6) + 1)]
 
 
 def smooth(points: Sequence[tuple[float, float]], weight: float = 0.9) -> list[tuple[float, float]]:

@@ -62,6 +62,8 @@ class Keeper:
             log.exception("The runs could not be looked after")
 
     def _lend(self) -> None:
+        if self.models.is_lent:
+            return  # what this process does on the GPU meanwhile can't be broken off either
         phase = self.models.state.phase
         if phase is Phase.LOADING:
             return  # it can't be broken off; the worker waits
@@ -74,6 +76,8 @@ class Keeper:
         self._let_go()
 
     def _fetch(self) -> None:
+        if self.models.is_lent:
+            return
         phase = self.models.state.phase
         if phase is Phase.UNLOADED:
             # In this order: a run that begins in between either is seen here or waits for us.

@@ -46,7 +46,7 @@ class ModelService:
 
     The page opens at once: nothing of torch is imported before `start`. Everything that touches the model goes
     through `use`, which holds the one lock. `unload` frees the memory for a training run, `reload` fetches the
-    model again.
+    model again; `lent` frees it as long as a block runs.
     """
 
     def __init__(self, model: str, quantize: str, workspace: Workspace, *, load: Loader | None = None) -> None:
@@ -58,6 +58,7 @@ class ModelService:
         self._changed = threading.Condition()
         self._generation = 0
         self._predictor: Predictor | None = None
+        self._borrowers = 0
         self._began = time.monotonic()
         self._state = ModelState(Phase.UNLOADED, "The model is not loaded.", 0.0)
 
@@ -84,13 +85,36 @@ class ModelService:
 
     reload = start
 
-    def unload(self) -> None:
+    def unload(self, borrower: str = "a training run") -> None:
         """Give up the model and its memory, once whoever uses it is done. Safe to call in any phase."""
         with self._lock, self._changed:
             self._generation += 1
             self._predictor = None
-            self._set(ModelState(Phase.UNLOADED, "The model is unloaded: its memory is lent to a training run.", 0.0))
+            self._set(ModelState(Phase.UNLOADED, f"The model is unloaded: its memory is lent to {borrower}.", 0.0))
         _release_memory()
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether something that this process does needs the GPU's memory now: the model is not to come back."""
+        with self._changed:
+            return self._borrowers > 0
+
+    @contextmanager
+    def lent(self, borrower: str) -> Iterator[None]:
+        """The GPU's memory for something else as long as the block runs. On a CPU both have room, and the model stays.
+
+        Afterwards the keeper of the runs fetches the model, unless a run needs its place by then.
+        """
+        with self._changed:
+            self._borrowers += 1
+            on_gpu = self._predictor is not None and self._predictor.device != "cpu"
+        try:
+            if on_gpu:
+                self.unload(borrower)
+            yield
+        finally:
+            with self._changed:
+                self._borrowers -= 1
 
     def predictor(self, timeout_seconds: float = 600.0) -> Predictor:
         """The model, waiting while it loads. Raises `ModelError` with the reason when it can't come."""

@@ -26,7 +26,7 @@ from grounding.training.preflight.check import check_samples
 from grounding.training.preflight.headers import CACHE_NAME
 from grounding.training.preflight.records import queue_address
 from grounding.training.settings import TrainSettings
-from grounding.ui.model_service import ModelService, Phase
+from grounding.ui.model_service import ModelService
 from grounding.workspace import Workspace
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -56,12 +56,13 @@ class Frozen(Protocol):
 
 @dataclass(frozen=True)
 class DeskState:
-    """What is known now. `rows` is the cheap part (None: not looked yet), `model` the model's part of the data at
-    `model_version` with `model_settings`; `settings_changed` that those on a page are
-    others by now; `busy` and `looking` say what is under way, `trouble` what failed."""
+    """What is known now. `rows` is the cheap part (None: not looked yet) under `settings`, `model` the model's part of
+    the data at `model_version` under `model_settings`; `settings_changed` that those on a page are others by now;
+    `busy` and `looking` say what is under way, `trouble` what failed."""
 
     version: str = ""
     rows: Preflight | None = None
+    settings: TrainSettings | None = None
     left_out: Mapping[str, int] | None = None
     busy: bool = False
     model: Preflight | None = None
@@ -121,7 +122,7 @@ class PreflightDesk:
         profile = base_profile(self.models.model)
         checked = check_samples(samples, profile, settings, cache=self.workspace.root / CACHE_NAME)
         checked = with_left_out(replace(checked, snapshot="The phrases as they stand"), left_out)
-        self._set(rows=checked, left_out=left_out, version=version)
+        self._set(rows=checked, settings=settings, left_out=left_out, version=version)
         return checked
 
     def _check_rows(self, settings: TrainSettings) -> None:
@@ -149,13 +150,13 @@ class PreflightDesk:
 
     def _look(self, settings: TrainSettings) -> None:
         folder = self.workspace.runs / f".preflight-{secrets.token_hex(4)}"
-        lent = False
         try:
             version = self.curation.version()
             samples, left_out = self.curation.would_be_frozen()
             _write_snapshot(folder, samples)
-            lent = self._lend_gpu()
-            checked = self._ask(folder, settings, lambda text: self._set(looking=text))
+            # Compare's model leaves the GPU, as it will when the run begins.
+            with self.models.lent("the check before training"):
+                checked = self._ask(folder, settings, lambda text: self._set(looking=text))
             self._set(model=with_left_out(checked, left_out), model_version=version, model_settings=settings)
         except BoxwrightError as error:
             self._set(trouble=str(error))
@@ -164,16 +165,7 @@ class PreflightDesk:
             self._set(trouble=f"The look failed ({type(error).__name__}: {error}); the terminal has the details.")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            if lent:
-                self.models.reload()
             self._set(looking="")
-
-    def _lend_gpu(self) -> bool:
-        """Compare's model leaves the GPU, as it will when the run begins."""
-        if self.models.state.phase is not Phase.READY or self.models.predictor().device == "cpu":
-            return False
-        self.models.unload()
-        return True
 
     def _ask(self, folder: Path, settings: TrainSettings, tell: Callable[[str], None]) -> Preflight:
         """`python -m grounding train FOLDER --check --json`: a process of its own, so that running out of memory

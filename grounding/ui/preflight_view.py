@@ -14,6 +14,7 @@ from grounding.training.preflight.records import Numbers
 from grounding.training.preflight.text import in_minutes
 from grounding.training.settings import TrainSettings
 from grounding.ui.preflight_desk import DeskState
+from grounding.ui.wording import count_of
 
 _LISTED = 40
 
@@ -27,7 +28,7 @@ def panel_html(state: DeskState, settings: TrainSettings | None = None) -> str:
     return (
         f'<section class="bw-flight" data-state="{chip}"><header><h3>Check before training</h3>'
         f'<span class="bw-state" data-state="{chip}" id="train-check-state">{escape(word)}</span>'
-        f"<p>{escape(_line(state))}</p></header>{trouble}{_findings(state)}{_model(state)}</section>"
+        f"<p>{escape(_line(state, settings))}</p></header>{trouble}{_findings(state)}{_model(state)}</section>"
     )
 
 
@@ -65,18 +66,38 @@ def _chip(state: DeskState) -> tuple[str, str]:
     if state.rows is None:
         return "running", "Checking" if state.busy else "Not checked"
     notes = len(state.rows.warnings)
-    return "done", "Ready" if not notes else f"Ready, {notes} note{'s' if notes > 1 else ''}"
+    return "done", "Ready" if not notes else f"Ready, {count_of(notes, 'note')}"
 
 
-def _line(state: DeskState) -> str:
+def _line(state: DeskState, settings: TrainSettings | None) -> str:
     rows = state.rows
     if rows is None:
         return ""
     counts = rows.counts
-    line = f"{counts['train']:,} train samples on {counts['train_pictures']:,} pictures, {counts['val']:,} to score on"
-    if rows.cost is not None and rows.cost.phrases:
-        line += f" · each phrase about {max(1, round(rows.cost.rounds)):,} times"
+    on = count_of(counts["train_pictures"], "picture")
+    line = f"{count_of(counts['train'], 'train sample')} on {on}, {counts['val']:,} to score on"
+    rounds = rounds_under(state, settings)
+    if rounds:
+        line += f" · each phrase about {count_of(max(1, round(rounds)), 'time')}"
     return line
+
+
+def rounds_under(state: DeskState, settings: TrainSettings | None) -> float | None:
+    """How often the steps show each phrase under these settings; None where the check would have to be made again.
+
+    In proportion to the pictures shown in all; what of each picture's phrases is shown must be as it was checked.
+    """
+    rows, checked = state.rows, state.settings
+    if rows is None or rows.cost is None or not rows.cost.phrases:
+        return None
+    if settings is None or checked is None or settings == checked:
+        return rows.cost.rounds
+    of_a_picture = ("phrases_per_image", "use_alternatives")
+    if any(getattr(settings, name) != getattr(checked, name) for name in of_a_picture):
+        return None
+    pictures = rows.counts["train_pictures"]
+    shown = settings.steps * min(settings.images_per_step, pictures)
+    return rows.cost.rounds * shown / (checked.steps * min(checked.images_per_step, pictures))
 
 
 def _findings(state: DeskState) -> str:
@@ -98,8 +119,7 @@ def _finding(finding: Finding) -> str:
         shown = finding.samples[:_LISTED]
         links = "".join(f'<a href="{escape(annotate_address(sample))}">{escape(sample)}</a>' for sample in shown)
         more = f"<span>and {finding.count - len(shown):,} more</span>" if finding.count > len(shown) else ""
-        which = "sample" if finding.count == 1 else "samples"
-        listed = f"<details><summary>{finding.count:,} {which}</summary><p>{links}{more}</p></details>"
+        listed = f"<details><summary>{count_of(finding.count, 'sample')}</summary><p>{links}{more}</p></details>"
     return (
         f'<li data-kind="{escape(finding.kind)}" data-blocking="{str(finding.blocking).lower()}">'
         f"<p>{escape(finding.sentence)}{link}</p>{listed}</li>"
@@ -123,7 +143,7 @@ def _model(state: DeskState) -> str:
     cards = "".join(map(_card, state.model.seen))
     seen = ""
     if cards:
-        summary = f"<summary>What the model sees of {len(state.model.seen)} samples</summary>"
+        summary = f"<summary>What the model sees of {count_of(len(state.model.seen), 'sample')}</summary>"
         seen = f'<details open>{summary}<div class="bw-seen">{cards}</div></details>'
     return f'<div class="bw-flight-model">{old}{_facts(state.model)}{seen}</div>'
 
@@ -137,10 +157,14 @@ def _facts(model: Preflight) -> str:
     if cost is not None and cost.seconds is not None:
         tiles.append(("Time", f"about {in_minutes(cost.seconds)}", _pace(model)))
     if cost is not None and cost.adapter_bytes is not None:
-        tiles.append(("Adapter on disk", in_gib(cost.adapter_bytes), f"{cost.phrases:,} phrases shown in all"))
+        tiles.append(
+            ("Adapter on disk", in_gib(cost.adapter_bytes), f"{count_of(cost.phrases, 'phrase')} shown in all")
+        )
     if model.rounding is not None and model.rounding.boxes:
         rounding = model.rounding
-        small = f"{rounding.below:,} boxes lose over a tenth" if rounding.below else "no box loses over a tenth"
+        lose = "loses" if rounding.below == 1 else "lose"
+        small = f"{rounding.below:,} box{'' if rounding.below == 1 else 'es'} {lose} over a tenth"
+        small = small if rounding.below else "no box loses over a tenth"
         tiles.append(("Lost by rounding boxes", f"{rounding.mean_loss:.1%} IoU", small))
     shown = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class='bw-was'>{escape(note)}</dd></div>"
@@ -195,7 +219,7 @@ def _boxes(numbers: tuple[Numbers, ...], seen: Seen) -> tuple[Box, ...]:
 
 def _piece(piece: Piece) -> str:
     if piece.part == "image":
-        return f'<span data-part="image">{piece.count} image tokens</span>'
+        return f'<span data-part="image">{count_of(piece.count, "image token")}</span>'
     weight = f' title="loss weight {piece.weight:g}"' if piece.part == "answer" else ""
     strong = ' data-heavy="true"' if piece.weight > 1 else ""
     return f'<span data-part="{escape(piece.part)}"{weight}{strong}>{escape(piece.text)}</span>'

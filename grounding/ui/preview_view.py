@@ -12,6 +12,7 @@ from PIL import Image
 from grounding.boxes import Box
 from grounding.overlay import Layer, figure_html
 from grounding.training.preview import PreviewPhrase, PreviewPicture
+from grounding.ui.wording import count_of
 
 _SIDE_PX = 384
 _PICTURE_MARKS = {
@@ -34,11 +35,13 @@ def step_html(step: int, steps: int, pictures: Sequence[PreviewPicture], left_ou
         (sum(phrase.negative for phrase in phrases), "answered \u201cnothing there\u201d from elsewhere"),
     ]
     told = ", ".join(f"{count} {word}" for count, word in counted if count)
-    more = f" {left_out:,} more pictures of this step are not drawn." if left_out else ""
+    are = "is" if left_out == 1 else "are"
+    more = f" {count_of(left_out, 'more picture')} of this step {are} not drawn." if left_out else ""
     more += f" {escape(so_far)}" if so_far else ""
     return (
         f'<div class="bw-preview"><p class="bw-preview-sum">Step <b>{step:,}</b> of {steps:,}: '
-        f"{len(pictures)} pictures, {len(phrases)} phrases{f' ({told})' if told else ''}.{more}</p>"
+        f"{count_of(len(pictures), 'picture')}, {count_of(len(phrases), 'phrase')}"
+        f"{f' ({told})' if told else ''}.{more}</p>"
         f'<div class="bw-preview-grid">{"".join(map(_card, pictures))}</div></div>'
     )
 
@@ -65,7 +68,7 @@ def _card(picture: PreviewPicture) -> str:
 
 
 def _alt(picture: PreviewPicture) -> str:
-    return f"The picture {picture.path.name} as the step shows it, {len(picture.phrases)} phrases"
+    return f"The picture {picture.path.name} as the step shows it, {count_of(len(picture.phrases), 'phrase')}"
 
 
 def _layers(picture: PreviewPicture) -> list[Layer]:

@@ -8,6 +8,7 @@ from html import escape
 from grounding.jobs.store import RunProgress, RunRecord, RunState
 from grounding.training.events import ScoreEvent
 from grounding.ui.charts import Axis, Line, chart_html, smooth
+from grounding.ui.wording import count_of
 
 # Looking at the pictures takes about this share of a run, once for train and once for validation; the steps take
 # the rest.
@@ -40,7 +41,7 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
         f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
         f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
-        f"{_notes(progress)}{_tiles(run, progress.scores)}"
+        f"{_notes(run, progress)}{_tiles(run, progress.scores)}"
         f'<div class="bw-charts">{_score_chart(progress.scores, steps)}{_loss_chart(progress, steps)}</div></section>'
     )
 
@@ -86,11 +87,11 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
         return "Stopping and throwing away what was learned."
     if run.stop_requested:
         return "Stopping after this step and keeping what is learned."
-    if progress.last_step is not None:
+    if progress.last_step is not None and not _is_before_its_steps(run, progress):
         step = progress.last_step
         left = seconds_left(progress)
         pace = step.phrases / step.seconds if step.seconds else 0.0
-        text = f"Step {step.step:,} of {step.steps:,} · {pace:.0f} phrases a second"
+        text = f"Step {step.step:,} of {step.steps:,} · {_pace(pace)} a second"
         return f"{text} · {in_minutes(left)} left" if left is not None else text
     if progress.phase is not None:
         counted = f", {progress.phase.done:,} of {progress.phase.total:,}" if progress.phase.total else ""
@@ -98,9 +99,21 @@ def _message(run: RunRecord, progress: RunProgress) -> str:
     return "Starting the worker"
 
 
-def _notes(progress: RunProgress) -> str:
-    """What went otherwise than asked while the run went on."""
-    texts = dict.fromkeys(note.text for note in progress.notes)
+def _is_before_its_steps(run: RunRecord, progress: RunProgress) -> bool:
+    """Whether a resumed run still loads and looks at pictures: the steps that it has told are of an earlier start."""
+    return bool(run.started_at and progress.last_step_at and progress.last_step_at < run.started_at)
+
+
+def _pace(phrases_per_second: float) -> str:
+    """A slow machine takes more than a second for a phrase: "0 phrases" would be wrong."""
+    if phrases_per_second < 1:
+        return f"{phrases_per_second:.2g} phrases"
+    return count_of(round(phrases_per_second), "phrase")
+
+
+def _notes(run: RunRecord, progress: RunProgress) -> str:
+    """What went otherwise than asked while the run went on, save what its closing sentences say anyway."""
+    texts = [text for text in dict.fromkeys(note.text for note in progress.notes) if text not in run.sentence]
     return (
         '<ul class="bw-run-notes">' + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
     )
@@ -143,8 +156,14 @@ def _score_chart(scores: Sequence[ScoreEvent], steps: int) -> str:
         Line("Mean IoU", "iou", [(s.step, s.mean_iou) for s in scores], dots=True),
     ]
     baseline = ("Acc@0.5 of the base", scores[0].accuracy_50) if scores else None
-    title = f"Boxes on {scores[0].count} validation samples" if scores else "Boxes on the validation samples"
-    return chart_html(title, lines, Axis(0, max(1, steps)), Axis(0, 1, "{:.0%}"), baseline=baseline)
+    title = (
+        f"Boxes on {count_of(scores[0].count, 'validation sample')}" if scores else "Boxes on the validation samples"
+    )
+    return chart_html(title, lines, _step_axis(steps), Axis(0, 1, "{:.0%}"), baseline=baseline)
+
+
+def _step_axis(steps: int) -> Axis:
+    return Axis(0, max(1, steps), "{:,.0f}", whole=True)
 
 
 def _loss_chart(progress: RunProgress, steps: int) -> str:
@@ -164,5 +183,5 @@ def _loss_chart(progress: RunProgress, steps: int) -> str:
     losses = sorted(loss for _, loss in points)
     usual = losses[int(0.98 * (len(losses) - 1))] if losses else 1.0
     high = max([usual, *(loss for _, loss in checked)])
-    x, y = Axis(0, max(1, steps)), Axis(0, max(0.1, high * 1.05), "{:.2f}")
-    return chart_html("Loss", lines, x, y, baseline=baseline)
+    y = Axis(0, max(0.1, high * 1.05), "{:.2f}")
+    return chart_html("Loss", lines, _step_axis(steps), y, baseline=baseline)

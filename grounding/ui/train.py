@@ -10,10 +10,19 @@ from typing import Any, Protocol
 import gradio as gr
 
 from grounding.adapters import AdapterRegistry
-from grounding.errors import AdapterError, ModelError
-from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, queue_run, start_run, stop_run
+from grounding.errors import AdapterError, JobError, ModelError
+from grounding.jobs.launch import (
+    RunRequest,
+    check_free_name,
+    end_lost_run,
+    made_by,
+    queue_run,
+    resume_run,
+    start_run,
+    stop_run,
+)
 from grounding.jobs.queue import RunQueue
-from grounding.jobs.store import RunStore
+from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
 from grounding.records import Sample
 from grounding.training.presets import keep_choice
@@ -30,10 +39,18 @@ from grounding.ui.train_preview import PreviewWidgets, build_preview, lay_out_pr
 from grounding.ui.train_queue import QueueForm, QueueWidgets, build_queue, lay_out_bar, lay_out_panel
 from grounding.ui.train_sweeps import SweepParts, SweepWidgets, build_sweeps, lay_out_sweeps
 from grounding.ui.train_values import GROUPS, as_typed
+from grounding.ui.wording import count_of, setting_label
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.5
+# Until the counts are there, in the place that they take: nothing jumps when they come.
+_COUNTING = '<section class="bw-ready"><h3>What it learns from</h3><p>Counting the phrases…</p></section>'
+# An answer of the server may come after a person has begun to type the next name: what was typed then stays.
+_TAKE_SUGGESTION = """(suggestion, name) => {
+  const [instead_of, free] = suggestion.split('\\n');
+  return free && (name ?? '') === instead_of ? free : name;
+}"""
 
 
 class Ready(Protocol):
@@ -79,14 +96,20 @@ class TrainParts:
 
 @dataclass(frozen=True)
 class Widgets:
-    """The tab's controls. `settings` holds one input per field of `TrainSettings`."""
+    """The tab's controls. `settings` holds one input per field of `TrainSettings`. `looked_at` is the id of an earlier
+    run that this page looks at, "" for the newest; `back` leads from it to the newest. `suggestion` is a name that a
+    run has used and a free one to take its place."""
 
     ready: gr.HTML
     name: gr.Textbox
+    suggestion: gr.Textbox
     start: gr.Button
     stop: gr.Button
+    resume: gr.Button
     compare: gr.Button
     view: gr.HTML
+    back: gr.Button
+    looked_at: gr.State
     queue: QueueWidgets
     accordion: gr.Accordion
     shown: gr.State
@@ -103,22 +126,33 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     widgets = _lay_out(_preset(parts.models.model), parts.models.model)
     handlers = Handlers(parts, widgets)
     w = widgets
-    shown = [w.ready, w.view, w.start, w.stop, w.compare, w.shown, w.name]
-    gr.on([demo.load, tab.select], handlers.open, w.name, shown, **_FREE)
-    w.timer.tick(handlers.tick, [w.shown, w.name], shown, **_FREE)
+    shown = [w.ready, w.view, w.start, w.stop, w.compare, w.back, w.looked_at, w.resume, w.shown, w.suggestion]
+    gr.on([demo.load, tab.select], handlers.open, [w.name, w.looked_at], shown, **_FREE)
+    w.timer.tick(handlers.tick, [w.shown, w.name, w.looked_at], shown, **_FREE)
+    looks: Any = w.queue.panel  # gradio finds out about events of an HTML component's own script when they are named
+    looks.look(handlers.look, w.name, shown, **_FREE)
+    w.back.click(handlers.back, w.name, shown, **_FREE)
+    w.suggestion.change(None, [w.suggestion, w.name], w.name, js=_TAKE_SUGGESTION, **_FREE)
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
-    w.stop.click(handlers.stop, w.name, shown, **_FREE)
+    w.stop.click(handlers.stop, [w.name, w.looked_at], shown, **_FREE)
+    w.resume.click(handlers.resume, [w.name, w.looked_at], shown, trigger_mode="once", **_FREE)
     build_preview(
         tab, w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings
     )
     with widgets.right:
         build_gallery(
-            demo, tab, GalleryParts(parts.workspace, lambda: parts.models.model), tabs, adapter_choice, w.view
+            demo,
+            tab,
+            GalleryParts(parts.workspace, lambda: parts.models.model),
+            tabs,
+            adapter_choice,
+            w.view,
+            w.looked_at,
         )
-    widgets.compare.click(handlers.show_in_compare, None, [tabs, adapter_choice], **_FREE)
+    widgets.compare.click(handlers.show_in_compare, w.looked_at, [tabs, adapter_choice], **_FREE)
     build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
     sweep_parts = SweepParts(parts.workspace, parts.models, parts.curation)
     build_sweeps(demo, tab, sweep_parts, w.sweeps, (handlers, w.settings), (w.timer, w.shown))
@@ -137,11 +171,13 @@ def _preset(model_id: str) -> TrainSettings:
 def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
     with gr.Row(elem_id="train", equal_height=False):
         with gr.Column(scale=0, min_width=316, elem_id="train-left"):
-            ready = gr.HTML(elem_id="train-ready", apply_default_css=False)
+            ready = gr.HTML(_COUNTING, elem_id="train-ready", apply_default_css=False)
             bar, says, new_name, save, cancel = lay_out_bar()
             name = gr.Textbox(label="Name of the adapter", max_length=64, max_lines=1, elem_id="train-name")
+            suggestion = gr.Textbox(visible="hidden", elem_id="train-suggestion")
             start = gr.Button("Train", variant="primary", size="lg", elem_id="train-start")
             stop = gr.Button("Stop and keep what is learned", visible=False, elem_id="train-stop")
+            resume = gr.Button("Resume", visible=False, elem_id="train-resume")
             compare = gr.Button("Show in Compare", visible=False, elem_id="train-compare")
             presets = lay_out_presets(model_id)
             accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
@@ -151,13 +187,20 @@ def _lay_out(preset: TrainSettings, model_id: str) -> Widgets:
         with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
+            back = gr.Button("Back to the newest run", size="sm", visible=False, elem_id="train-back")
             preview = lay_out_preview(preset.steps)
             panel, log = lay_out_panel()
             sweeps = lay_out_sweeps(preset)
     queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
     timer = gr.Timer(_POLL_SECONDS, active=True)
     return Widgets(
-        *(ready, name, start, stop, compare, view, queue, accordion, gr.State(""), timer, settings),
+        *(ready, name, suggestion, start, stop, resume, compare, view, back),
+        looked_at=gr.State(""),
+        queue=queue,
+        accordion=accordion,
+        shown=gr.State(""),
+        timer=timer,
+        settings=settings,
         preflight=preflight,
         preview=preview,
         sweeps=sweeps,
@@ -178,8 +221,11 @@ def _lay_out_settings(preset: TrainSettings) -> dict[str, Any]:
 def _input(spec: dataclasses.Field[Any], preset: TrainSettings) -> Any:
     """The control for one setting, made from its definition."""
     value = getattr(preset, spec.name)
-    label = spec.name.replace("_", " ").capitalize().replace("Lora", "LoRA")
-    options: dict[str, Any] = {"label": label, "info": spec.metadata["meaning"], "elem_id": f"train-set-{spec.name}"}
+    options: dict[str, Any] = {
+        "label": setting_label(spec.name),
+        "info": spec.metadata["meaning"],
+        "elem_id": f"train-set-{spec.name}",
+    }
     options["min_width"] = 118
     if isinstance(value, bool):
         return gr.Checkbox(value, **options)
@@ -199,15 +245,24 @@ class Handlers:
         self.desk = PreflightDesk(parts.workspace, parts.models, parts.curation)
 
     @tell
-    def open(self, name: str | None) -> tuple[Any, ...]:
-        return self._show(name)
+    def open(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
+        return self._show(name, looked_at)
 
     @tell
-    def tick(self, shown: str, name: str | None) -> tuple[Any, ...]:
+    def tick(self, shown: str, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
         """The page as it should be now; nothing is sent when it is so already."""
         end_lost_run(self.store)
-        if self._fingerprint() == shown:
-            return (gr.skip(),) * 7
+        if self._fingerprint(*self._looked_up(looked_at)) == shown:
+            return (gr.skip(),) * 10
+        return self._show(name, looked_at)
+
+    @tell
+    def look(self, event: gr.EventData, name: str | None) -> tuple[Any, ...]:
+        """Look at one run of the list: its curves, figures and gallery."""
+        return self._show(name, str(getattr(event, "run", ""))[:200])
+
+    @tell
+    def back(self, name: str | None) -> tuple[Any, ...]:
         return self._show(name)
 
     @tell
@@ -241,53 +296,79 @@ class Handlers:
         return self._show(name)
 
     @tell
-    def stop(self, name: str | None) -> tuple[Any, ...]:
+    def stop(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
         run = self.store.active()
         if run is not None:
             stop_run(self.parts.workspace, run.id)
+        return self._show(name, looked_at)
+
+    @tell
+    def resume(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
+        """Queue the run on the page once more. Raises `JobError` when it can't be gone on with."""
+        run, _ = self._looked_up(looked_at)
+        if run is None:
+            raise JobError("There is no run to resume. Press Train to begin one.")
+        resume_run(self.parts.workspace, run.id)
         return self._show(name)
 
     @tell
-    def show_in_compare(self) -> tuple[Any, Any]:
-        """Switch to Compare with the newest run's adapter chosen. Raises `AdapterError` when there is none."""
+    def show_in_compare(self, looked_at: str = "") -> tuple[Any, Any]:
+        """Switch to Compare with the adapter of the run on the page. Raises `AdapterError` without any adapter."""
         known = AdapterRegistry(self.parts.workspace.adapters).list()
         names = [info.name for info in known if info.base == self.parts.models.model]
-        newest = self.store.shown()
+        run, _ = self._looked_up(looked_at)
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
-        chosen = newest.name if newest is not None and newest.name in names else names[0]
+        chosen = run.name if run is not None and run.name in names else names[0]
         choices = [(name, name) for name in names] + [("Base only", "")]
         return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=chosen)
 
-    def _show(self, name: str | None) -> tuple[Any, ...]:
-        """Everything on the tab. A name that a run has used gives way to the next free one."""
+    def _show(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
+        """Everything on the tab. For a name that a run has used, the next free one is suggested."""
         end_lost_run(self.store)
-        shown = self.store.shown()
+        shown, earlier = self._looked_up(looked_at)
         progress = self.store.progress(shown.id) if shown else None
-        active = shown is not None and shown.state.active
-        ended_well = shown is not None and (self.parts.workspace.adapters / shown.name / "adapter.json").exists()
+        active = self.store.active()
         return (
             ready_html(self.parts.curation.ready()),
             run_html(shown, progress),
             gr.Button(value="Add to the queue" if self._must_wait() else "Train"),
-            gr.Button(visible=active, interactive=active and not (shown and shown.stop_requested)),
-            gr.Button(visible=not active and ended_well),
-            self._fingerprint(),
-            gr.skip() if name and name not in self._taken() else self._free_name(),
+            gr.Button(visible=active is not None, interactive=active is not None and not active.stop_requested),
+            gr.Button(visible=active is None and self._left_an_adapter(shown)),
+            gr.Button(visible=earlier),
+            shown.id if earlier and shown is not None else "",
+            gr.Button(visible=shown is not None and shown.state.resumable),
+            self._fingerprint(shown, earlier),
+            gr.skip() if name and name not in self._taken() else f"{name or ''}\n{self._free_name()}",
         )
+
+    def _looked_up(self, looked_at: str) -> tuple[RunRecord | None, bool]:
+        """(the run to show, whether it is another one than the newest). One that is gone gives way to the newest."""
+        newest = self.store.shown()
+        if newest is None or looked_at in ("", newest.id):
+            return newest, False
+        try:
+            return self.store.get(looked_at), True
+        except JobError:
+            return newest, False
+
+    def _left_an_adapter(self, run: RunRecord | None) -> bool:
+        """Whether the run's own adapter stands under its name."""
+        return run is not None and made_by(self.parts.workspace.adapters / run.name) == run.id
 
     def _must_wait(self) -> bool:
         """Whether a run that is asked for now has others before it."""
         return self.store.active() is not None or bool(self.queue.waiting())
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, shown: RunRecord | None, earlier: bool) -> str:
         """Changes whenever the tab would look different."""
-        newest = self.store.shown()
         ready = self.parts.curation.ready()
-        if newest is None:
+        if shown is None:
             return f"none {ready}"
-        asked = f"{newest.stop_requested} {newest.discard_requested} {self._must_wait()}"
-        return f"{newest.id} {newest.state} {newest.heartbeat_at} {asked} {ready}"
+        active = self.store.active()
+        asked = f"{active.id} {active.stop_requested} {active.discard_requested}" if active is not None else "none"
+        at = f"{shown.id} {shown.state} {shown.heartbeat_at} {shown.finished_at} {earlier}"
+        return f"{at} {asked} {self._must_wait()} {self._left_an_adapter(shown)} {ready}"
 
     def _taken(self) -> set[str]:
         adapters = {path.name for path in self.parts.workspace.adapters.glob("*")}
@@ -303,13 +384,16 @@ def ready_html(ready: Ready) -> str:
     share = ready.train_ready / ready.train_total if ready.train_total else 0.0
     left_out = []
     if ready.placeholders:
-        left_out.append(f"<b>{ready.placeholders:,}</b> still have a placeholder: fill or write them in Annotate")
+        have, them = ("has", "it") if ready.placeholders == 1 else ("have", "them")
+        left_out.append(f"<b>{ready.placeholders:,}</b> still {have} a placeholder: fill or write {them} in Annotate")
     if ready.flagged:
-        left_out.append(f"<b>{ready.flagged:,}</b> are flagged")
+        left_out.append(f"<b>{ready.flagged:,}</b> {'is' if ready.flagged == 1 else 'are'} flagged")
     listed = "".join(f"<li>{text}</li>" for text in left_out)
     return (
         '<section class="bw-ready"><h3>What it learns from</h3>'
-        f"<p><b>{ready.train_ready:,}</b> of {ready.train_total:,} train samples have a phrase to learn from</p>"
+        f"<p><b>{ready.train_ready:,}</b> of {count_of(ready.train_total, 'train sample')} "
+        f"{'has' if ready.train_ready == 1 else 'have'} a phrase to learn from</p>"
         f'<div class="bw-bar"><i style="width:{100 * share:.1f}%"></i></div>'
-        f"<ul>{listed}<li>scored on <b>{ready.val:,}</b> validation samples</li></ul></section>"
+        f"<ul>{listed}<li>scored on <b>{ready.val:,}</b> validation sample{'' if ready.val == 1 else 's'}</li></ul>"
+        "</section>"
     )

@@ -20,7 +20,6 @@ from grounding.errors import AdapterError, BoxwrightError
 from grounding.ui.adapter_cards import Card, adapters_html, told_html
 from grounding.ui.compare import MODEL_QUEUE
 from grounding.ui.events import tell
-from grounding.ui.model_service import Phase
 
 if TYPE_CHECKING:
     from grounding.ui.train import TrainParts
@@ -157,19 +156,13 @@ class Handlers:
             told_html(f"Merging {info.name}: the base, the merged model and both their answers. A minute or more."),
             *same,
         )
-        models = self.parts.models
-        lent = models.state.phase is Phase.READY and models.predictor().device != "cpu"
         try:
-            if lent:
-                models.unload()
-            agreement = merge(self.workspace, info, target)
+            with self.parts.models.lent("the merging of an adapter"):
+                agreement = merge(self.workspace, info, target)
         except BoxwrightError as error:
             # Shown in the page as well as raised: a person may have gone to another tab meanwhile.
             yield told_html(str(error), problem=True), *same
             raise
-        finally:
-            if lent:
-                models.reload()
         yield self._done(f"{agreement.sentence} Written to {target}.")
 
     @tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,7 +13,8 @@ import gradio as gr
 
 from grounding.adapters import AdapterRegistry
 from grounding.boxes import Box
-from grounding.errors import AdapterError, BoxError, PictureError
+from grounding.errors import AdapterError, BoxError, JobError, PictureError
+from grounding.jobs.launch import made_by
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.overlay import Layer, figure_html
 from grounding.pictures import picture_size_wh
@@ -20,6 +22,7 @@ from grounding.training.gallery import Change, Gallery, read_gallery
 from grounding.training.history import SampleRow
 from grounding.ui.events import tell
 from grounding.ui.pictures import find_picture, picture_url
+from grounding.ui.wording import count_of
 from grounding.workspace import Workspace
 
 _SIDE_PX = 320
@@ -52,14 +55,21 @@ class GalleryParts:
 
 
 def build_gallery(
-    demo: gr.Blocks, tab: gr.Tab, parts: GalleryParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown, view: gr.HTML
+    demo: gr.Blocks,
+    tab: gr.Tab,
+    parts: GalleryParts,
+    tabs: gr.Tabs,
+    adapter_choice: gr.Dropdown,
+    view: gr.HTML,
+    looked_at: gr.State,
 ) -> gr.HTML:
-    """Lay out the gallery here and connect it. It follows `view`, the page's picture of the newest run."""
+    """Lay out the gallery here and connect it. It follows `view`, the page's picture of a run: that of the id
+    `looked_at`, or of the newest where it is ""."""
     handlers = Handlers(parts)
     html = gr.HTML(elem_id="train-gallery", js_on_load=_ON_LOAD, apply_default_css=False)
     key = gr.State("")
-    gr.on([demo.load, tab.select, view.change], handlers.show, key, [html, key], **_QUIET)
-    html.compare(handlers.to_compare, None, [tabs, adapter_choice], **_QUIET)
+    gr.on([demo.load, tab.select, view.change], handlers.show, [key, looked_at], [html, key], **_QUIET)
+    html.compare(handlers.to_compare, looked_at, [tabs, adapter_choice], **_QUIET)
     html.annotate(handlers.to_annotate, None, tabs, **_QUIET)
     return html
 
@@ -72,9 +82,9 @@ class Handlers:
         self.store = RunStore(parts.workspace.runs_db)
 
     @tell
-    def show(self, key: str) -> tuple[Any, Any]:
-        """The gallery of the newest run that left an adapter; nothing is sent when it is shown already."""
-        run = self._newest()
+    def show(self, key: str, looked_at: str = "") -> tuple[Any, Any]:
+        """The gallery of the run on the page when it left an adapter; nothing is sent when it is shown already."""
+        run = self._run(looked_at)
         if run is None:
             return ("", "none") if key != "none" else (gr.skip(), gr.skip())
         now = f"{run.id} {run.state} {run.finished_at}"
@@ -84,9 +94,9 @@ class Handlers:
         return gallery_html(gallery, run.name, self._picture), now
 
     @tell
-    def to_compare(self) -> tuple[Any, Any]:
+    def to_compare(self, looked_at: str = "") -> tuple[Any, Any]:
         """Switch to Compare with that run's adapter. Raises `AdapterError` when it is gone."""
-        run = self._newest()
+        run = self._run(looked_at)
         known = AdapterRegistry(self.parts.workspace.adapters).list()
         names = [info.name for info in known if info.base == self.parts.model()]
         if run is None or run.name not in names:
@@ -98,13 +108,15 @@ class Handlers:
     def to_annotate(self) -> Any:
         return gr.Tabs(selected="annotate")
 
-    def _newest(self) -> RunRecord | None:
-        """The newest run, when it has ended and left an adapter."""
-        newest = next(iter(self.store.list(1)), None)
-        if newest is None or newest.state.active:
+    def _run(self, looked_at: str) -> RunRecord | None:
+        """The run on the page, when it has ended and its own adapter stands."""
+        run = self.store.shown()
+        if looked_at:
+            with suppress(JobError):  # removed meanwhile: the page shows the newest again
+                run = self.store.get(looked_at)
+        if run is None or not run.state.ended:
             return None
-        adapter = self.parts.workspace.adapters / newest.name / "adapter.json"
-        return newest if adapter.is_file() else None
+        return run if made_by(self.parts.workspace.adapters / run.name) == run.id else None
 
     def _picture(self, image: str) -> tuple[str, tuple[int, int]] | None:
         """(address, size) of a picture of the workspace, whose file is named by its SHA-256; None for any other."""
@@ -123,7 +135,8 @@ def gallery_html(gallery: Gallery | None, name: str, picture: Picture) -> str:
     if gallery is None or not gallery.count:
         return ""
     same = gallery.count - gallery.gained - gallery.lost
-    counts = f"{gallery.gained} better, {gallery.lost} worse, {same} about the same, of {gallery.count} samples"
+    of = count_of(gallery.count, "sample")
+    counts = f"{gallery.gained:,} better, {gallery.lost:,} worse, {same:,} about the same, of {of}"
     return (
         f'<section class="bw-gallery"><header><h3>Where {escape(name)} differs from the base</h3>'
         f"<p>{escape(counts)}, by IoU</p></header>{_keys(name)}"

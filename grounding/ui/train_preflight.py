@@ -11,7 +11,7 @@ import gradio as gr
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.preflight_desk import DeskState, PreflightDesk
-from grounding.ui.preflight_view import as_of_now, is_old, may_be_forced, panel_html
+from grounding.ui.preflight_view import as_of_now, is_old, may_be_forced, panel_html, rounds_under
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _POLL_SECONDS = 1.0
@@ -41,7 +41,9 @@ class PreflightWidgets:
 def lay_out_preflight() -> PreflightWidgets:
     """The panel, to be called where it is to stand."""
     with gr.Column(elem_id="train-check-box"):
-        panel = gr.HTML(elem_id="train-check", apply_default_css=False, js_on_load=_FOLLOW)
+        panel = gr.HTML(
+            panel_html(DeskState(busy=True)), elem_id="train-check", apply_default_css=False, js_on_load=_FOLLOW
+        )
         with gr.Row(elem_id="train-check-buttons"):
             look = gr.Button("See what the model sees", size="sm", elem_id="train-look")
             force = gr.Button("Train anyway", size="sm", variant="stop", visible=False, elem_id="train-force")
@@ -114,4 +116,4 @@ class PreflightHandlers:
 
 
 def _fingerprint(state: DeskState, settings: TrainSettings) -> str:
-    return f"{state.fingerprint} {is_old(state, settings)}"
+    return f"{state.fingerprint} {is_old(state, settings)} {rounds_under(state, settings)}"

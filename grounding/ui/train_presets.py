@@ -14,6 +14,7 @@ from grounding.training.presets import BALANCED, Explained, Preset, differences,
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.train_values import as_typed
+from grounding.ui.wording import count_of, setting_label
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -97,7 +98,7 @@ def preset_html(preset: Preset, settings: TrainSettings) -> str:
         f"<b>{escape(as_typed(value.value))}</b></li>"
         for value in changed
     )
-    told = f"<p>You changed {len(changed)}:</p><ul>{listed}</ul>" if changed else ""
+    told = f"<p>You changed {count_of(len(changed), 'value')}:</p><ul>{listed}</ul>" if changed else ""
     return (
         f'<div class="bw-preset"><p>{escape(preset.summary)}</p>{told}'
         f"<details><summary>Every value explained</summary>{_table(explained(preset, settings))}</details></div>"
@@ -123,4 +124,4 @@ def _sentence(meaning: str) -> str:
 
 
 def _words(name: str) -> str:
-    return escape(name.replace("_", " ").capitalize().replace("Lora", "LoRA"))
+    return escape(setting_label(name))

@@ -57,7 +57,9 @@ def lay_out_preview(steps: int) -> PreviewWidgets:
             step = gr.Slider(1, max(2, steps), value=1, step=1, label="Step", elem_id="train-preview-step", scale=3)
             on = gr.Button("Next step \u203a", size="sm", min_width=96, elem_id="train-preview-next")
             other = gr.Button("Any step", size="sm", min_width=84, elem_id="train-preview-any")
-        view = gr.HTML(elem_id="train-preview-view", apply_default_css=False)
+        # Stands there until the panel is opened and its first step drawn.
+        waiting = nothing_html("Drawing the step as the model will see it…")
+        view = gr.HTML(waiting, elem_id="train-preview-view", apply_default_css=False)
     return PreviewWidgets(panel, step, back, on, other, view, gr.State(False))
 
 

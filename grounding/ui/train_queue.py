@@ -20,9 +20,13 @@ from grounding.jobs.queue import QueueSettings, RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.models import training_settings
 from grounding.training.events import ScoreEvent
+from grounding.training.preflight.records import Preflight
+from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
+from grounding.ui.run_view import kept_score
 from grounding.ui.train_values import as_typed
+from grounding.ui.wording import count_of
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -48,6 +52,11 @@ element.addEventListener('click', (event) => {
     button.dataset.sure = 'yes';
     button.textContent = asks;
     setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
+    return;
+  }
+  if (button.dataset.action === 'look') {
+    trigger('look', { run: button.dataset.run });
+    document.querySelector('#train-run')?.scrollIntoView({ block: 'start', behavior: 'smooth' });
     return;
   }
   trigger('act', { action: button.dataset.action, run: button.dataset.run || '' });
@@ -87,10 +96,12 @@ class QueueForm:
 
 @dataclass(frozen=True)
 class Editing:
-    """The run whose settings stand in the form: to be changed, or to be copied."""
+    """The run whose settings stand in the form: to be changed, or to be copied. `before` is what stood there, in the
+    order of the form."""
 
     run_id: str
     copy: bool
+    before: tuple[Any, ...] = ()
 
 
 def lay_out_panel() -> tuple[gr.HTML, gr.HTML]:
@@ -121,12 +132,12 @@ def build_queue(
     edits = [w.bar, w.says, w.name, w.save, w.editing, form.name, form.start, form.accordion, *form.settings.values()]
     gr.on([demo.load, tab.select], handlers.open, None, panel, **_FREE)
     timer.tick(handlers.tick, w.shown, panel, **_FREE)
-    w.panel.act(handlers.act, w.editing, [*panel, w.log, *edits], **_FREE)
+    w.panel.act(handlers.act, [w.editing, *form.settings.values()], [*panel, w.log, *edits], **_FREE)
     w.log.act(handlers.close_log, None, w.log, **_FREE)
     w.save.click(
         handlers.save, [w.editing, w.name, *form.settings.values()], [*panel, *edits], trigger_mode="once", **_FREE
     )
-    w.cancel.click(handlers.cancel, None, edits, **_FREE)
+    w.cancel.click(handlers.cancel, w.editing, edits, **_FREE)
 
 
 class QueueHandlers:
@@ -149,19 +160,20 @@ class QueueHandlers:
         return (gr.skip(), gr.skip()) if fingerprint == shown else (html, fingerprint)
 
     @tell
-    def act(self, event: gr.EventData, editing: Editing | None) -> tuple[Any, ...]:
-        """One press of a button in the panel."""
+    def act(self, event: gr.EventData, editing: Editing | None, *typed: Any) -> tuple[Any, ...]:
+        """One press of a button in the panel. `typed` is what the form holds."""
         action, run_id = str(getattr(event, "action", "")), str(getattr(event, "run", ""))
         log: Any = gr.skip()
         edits = (gr.skip(),) * (8 + len(self.setting_names))
         if action == "log":
             log = gr.HTML(self._log_html(self.store.get(run_id)), visible=True)
         elif action in ("edit", "copy"):
-            edits = self._fill_form(self.store.get(run_id), copy=action == "copy")
+            before = typed if editing is None else editing.before
+            edits = self._fill_form(self.store.get(run_id), before, copy=action == "copy")
         else:
             self._change(action, run_id)
             if editing is not None and editing.run_id == run_id and not editing.copy:
-                edits = self._empty_form()  # what was edited is no longer there to be edited
+                edits = self._empty_form(editing)  # what was edited is no longer there to be edited
         return (*self._panel(), log, *edits)
 
     @tell
@@ -179,16 +191,22 @@ class QueueHandlers:
         name = name.strip()
         if editing.copy:
             request = launch.RunRequest(name, run.snapshot, run.model_id, settings, run.quantize)
-            launch.queue_run(self.workspace, request)
+            run = launch.queue_run(self.workspace, request, force=self._was_forced(run))
         else:
             if name != run.name:
                 launch.check_free_name(self.workspace, name)
             self.queue.edit(run.id, name=name, settings=settings.to_json())
-        return (*self._panel(), *self._empty_form())
+        keep_choice(self.workspace.runs / run.id, run.model_id, settings)
+        return (*self._panel(), *self._empty_form(editing))
 
     @tell
-    def cancel(self) -> tuple[Any, ...]:
-        return self._empty_form()
+    def cancel(self, editing: Editing | None = None) -> tuple[Any, ...]:
+        return self._empty_form(editing)
+
+    def _was_forced(self, run: RunRecord) -> bool:
+        """Whether a person let the run train all the same: a copy is on the same phrases, so that holds for it too."""
+        found = Preflight.load(self.workspace.runs / run.id)
+        return found is not None and found.forced
 
     def _change(self, action: str, run_id: str) -> None:
         workspace, place = self.workspace, self._place(run_id)
@@ -212,7 +230,7 @@ class QueueHandlers:
         waiting = [run.id for run in self.queue.waiting()]
         return waiting.index(run_id) + 1 if run_id in waiting else len(waiting)
 
-    def _fill_form(self, run: RunRecord, *, copy: bool) -> tuple[Any, ...]:
+    def _fill_form(self, run: RunRecord, before: tuple[Any, ...], *, copy: bool) -> tuple[Any, ...]:
         settings = TrainSettings.from_mapping(run.settings)
         name = self._free_name(run.name) if copy else run.name
         what = (
@@ -226,16 +244,17 @@ class QueueHandlers:
             f"<p>{what}</p>",
             name,
             gr.Button("Add to the queue" if copy else "Save"),
-            Editing(run.id, copy),
+            Editing(run.id, copy, before),
             gr.Textbox(visible=False),
             gr.Button(visible=False),
             gr.Accordion(open=True),
             *(value if isinstance(value, bool) else as_typed(value) for value in values),
         )
 
-    def _empty_form(self) -> tuple[Any, ...]:
-        """The form as it was, with the values that stand in it."""
-        kept = (gr.skip(),) * len(self.setting_names)
+    def _empty_form(self, editing: Editing | None) -> tuple[Any, ...]:
+        """The form as it was before somebody edited in it: the next run takes none of another run's values."""
+        before = editing.before if editing is not None else ()
+        kept = before or (gr.skip(),) * len(self.setting_names)
         hidden = (gr.Column(visible=False), "", "", gr.skip(), None)
         return (*hidden, gr.Textbox(visible=True), gr.Button(visible=True), gr.skip(), *kept)
 
@@ -315,8 +334,8 @@ def _row_html(row: Row, waiting: Sequence[Row]) -> str:
     said = f"<p>{escape(sentence)}</p>" if sentence else ""
     return (
         f'<li data-run="{escape(run.id)}" data-state="{escape(state)}"><div><b>{escape(run.name)}</b>'
-        f'<span class="bw-state" data-state="{escape(state)}">{word}</span><span>{_figures(row)}</span>{said}</div>'
-        f"<nav>{_buttons(row, waiting)}</nav></li>"
+        f'<span class="bw-state" data-state="{escape(state)}">{word}</span><span>{_figures(row)}</span></div>'
+        f"<nav>{_buttons(row, waiting)}</nav>{said}</li>"
     )
 
 
@@ -340,9 +359,9 @@ def _from(row: Row) -> str:
 
 def _figures(row: Row) -> str:
     run = row.run
-    told = [f"{int(run.settings.get('steps', 0)):,} steps"]
+    told = [count_of(int(run.settings.get("steps", 0)), "step")]
     if row.scores and not run.state.active:
-        first, last = row.scores[0], row.scores[-1]
+        first, last = row.scores[0], kept_score(run, row.scores)
         told.append(f"Acc@0.5 {first.accuracy_50:.0%} → {last.accuracy_50:.0%}")
         told.append(f"IoU {first.mean_iou:.3f} → {last.mean_iou:.3f}")
     if run.state.ended and run.finished_at:
@@ -353,6 +372,7 @@ def _figures(row: Row) -> str:
 def _buttons(row: Row, waiting: Sequence[Row]) -> str:
     run, state = row.run, row.run.state
     copy, log = _button("copy", "Duplicate", run), _button("log", "Log", run)
+    look = _button("look", "Show", run, label=f"Show the curves of {run.name}")
     if state is RunState.QUEUED:
         ids = [other.run.id for other in waiting]
         place = ids.index(run.id)
@@ -367,17 +387,17 @@ def _buttons(row: Row, waiting: Sequence[Row]) -> str:
     if state.active:
         stop = _button("stop", "Stop and save", run, disabled=run.stop_requested)
         discard = _button("discard", "Discard", run, confirm="Throw it away?", disabled=run.discard_requested)
-        return stop + discard + log
+        return look + stop + discard + log
     resume = _button("resume", "Resume", run) if state.resumable else ""
     may_discard = state.resumable and row.checkpoint
     discard = _button("discard", "Discard", run, confirm="Delete its checkpoints?") if may_discard else ""
-    return resume + copy + log + discard + _button("remove", "Remove", run, confirm="Remove from the list?")
+    return look + resume + copy + log + discard + _button("remove", "Remove", run, confirm="Remove from the list?")
 
 
 def _button(
     action: str, text: str, run: RunRecord | None = None, *, label: str = "", confirm: str = "", disabled: bool = False
 ) -> str:
-    more = f' aria-label="{label}" title="{label}"' if label else ""
+    more = f' aria-label="{escape(label)}" title="{escape(label)}"' if label else ""
     more += f' data-confirm="{escape(confirm)}"' if confirm else ""
     more += f' data-run="{escape(run.id)}"' if run is not None else ""
     return f'<button type="button" data-action="{action}"{more}{" disabled" if disabled else ""}>{text}</button>'

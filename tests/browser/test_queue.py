@@ -106,6 +106,27 @@ def test_the_queue_is_worked_on_by_two_browsers(page: Page, browser: Browser, se
     press(page, "third", "log")
     expect(page.locator("#train-queue-log pre")).to_contain_text("training 'third'")
 
+    press(page, "third", "look")
+    expect(page.locator("#train-run h3")).to_have_text("third")
+    page.locator("#train-back").click()
+    expect(page.locator("#train-back")).to_be_hidden()
+    expect(page.locator("#train-run h3")).not_to_have_text("third")
+
+
+def test_a_name_that_is_typed_while_the_page_answers_stays(page: Page, served_app: ServedApp) -> None:
+    """The name of the run just started is taken by then, and the next free one comes back for it."""
+    open_train(page, served_app)
+    field = page.locator("#train-name").get_by_role("textbox")
+    field.fill("mugs")
+    page.locator("#train-start").click()
+    field.fill("cups")
+    expect(row(page, "mugs")).to_be_visible()  # type: ignore[arg-type]
+    page.wait_for_timeout(4_000)
+    expect(field).to_have_value("cups")
+    page.locator("#train-start").click()
+    expect(row(page, "cups")).to_be_visible()  # type: ignore[arg-type]
+    expect(field).to_have_value("adapter-1")
+
 
 @pytest.mark.parametrize("seed", [1])
 def test_whatever_is_killed_the_page_tells_the_truth(browser: Browser, served_app: ServedApp, seed: int) -> None:

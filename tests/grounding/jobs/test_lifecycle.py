@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grounding.adapters import AdapterInfo
+from grounding.adapters import MANIFEST, AdapterInfo
 from grounding.database import writing
 from grounding.errors import JobError, StoreError
 from grounding.jobs import device, endings, launch, processes
@@ -35,6 +35,7 @@ from grounding.jobs.launch import (
 )
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
+from grounding.jobs.worker import _stopped_early
 from grounding.workspace import Workspace
 from job_workers import ended, request, wait_for, workers_of
 
@@ -155,6 +156,38 @@ def test_a_discarded_run_leaves_its_log_only(stand_in: Workspace, store: RunStor
     for refused in (resume_run, discard_run):
         with pytest.raises(JobError):
             refused(stand_in, run.id)
+
+
+def test_a_resumed_run_that_is_stopped_while_it_loads_still_has_its_checkpoint(tmp_path: Path) -> None:
+    nothing = "Stopped before the first step: there is nothing to keep."
+    assert _stopped_early(tmp_path, nothing) == nothing
+    (tmp_path / "checkpoints" / "step-165").mkdir(parents=True)
+    assert "checkpoint of step 165 stays. Press Resume" in _stopped_early(tmp_path, nothing)
+
+
+def test_what_a_stop_has_kept_is_not_called_thrown_away(stand_in: Workspace, store: RunStore) -> None:
+    run = start_run(stand_in, request("mugs", 10_000))
+    wait_for(lambda: has_stepped(store, run))
+    stop_run(stand_in, run.id)
+    assert ended(store, run).state is RunState.STOPPED
+    wait_for(lambda: not workers_of(stand_in))
+    resume_run(stand_in, run.id)
+    wait_for(lambda: store.get(run.id).state is RunState.RUNNING)
+    discard_run(stand_in, run.id)
+    again = ended(store, run)
+    assert (again.state, again.sentence) == (RunState.DISCARDED, endings.DISCARDED_SINCE)
+    assert (stand_in.adapters / "mugs" / MANIFEST).is_file()
+
+
+def test_a_stopped_run_that_is_discarded_keeps_its_adapter_and_says_so(stand_in: Workspace, store: RunStore) -> None:
+    run = start_run(stand_in, request("mugs", 10_000))
+    wait_for(lambda: has_stepped(store, run))
+    stop_run(stand_in, run.id)
+    ended(store, run)
+    wait_for(lambda: not workers_of(stand_in))
+    discard_run(stand_in, run.id)
+    assert store.get(run.id).sentence == endings.DISCARDED_SINCE
+    assert (stand_in.adapters / "mugs" / MANIFEST).is_file()
 
 
 def test_a_failed_run_is_discarded_and_removed(stand_in: Workspace, store: RunStore) -> None:

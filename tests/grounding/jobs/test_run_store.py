@@ -224,6 +224,7 @@ def test_what_a_run_told_comes_back(store: RunStore) -> None:
     assert progress.phase == PhaseEvent("Looking", 40, 40)
     assert progress.phases == (PhaseEvent("Loading the model"), PhaseEvent("Looking", 40, 40))
     assert progress.last_step == step(3)
+    assert progress.last_step_at and progress.last_step_at >= store.get(run.id).created_at
     assert progress.steps == (step(1), step(2), step(3))
     assert progress.scores == (score, events[6])
     heartbeat = store.get(run.id).heartbeat_at

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grounding.ui.charts import Axis, Line, chart_html, smooth
+from grounding.ui.charts import Axis, Line, chart_html, round_values, smooth
 
 NASTY = "<script>alert(1)</script> \"quoted\" 'single' & more"
 X, Y = Axis(0, 100), Axis(0, 1, "{:.0%}")
@@ -99,11 +99,38 @@ def test_without_a_baseline_none_is_drawn() -> None:
     assert not [line for line in chart(Line("a", "iou", [])).iter("line") if line.attrib["class"] == "bw-baseline"]
 
 
-def test_the_ends_of_the_axes_are_written_in_their_form() -> None:
+def test_round_numbers_are_written_in_the_form_of_their_axis() -> None:
     figure = chart(x=Axis(0, 440), y=Axis(0, 2, "{:.2f}"))
     written = [text.text for text in figure.iter("text")]
-    assert written == ["0.00", "0.50", "1.00", "1.50", "2.00", "0", "110", "220", "330", "440"]
+    assert written == ["0.00", "0.50", "1.00", "1.50", "2.00", "0", "100", "200", "300", "400"]
     assert len([line for line in figure.iter("line") if line.attrib["class"] == "bw-grid-line"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        (Axis(0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (Axis(0, 1.365), [0, 0.5, 1]),
+        (Axis(0, 1.05), [0, 0.25, 0.5, 0.75, 1]),
+        (Axis(0, 30, whole=True), [0, 10, 20, 30]),
+        (Axis(0, 900, whole=True), [0, 200, 400, 600, 800]),
+        (Axis(0, 1, whole=True), [0, 1]),
+        (Axis(0, 2, whole=True), [0, 1, 2]),
+        (Axis(0, 12, whole=True), [0, 3, 6, 9, 12]),
+        (Axis(-1, 3), [-1, 0, 1, 2, 3]),
+    ],
+)
+def test_the_numbers_at_an_axis_are_round(axis: Axis, values: list[float]) -> None:
+    assert round_values(axis) == pytest.approx(values)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(1e-6, 1e9))
+def test_an_axis_has_some_numbers_and_not_many(high: float) -> None:
+    values = round_values(Axis(0, high))
+    assert 2 <= len(values) <= 6 and values[0] >= 0 and values[-1] <= high * 1.0001
+    whole = round_values(Axis(0, max(1, round(high)), whole=True))
+    assert 2 <= len(whole) <= 6 and all(value == int(value) for value in whole)
 
 
 def test_text_from_people_is_escaped_everywhere() -> None:

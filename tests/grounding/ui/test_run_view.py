@@ -259,9 +259,35 @@ def test_before_the_first_scoring_there_are_no_figures() -> None:
     assert "Boxes on the validation samples" in html
 
 
+def test_a_resumed_run_says_what_it_does_before_its_first_step() -> None:
+    loading = PhaseEvent("Looking at the train pictures", 3, 25)
+    resumed = replace(RUN, started_at="2026-01-01T10:30:00.000+00:00")
+    told = replace(at(165), phase=loading, phases=(loading,), last_step_at="2026-01-01T10:20:00.000+00:00")
+    assert message(resumed, told) == "Looking at the train pictures, 3 of 25"
+    assert message(resumed, replace(told, phase=None, phases=())) == "Starting the worker"
+    assert message(resumed, replace(told, last_step_at="2026-01-01T10:31:00.000+00:00")).startswith("Step 165")
+
+
+def test_what_the_closing_sentences_say_is_not_said_twice() -> None:
+    told = replace(NOTHING, notes=(NoteEvent("The phrases carried no signal."), NoteEvent("The disk is full.")))
+    done = replace(RUN, state=RunState.DONE, sentence="It is ready. The phrases carried no signal.")
+    assert run_html(done, told).count("carried no signal") == 1
+    assert "<li>The disk is full.</li>" in run_html(done, told)
+
+
+def test_one_phrase_a_second_and_fewer() -> None:
+    def paced(phrases: int, seconds: float) -> str:
+        taken = StepEvent(2, 9, 2.0, 1e-3, phrases, seconds)
+        return message(RUN, RunProgress(None, taken, (taken,), ()))
+
+    assert [paced(n, s).partition("· ")[2] for n, s in ((32, 1), (10, 10), (4, 10))] == [
+        *("32 phrases a second", "1 phrase a second", "0.4 phrases a second"),
+    ]
+
+
 def test_the_charts_run_over_all_the_steps() -> None:
     html = run_html(RUN, replace(at(720), scores=(ScoreEvent(720, 100, 1.0, 0.0, 0.0, 1.0, 1.0),)))
-    assert html.count(">1440</text>") == 2
+    assert html.count(">1,000</text>") == 2
     assert "296.0,14.0" in html, "half of the steps, all of the IoU: in the middle at the top"
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
+from grounding.adapters import AdapterInfo
+from grounding.jobs.store import RunState
 from grounding.training.gallery import Change, Gallery
 from grounding.training.history import SampleRow
-from grounding.ui.train_gallery import gallery_html
+from grounding.ui import train_gallery
+from grounding.ui.train_gallery import GalleryParts, Handlers, gallery_html
+from grounding.workspace import Workspace
 
 NASTY = '<img src=x onerror=alert(1)> "quoted"'
 
@@ -44,3 +50,43 @@ def test_text_from_people_is_escaped() -> None:
     html = gallery_html(gallery(change(0.1, 0.9, NASTY, NASTY)), NASTY, lambda image: ("pictures/abc", (64, 64)))
     assert "<img src=x" not in html
     assert NASTY not in html
+
+
+@pytest.fixture
+def handlers(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Handlers:
+    workspace.check_writable()
+    monkeypatch.setattr(train_gallery, "read_gallery", lambda folder: gallery(change(0.2, 0.9)))
+    return Handlers(GalleryParts(workspace, lambda: "demo"))
+
+
+def add_run(handlers: Handlers, name: str, *, made_by: str = "") -> str:
+    """A run that is done, with an adapter under its name."""
+    run = handlers.store.add(name=name, model_id="demo", quantize="none", snapshot="/s", settings={})
+    handlers.store.finish(run.id, RunState.DONE, "")
+    folder = handlers.parts.workspace.adapters / name
+    folder.mkdir(parents=True)
+    AdapterInfo(name, folder, "demo", "fake", "2026-01-01T00:00:00+00:00", run_id=made_by or run.id).save()
+    return run.id
+
+
+def test_it_stays_while_others_wait_in_the_queue(handlers: Handlers) -> None:
+    add_run(handlers, "mugs")
+    handlers.store.enqueue(name="cups", model_id="demo", quantize="none", snapshot="/s", settings={})
+    assert "Where mugs differs" in handlers.show("")[0]
+    assert handlers.to_compare()[1].value == "mugs"
+
+
+def test_it_is_that_of_the_run_on_the_page(handlers: Handlers) -> None:
+    first = add_run(handlers, "mugs")
+    add_run(handlers, "cups")
+    assert "Where cups differs" in handlers.show("")[0]
+    html, key = handlers.show("", first)
+    assert "Where mugs differs" in html and handlers.to_compare(first)[1].value == "mugs"
+    assert "Where cups differs" in handlers.show(key, "")[0]
+    handlers.store.add(name="next", model_id="demo", quantize="none", snapshot="/s", settings={})
+    assert handlers.show(key, "") == ("", "none") and "Where mugs differs" in handlers.show("", first)[0]
+
+
+def test_an_adapter_that_another_run_made_is_not_taken_for_its_own(handlers: Handlers) -> None:
+    add_run(handlers, "mugs", made_by="another-run")
+    assert handlers.show("") == ("", "none")

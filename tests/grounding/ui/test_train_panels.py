@@ -18,7 +18,7 @@ from grounding.errors import AdapterError
 from grounding.training.presets import presets_for
 from grounding.training.settings import TrainSettings
 from grounding.ui.adapter_cards import Card, adapters_html, told_html
-from grounding.ui.model_service import ModelService, Phase
+from grounding.ui.model_service import ModelService
 from grounding.ui.train_adapters import Handlers
 from grounding.ui.train_presets import Chooser, as_typed, preset_html
 from grounding.ui.train_presets import Handlers as PresetHandlers
@@ -131,27 +131,27 @@ def test_show_in_compare_takes_adapters_of_this_base_only(handlers: Handlers) ->
     assert "of another base" in html and "data-show" not in html
 
 
+def on_gpu() -> Any:
+    return SimpleNamespace(device="cuda:0", load_notes=())
+
+
 def test_a_merge_tells_what_came_of_it_and_gives_the_gpu_back(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    service = SimpleNamespace(
-        model="demo",
-        state=SimpleNamespace(phase=Phase.READY),
-        predictor=lambda: SimpleNamespace(device="cuda"),
-        unload=lambda: done.append("unload"),
-        reload=lambda: done.append("reload"),
-    )
+    service = ModelService("demo", "none", handlers.workspace, load=on_gpu)  # type: ignore[arg-type]
+    service.start()
+    service.predictor(10)
     handlers.parts = Parts(handlers.workspace, service)  # type: ignore[assignment]
 
     def merged(workspace: Workspace, info: AdapterInfo, target: Path) -> merge.Agreement:
-        done.append(target.name)
+        done.append(f"{target.name}, {service.state.phase.value}, lent: {service.is_lent}")
         return merge.Agreement(20, 20, 20, 1.0, 1.0, "float32")
 
     monkeypatch.setattr(merge, "merge", merged)
     told = [shown[0] for shown in handlers.merge(event(action="merge", name="a"))]
     assert "Merging a" in told[0] and "agree on 20" in told[-1]
-    assert done == ["unload", "a-merged", "reload"]
+    assert done == ["a-merged, unloaded, lent: True"] and not service.is_lent
 
     def refuse(workspace: Workspace, info: AdapterInfo, target: Path) -> merge.Agreement:
         raise AdapterError("They differ.")
@@ -159,7 +159,7 @@ def test_a_merge_tells_what_came_of_it_and_gives_the_gpu_back(
     monkeypatch.setattr(merge, "merge", refuse)
     with pytest.raises(gr.Error, match="They differ"):
         told = [shown[0] for shown in handlers.merge(event(action="merge", name="a"))]
-    assert done[-1] == "reload"
+    assert not service.is_lent, "else Compare's model would never come back"
 
 
 def _card(handlers: Handlers, name: str, **more: Any) -> Card:
@@ -217,7 +217,7 @@ def test_a_chosen_preset_fills_the_inputs_with_what_it_is(chooser: PresetHandler
 
 def test_what_a_person_changes_is_told(chooser: PresetHandlers) -> None:
     html = chooser.describe(sent(chooser, "quick", lora_rank="8", augment=False))
-    assert "You changed 2:" in html
+    assert "You changed 2 values:" in html
     assert "LoRA rank <s>16</s> <b>8</b>" in html and "Augment <s>on</s> <b>off</b>" in html
     assert html.count("<dt ") == len(fields(TrainSettings)), "every value is explained"
     assert "Here: a third of the usual" in html

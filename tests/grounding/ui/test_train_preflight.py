@@ -212,6 +212,20 @@ def test_a_look_that_dies_says_what_it_said(desk: PreflightDesk, monkeypatch: py
     assert "no model folder" in desk.state.trouble
 
 
+def test_how_often_each_phrase_is_shown_follows_the_settings_on_the_page() -> None:
+    checked = TrainSettings(steps=900, images_per_step=4)
+    rows = replace(PLAIN, counts={"train": 30, "val": 1, "train_pictures": 25}, cost=Cost(9000, 300.0))
+    state = DeskState("1", rows, checked)
+    for settings, told in (
+        (checked, "about 300 times"),
+        (replace(checked, steps=3), "about 1 time<"),
+        (replace(checked, images_per_step=8), "about 600 times"),
+        (replace(checked, images_per_step=900), "about 1,875 times"),
+    ):
+        assert f"{told}" in panel_html(state, settings).replace("</p>", "<")
+    assert "each phrase" not in panel_html(state, replace(checked, phrases_per_image=1)), "not known without a look"
+
+
 def test_any_state_has_a_fingerprint_of_its_own() -> None:
     states: list[Any] = [DeskState(), DeskState("1", PLAIN), DeskState("1", PLAIN, trouble="x"), DeskState("2", PLAIN)]
     assert len({state.fingerprint for state in states}) == len(states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 from grounding.jobs import launch
 from grounding.jobs.queue import QueueSettings
 from grounding.jobs.store import RunRecord, RunState
+from grounding.training.events import ScoreEvent
+from grounding.training.preflight.records import Preflight
 from grounding.training.settings import TrainSettings
 from grounding.ui.keeper import Keeper
 from grounding.ui.model_service import ModelService, Phase
@@ -36,11 +39,11 @@ def record(state: RunState, name: str = "mugs", **values: Any) -> RunRecord:
     ("run", "actions"),
     [
         (record(RunState.QUEUED, position=1), ["up", "down", "edit", "copy", "remove"]),
-        (record(RunState.RUNNING), ["stop", "discard", "log"]),
-        (record(RunState.DONE), ["copy", "log", "remove"]),
-        (record(RunState.FAILED), ["resume", "copy", "log", "remove"]),
-        (record(RunState.STOPPED), ["resume", "copy", "log", "remove"]),
-        (record(RunState.DISCARDED), ["copy", "log", "remove"]),
+        (record(RunState.RUNNING), ["look", "stop", "discard", "log"]),
+        (record(RunState.DONE), ["look", "copy", "log", "remove"]),
+        (record(RunState.FAILED), ["look", "resume", "copy", "log", "remove"]),
+        (record(RunState.STOPPED), ["look", "resume", "copy", "log", "remove"]),
+        (record(RunState.DISCARDED), ["look", "copy", "log", "remove"]),
     ],
     ids=lambda value: value.state if isinstance(value, RunRecord) else "",
 )
@@ -61,6 +64,18 @@ def test_what_throws_away_asks_first_and_a_hung_run_is_named() -> None:
     html = queue_html([Row(record(RunState.RUNNING), hung=True)], ON)
     assert 'data-action="discard" data-confirm="Throw it away?"' in html
     assert "No sign of life for minutes" in html
+
+
+def test_the_figures_are_those_of_the_step_that_is_kept() -> None:
+    scores = (
+        ScoreEvent(0, 9, 0.2, 0.25, 0.1, 1.0, 1.0),
+        ScoreEvent(5, 9, 0.6, 0.75, 0.1, 1.0, 1.0, best=True),
+        ScoreEvent(9, 9, 0.4, 0.5, 0.1, 1.0, 1.0),
+    )
+    kept = record(RunState.DONE, settings={"steps": 1, "keep_best": True})
+    html = queue_html([Row(kept, scores)], ON)
+    assert "1 step ·" in html and "Acc@0.5 25% → 75%" in html and "IoU 0.200 → 0.600" in html
+    assert "Acc@0.5 25% → 50%" in queue_html([Row(record(RunState.DONE), scores)], ON)
 
 
 def test_names_and_reasons_are_escaped() -> None:
@@ -107,6 +122,56 @@ def test_the_arrows_move_by_one(handlers: QueueHandlers) -> None:
     assert order(handlers) == ["c", "a", "b"]
 
 
+def test_the_form_gets_back_what_stood_in_it(handlers: QueueHandlers) -> None:
+    """The next run must not take values of a run that was only edited."""
+    runs = put(handlers, "a", "b")
+    typed = tuple(f"typed {name}" for name in NAMES)
+    editing = act(handlers, "edit", runs["a"].id, None, *typed)
+    assert handlers.cancel(editing)[8:] == typed
+    other = act(handlers, "edit", runs["b"].id, editing, *(["9"] * len(NAMES)))
+    assert handlers.cancel(other)[8:] == typed, "one edit after the other"
+    values = on_the_form(TrainSettings(steps=12))
+    assert handlers.save(other, "b", *values)[10:] == typed
+    assert handlers.store.get(runs["b"].id).settings["steps"] == 12
+
+
+def on_the_form(settings: TrainSettings) -> list[Any]:
+    values = [getattr(settings, name) for name in NAMES]
+    return [value if isinstance(value, bool) else as_typed(value) for value in values]
+
+
+def act(handlers: QueueHandlers, action: str, run: str, editing: Editing | None, *typed: Any) -> Editing:
+    found = handlers.act(SimpleNamespace(action=action, run=run), editing, *typed)[7]  # type: ignore[arg-type]
+    assert isinstance(found, Editing)
+    return found
+
+
+def test_an_edited_run_keeps_what_differs_from_its_preset(handlers: QueueHandlers) -> None:
+    runs = put(handlers, "a")
+    values = on_the_form(TrainSettings(lora_rank=5))
+    handlers.save(Editing(runs["a"].id, copy=False), "a", *values)
+    kept = json.loads((handlers.workspace.runs / runs["a"].id / "preset.json").read_text())
+    assert kept["differs"]["lora_rank"]["run"] == 5
+
+
+def test_a_copy_of_a_forced_run_is_forced_too(handlers: QueueHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = put(handlers, "a", "b")
+    checked = Preflight("s", "", {"train": 1, "val": 0, "train_pictures": 1}, ())
+    replace(checked, forced=True).save(handlers.workspace.runs / runs["a"].id)
+    checked.save(handlers.workspace.runs / runs["b"].id)
+    forced = []
+
+    def queue_run(workspace: Workspace, request: launch.RunRequest, *, force: bool) -> RunRecord:
+        forced.append(force)
+        return runs["a"]
+
+    monkeypatch.setattr(launch, "queue_run", queue_run)
+    values = on_the_form(TrainSettings())
+    for name in ("a", "b"):
+        handlers.save(Editing(runs[name].id, copy=True), f"{name}-2", *values)
+    assert forced == [True, False]
+
+
 def test_the_switches(handlers: QueueHandlers) -> None:
     put(handlers, "a")
     press(handlers, "pause")
@@ -134,7 +199,7 @@ def test_a_run_is_edited_in_the_form(handlers: QueueHandlers) -> None:
 def test_a_copy_is_queued_on_the_same_phrases(handlers: QueueHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
     run = put(handlers, "a")["a"]
     asked: list[launch.RunRequest] = []
-    monkeypatch.setattr(launch, "queue_run", lambda workspace, request: asked.append(request))
+    monkeypatch.setattr(launch, "queue_run", lambda workspace, request, force: asked.append(request) or run)
     shown = press(handlers, "copy", run.id)
     assert shown[5] == "a-2"
     handlers.save(shown[7], "a-2", *shown[-len(NAMES) :])
@@ -189,6 +254,7 @@ class Models:
     def __init__(self, device: str) -> None:
         self.device = device
         self.phase = Phase.UNLOADED
+        self.is_lent = False
         self.calls: list[str] = []
 
     @property
@@ -248,6 +314,28 @@ def test_on_a_gpu_the_model_gives_way_and_comes_back(gpu: None) -> None:
     keeper.queue.pause()
     keeper.look()
     assert models.calls[-1] == "start" and holders(keeper) == 1
+
+
+def test_a_gpu_that_is_lent_within_the_app_stays_lent(gpu: None) -> None:
+    """While a merge or the check before training computes there, the model does not come back, and a run waits."""
+    workspace = find_workspace()
+    workspace.check_writable()
+    models = ModelService("demo", "none", workspace, load=lambda: SimpleNamespace(device="cuda:0", load_notes=()))  # type: ignore[arg-type, return-value]
+    keeper = Keeper(workspace, models)
+    keeper.look()
+    models.predictor(10)
+    with models.lent("the merging of an adapter"):
+        keeper.look()
+        assert models.state.phase is Phase.UNLOADED and "the merging of an adapter" in models.state.sentence
+        run = add_run(keeper)
+        keeper.look()
+        assert holders(keeper) == 1, "the worker is to wait"
+    keeper.look()
+    assert holders(keeper) == 0 and models.state.phase is Phase.UNLOADED, "the run's turn"
+    keeper.store.finish(run.id, RunState.DONE, "")
+    keeper.look()
+    models.predictor(10)
+    assert models.state.phase is Phase.READY
 
 
 def test_an_app_that_starts_beside_a_run_does_not_load(gpu: None) -> None:

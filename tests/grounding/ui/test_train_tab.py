@@ -11,8 +11,10 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from grounding.adapters import AdapterInfo
 from grounding.boxes import Box
 from grounding.errors import SnapshotError
+from grounding.jobs import launch
 from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState
 from grounding.records import Sample
@@ -20,6 +22,7 @@ from grounding.training.settings import TrainSettings
 from grounding.ui import train
 from grounding.ui.model_service import ModelService
 from grounding.ui.train import Handlers, TrainParts, Widgets, as_typed, ready_html
+from grounding.ui.wording import setting_label
 from grounding.workspace import Workspace, find_workspace
 
 
@@ -124,7 +127,7 @@ def values(handlers: Handlers, name: str, **settings: Any) -> dict[Any, Any]:
 
 
 def name_shown(shown: tuple[Any, ...]) -> str:
-    return str(shown[-1])
+    return str(shown[-1]).split("\n")[1]
 
 
 def keeps_the_name(shown: tuple[Any, ...]) -> bool:
@@ -244,6 +247,78 @@ def test_stop_asks_the_worker_and_says_so(handlers: Handlers, started: list[RunR
     handlers.start(values(handlers, "mugs"))
     assert "Stopping after this step" in handlers.stop("mugs")[1]
     assert handlers.store.list(1)[0].stop_requested
+
+
+def pressed(run_id: str) -> Any:
+    return SimpleNamespace(run=run_id)
+
+
+def test_an_earlier_run_is_looked_at_until_another_one_is_asked_for(
+    handlers: Handlers, started: list[RunRequest]
+) -> None:
+    handlers.start(values(handlers, "mugs"))
+    first = handlers.store.list(1)[0]
+    handlers.store.finish(first.id, RunState.DONE, "So it ended.")
+    handlers.start(values(handlers, "cups"))
+    shown = handlers.look(pressed(first.id), "a")
+    assert "So it ended." in shown[1] and "cups" not in shown[1]
+    assert shown[3].visible, "the run that goes on can be stopped from here too"
+    assert (shown[5].visible, shown[6]) == (True, first.id)
+    assert handlers.tick(shown[-2], "a", first.id)[1] == gr.skip(), "nothing is new"
+    handlers.stop("a", first.id)
+    again = handlers.tick(shown[-2], "a", first.id)
+    assert "So it ended." in again[1] and not again[3].interactive and again[6] == first.id
+    newest = handlers.back("a")
+    assert "cups" in newest[1] and (newest[5].visible, newest[6]) == (False, "")
+    handlers.queue.remove(first.id)
+    assert "cups" in handlers.tick(shown[-2], "a", first.id)[1], "what is gone gives way"
+    assert "cups" in handlers.look(pressed("no-such-run"), "a")[1]
+
+
+def test_a_failed_run_is_resumed_where_it_is_shown(
+    handlers: Handlers, started: list[RunRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "advance", lambda workspace: None)
+    with pytest.raises(gr.Error, match="no run to resume"):
+        handlers.resume("a")
+    assert not handlers.start(values(handlers, "mugs"))[7].visible, "it goes on"
+    run = handlers.store.list(1)[0]
+    handlers.store.finish(run.id, RunState.FAILED, "Press Resume to go on.")
+    assert handlers.open("a")[7].visible
+    assert not handlers.resume("a")[7].visible
+    assert handlers.store.get(run.id).state is RunState.QUEUED
+
+
+def test_an_adapter_that_is_gone_is_not_offered(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    run = handlers.store.list(1)[0]
+    handlers.store.finish(run.id, RunState.DONE, "")
+    folder = handlers.parts.workspace.adapters / "mugs"
+    folder.mkdir(parents=True)
+    info = AdapterInfo("mugs", folder, "demo", "fake", "2026-01-01T00:00:00+00:00", run_id=run.id)
+    info.save()
+    shown = handlers.open("a")
+    assert shown[4].visible
+    folder.rename(folder.with_name("cups"))
+    shown = handlers.tick(shown[-2], "a")
+    assert not shown[4].visible, "the page notices by itself"
+    folder.mkdir()
+    replace(info, path=folder, run_id="another").save()
+    assert not handlers.open("a")[4].visible, "an adapter of the same name that another run made"
+
+
+def test_one_of_anything_is_written_so() -> None:
+    html = ready_html(Counted(train_ready=1, train_total=1, placeholders=1, flagged=1, val=1))
+    for text in (
+        "<b>1</b> of 1 train sample has a phrase",
+        "<b>1</b> still has a placeholder: fill or write it",
+        "<b>1</b> is flagged",
+        "<b>1</b> validation sample<",
+    ):
+        assert text in html
+    assert [setting_label(name) for name in ("lora_rslora", "giou_weight", "lora_rank", "steps")] == [
+        *("rsLoRA", "GIoU weight", "LoRA rank", "Steps"),
+    ]
 
 
 def test_show_in_compare_without_an_adapter_is_a_sentence(handlers: Handlers) -> None:
