@@ -166,7 +166,8 @@ def test_what_is_said_of_memory_goes_once_its_advice_is_taken(desk: PreflightDes
     found = (Finding("memory", True, "It fits with accumulation=4."), Finding("long_row", False, "Two are long."))
     probes = (Probe(False, {}, 30 * 2**30, 24 * 2**30, None, 0, ("a",)),)
     model = replace(PLAIN, findings=found, probes=probes)
-    desk._state = DeskState(desk.curation.version(), PLAIN, None, False, model, desk.curation.version(), asked)
+    version = desk.curation.version()
+    desk._state = DeskState(version, PLAIN, asked, model=model, model_version=version, model_settings=asked)
     now = asked
     handlers = PreflightHandlers(desk, lambda values: now)
     handlers.shown = "shown"
