@@ -47,7 +47,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "half the views farther away, colours shifted": {"farther_share": 0.5, "colour_change": 0.15},
     "a third of the phrases reworded": {"template_share": 0.33},
     "without the source's other phrases": {"use_alternatives": False},
-    "no phrases of what is absent": {"negative_share": 0.0},
+    "a tenth of the phrases of what is absent": {"negative_share": 0.1},
     "a third of the phrases of what is absent": {"negative_share": 0.33},
     "a quarter of the pictures rehearsed": {"rehearsal_share": 0.25, "rehearse_snapshot": "base-scenes"},
     "curriculum over a third of the steps": {"curriculum_share": 0.33},

@@ -27,6 +27,7 @@ LARGE_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
         "images_per_step": 4,
         "steps": 600,
         # Photographs vary more than the drawings that the defaults were measured on.
+        "negative_share": 0.05,
         "farther_share": 0.5,
         "colour_change": 0.15,
         "strength": 0.85,

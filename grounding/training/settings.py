@@ -28,7 +28,7 @@ def _setting(
 class TrainSettings:
     """Settings of one run. Raises `SettingsError` naming the setting, its value and its range."""
 
-    steps: int = _setting(1000, "optimiser steps", low=1, high=1_000_000)
+    steps: int = _setting(650, "optimiser steps", low=1, high=1_000_000)
     images_per_step: int = _setting(4, "pictures in one step", low=1, high=1024)
     phrases_per_image: int = _setting(4, "most phrases that share one picture's pass", low=1, high=64)
     group_lengths: bool = _setting(True, "pictures of like size stand together in a step: less padding")
@@ -47,7 +47,7 @@ class TrainSettings:
         0.0, "share of the phrases reworded by rule, with the same meaning", low=0.0, high=1.0
     )
     negative_share: float = _setting(
-        0.1, 'share of the phrases taken from other pictures and answered "nothing there"', low=0.0, high=0.9
+        0.0, 'share of the phrases taken from other pictures and answered "nothing there"', low=0.0, high=0.9
     )
     rehearsal_share: float = _setting(
         0.0, "share of the pictures taken from the snapshot to rehearse", low=0.0, high=0.9
@@ -56,7 +56,7 @@ class TrainSettings:
     curriculum_share: float = _setting(
         0.0, "share of the steps in which nouns, then attributes, then relations come in", low=0.0, high=1.0
     )
-    learning_rate: float = _setting(1e-3, "highest learning rate", low=1e-7, high=0.1)
+    learning_rate: float = _setting(1.5e-3, "highest learning rate", low=1e-7, high=0.1)
     warmup_share: float = _setting(0.05, "share of the steps in which the learning rate rises", low=0.0, high=0.9)
     weight_decay: float = _setting(0.0, "AdamW weight decay", low=0.0, high=1.0)
     max_gradient_norm: float = _setting(1.0, "gradients are scaled down to this length", low=1e-3, high=1e3)
@@ -98,7 +98,7 @@ class TrainSettings:
     soft_labels: float = _setting(
         0.0, "how far, in thousandths of a side, numbers near the right one count too (0: off)", low=0.0, high=100.0
     )
-    score_every_steps: int = _setting(250, "steps between scorings on the validation split", low=1, high=1_000_000)
+    score_every_steps: int = _setting(217, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
     score_each_epoch: bool = _setting(False, "score after each round of the pictures instead")
     keep_best: bool = _setting(True, "keep the step that scored best by mean IoU, not the last")
