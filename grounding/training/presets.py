@@ -35,8 +35,8 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "phrases_per_image": "They share one pass over their picture, so more cost little. Too many of one "
         "picture in a step make it less varied.",
         "use_alternatives": "More wordings of the same box for free. Off where the source's other phrases are poor.",
-        "augment": "Keeps a small set from being learned by heart. Each picture is then looked at anew each time, "
-        "which takes about half as long again.",
+        "augment": "Keeps a small set from being learned by heart. Mirrored pictures cost little; where they are cut, "
+        "smaller or in other colours, each is looked at anew each time, which takes about half as long again.",
         "learning_rate": "Higher learns faster and forgets more of what the base knew; too high and the loss jumps or "
         "becomes no number.",
         "warmup_share": "Keeps the first steps from spoiling the base while the optimiser knows nothing yet.",
@@ -49,8 +49,8 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "strength": "Scaled down at the end, the change forgets less of the base and loses little of the new.",
         "digit_weights": "A wrong hundred moves a box across the picture, a wrong one by a thousandth of it.",
         "corner_weights": "Raise two of them where boxes end wrong on one side.",
-        "nothing_weight": 'An answer "nothing there" is a few tokens among the many of boxes; unweighted it would '
-        "hardly count.",
+        "nothing_weight": 'An answer "nothing there" is a few tokens among the many of boxes. Raise it where the '
+        "adapter points at something whatever it is asked; much higher, it finds new things no more.",
         "score_every_steps": "Each scoring costs time; it gives one point of the curve and one candidate for the best.",
         "score_samples": "More make the curve steadier and each scoring longer: 100 tell 5 points apart at best.",
         "seed": "The same seed, data and settings give the same adapter on the same machine.",
