@@ -25,6 +25,10 @@ class AdapterRegistry:
                 continue
         return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
 
+    def of_run(self, run_id: str) -> AdapterInfo | None:
+        """The adapter that a run made, whatever it is called by now; None when it is gone."""
+        return next((info for info in self.list() if info.run_id == run_id), None)
+
     def find(self, name_or_folder: str | Path) -> AdapterInfo:
         """An adapter by its name in the workspace or by a folder. Raises `AdapterError` naming those that stand."""
         if not isinstance(name_or_folder, str | Path):

@@ -186,20 +186,20 @@ def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> 
 def _queue(workspace: Workspace, settings: SweepSettings, trial: Trial) -> None:
     """Queue the run of a trial, unless somebody else has done so."""
     store = RunStore(workspace.runs_db)
+    preflight = Preflight.load(sweep_folder(workspace, settings.name))
+    if preflight is None:
+        raise StoreError(f"The check of the sweep {settings.name!r} is gone from its folder. Stop it, start another.")
     try:
-        run = store.enqueue(
+        store.enqueue(
             name=settings.run_name(trial.number),
             model_id=settings.model_id,
             quantize=settings.quantize,
             snapshot=settings.snapshot,
             settings=settings.of_trial(trial.values).to_json(),
+            prepare=lambda run_id: preflight.save(workspace.runs / run_id),
             trial_of=(settings.name, trial.number),
         )
     except JobError:
         if any(not run.state.ended for run in SweepStore(workspace.runs_db).runs(settings.name).values()):
             return
         raise
-    preflight = Preflight.load(sweep_folder(workspace, settings.name))
-    if preflight is None:
-        raise StoreError(f"The check of the sweep {settings.name!r} is gone from its folder. Stop it, start another.")
-    preflight.save(workspace.runs / run.id)

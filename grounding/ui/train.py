@@ -15,7 +15,6 @@ from grounding.jobs.launch import (
     RunRequest,
     check_free_name,
     end_lost_run,
-    made_by,
     queue_run,
     resume_run,
     start_run,
@@ -314,12 +313,13 @@ class Handlers:
     @tell
     def show_in_compare(self, looked_at: str = "") -> tuple[Any, Any]:
         """Switch to Compare with the adapter of the run on the page. Raises `AdapterError` without any adapter."""
-        known = AdapterRegistry(self.parts.workspace.adapters).list()
-        names = [info.name for info in known if info.base == self.parts.models.model]
+        registry = AdapterRegistry(self.parts.workspace.adapters)
+        names = [info.name for info in registry.list() if info.base == self.parts.models.model]
         run, _ = self._looked_up(looked_at)
+        own = registry.of_run(run.id) if run is not None else None
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
-        chosen = run.name if run is not None and run.name in names else names[0]
+        chosen = own.name if own is not None and own.name in names else names[0]
         choices = [(name, name) for name in names] + [("Base only", "")]
         return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=chosen)
 
@@ -353,8 +353,8 @@ class Handlers:
             return newest, False
 
     def _left_an_adapter(self, run: RunRecord | None) -> bool:
-        """Whether the run's own adapter stands under its name."""
-        return run is not None and made_by(self.parts.workspace.adapters / run.name) == run.id
+        """Whether the run's own adapter stands, under whatever name."""
+        return run is not None and AdapterRegistry(self.parts.workspace.adapters).of_run(run.id) is not None
 
     def _must_wait(self) -> bool:
         """Whether a run that is asked for now has others before it."""

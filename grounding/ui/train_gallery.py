@@ -11,10 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from grounding.adapters import AdapterRegistry
+from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.boxes import Box
 from grounding.errors import AdapterError, BoxError, JobError, PictureError
-from grounding.jobs.launch import made_by
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.overlay import Layer, figure_html
 from grounding.pictures import picture_size_wh
@@ -80,43 +79,44 @@ class Handlers:
     def __init__(self, parts: GalleryParts) -> None:
         self.parts = parts
         self.store = RunStore(parts.workspace.runs_db)
+        self.adapters = AdapterRegistry(parts.workspace.adapters)
 
     @tell
     def show(self, key: str, looked_at: str = "") -> tuple[Any, Any]:
         """The gallery of the run on the page when it left an adapter; nothing is sent when it is shown already."""
-        run = self._run(looked_at)
-        if run is None:
+        found = self._found(looked_at)
+        if found is None:
             return ("", "none") if key != "none" else (gr.skip(), gr.skip())
-        now = f"{run.id} {run.state} {run.finished_at}"
+        run, adapter = found
+        now = f"{run.id} {run.state} {run.finished_at} {adapter.name}"
         if now == key:
             return gr.skip(), gr.skip()
-        gallery = read_gallery(self.parts.workspace.adapters / run.name)
-        return gallery_html(gallery, run.name, self._picture), now
+        return gallery_html(read_gallery(adapter.path), adapter.name, self._picture), now
 
     @tell
     def to_compare(self, looked_at: str = "") -> tuple[Any, Any]:
         """Switch to Compare with that run's adapter. Raises `AdapterError` when it is gone."""
-        run = self._run(looked_at)
-        known = AdapterRegistry(self.parts.workspace.adapters).list()
-        names = [info.name for info in known if info.base == self.parts.model()]
-        if run is None or run.name not in names:
+        found = self._found(looked_at)
+        names = [info.name for info in self.adapters.list() if info.base == self.parts.model()]
+        if found is None or found[1].name not in names:
             raise AdapterError("The adapter of this run is gone, or its base is another than Compare has.")
         choices = [(name, name) for name in names] + [("Base only", "")]
-        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=run.name)
+        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=found[1].name)
 
     @tell
     def to_annotate(self) -> Any:
         return gr.Tabs(selected="annotate")
 
-    def _run(self, looked_at: str) -> RunRecord | None:
-        """The run on the page, when it has ended and its own adapter stands."""
+    def _found(self, looked_at: str) -> tuple[RunRecord, AdapterInfo] | None:
+        """The run on the page with its own adapter, when it has ended and that stands under whatever name."""
         run = self.store.shown()
         if looked_at:
             with suppress(JobError):  # removed meanwhile: the page shows the newest again
                 run = self.store.get(looked_at)
         if run is None or not run.state.ended:
             return None
-        return run if made_by(self.parts.workspace.adapters / run.name) == run.id else None
+        adapter = self.adapters.of_run(run.id)
+        return None if adapter is None else (run, adapter)
 
     def _picture(self, image: str) -> tuple[str, tuple[int, int]] | None:
         """(address, size) of a picture of the workspace, whose file is named by its SHA-256; None for any other."""

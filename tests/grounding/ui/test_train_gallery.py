@@ -76,6 +76,17 @@ def test_it_stays_while_others_wait_in_the_queue(handlers: Handlers) -> None:
     assert handlers.to_compare()[1].value == "mugs"
 
 
+def test_it_follows_an_adapter_that_was_renamed(handlers: Handlers) -> None:
+    add_run(handlers, "mugs")
+    adapters = handlers.parts.workspace.adapters
+    (adapters / "mugs").rename(adapters / "cups")
+    html, key = handlers.show("")
+    assert "Where cups differs" in html
+    assert handlers.to_compare()[1].value == "cups"
+    (adapters / "cups").rename(adapters / "jars")
+    assert "Where jars differs" in handlers.show(key)[0], "a name that changes is shown"
+
+
 def test_it_is_that_of_the_run_on_the_page(handlers: Handlers) -> None:
     first = add_run(handlers, "mugs")
     add_run(handlers, "cups")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,7 +300,7 @@ def test_an_adapter_that_is_gone_is_not_offered(handlers: Handlers, started: lis
     info.save()
     shown = handlers.open("a")
     assert shown[4].visible
-    folder.rename(folder.with_name("cups"))
+    shutil.rmtree(folder)
     shown = handlers.tick(shown[-2], "a")
     assert not shown[4].visible, "the page notices by itself"
     folder.mkdir()
