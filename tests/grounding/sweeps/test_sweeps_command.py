@@ -14,7 +14,16 @@ from grounding.jobs.store import RunStore
 from grounding.sweeps.record import SweepStore
 from grounding.workspace import Workspace
 
-SEARCH = ("--search", "lora_rank=4,16", "--set", "steps=8", "--set", "score_every_steps=2")
+SEARCH = (
+    "--set",
+    "learning_rate=1e-3",
+    "--search",
+    "lora_rank=4,16",
+    "--set",
+    "steps=8",
+    "--set",
+    "score_every_steps=2",
+)
 
 
 @pytest.fixture(autouse=True)
