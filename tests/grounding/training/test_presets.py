@@ -43,8 +43,9 @@ def test_every_profile_has_three_and_the_middle_one_is_its_own(profile: str) -> 
         assert preset.settings.score_every_steps < preset.settings.steps, "at least one scoring on the way"
 
 
-def test_the_embedded_model_is_trained_as_nothing_said() -> None:
-    assert preset_named(presets_for("demo"), BALANCED).settings == training_settings("demo", {}) == TrainSettings()
+def test_the_embedded_model_is_trained_as_its_profile_says() -> None:
+    own = training_settings("demo", {})
+    assert preset_named(presets_for("demo"), BALANCED).settings == own == TrainSettings(lora_layers="attention")
 
 
 def test_every_value_is_explained() -> None:
