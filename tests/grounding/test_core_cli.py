@@ -179,7 +179,8 @@ def test_output_that_cannot_be_written(two_reports: tuple[Path, Path]) -> None:
 
 def test_ctrl_c_while_packages_are_imported_ends_with_status_1(tmp_path: Path) -> None:
     """Imports `exec` text here and there; that it is interrupted in there must not end the process by a signal."""
-    stop = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"  # another thread may get it first
+    # Another thread may get the signal first: the main one has to wait for it.
+    stop = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
     code = f"import grounding.pictures\ngrounding.pictures.open_picture = lambda path: exec({stop!r})\n"
     (tmp_path / "sitecustomize.py").write_text(code)
     root = Path(grounding.__file__).parent.parent
