@@ -240,7 +240,8 @@ def test_a_worker_that_hangs_is_named_and_ended_when_it_is_asked_to_stop(
     wait_for(lambda: has_stepped(store, run))
     pid = store.get(run.id).pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    with writing(store.path):  # so that it doesn't hold SQLite's locks itself just then: that is the next test
+        os.kill(pid, signal.SIGSTOP)
     assert not is_hung(store.get(run.id)), "not at once"
     monkeypatch.setattr(launch, "HANG_SECONDS", 0.2)
     monkeypatch.setattr(launch, "_DISCARD_SECONDS", 0.5)
