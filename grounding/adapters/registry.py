@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,14 @@ class AdapterRegistry:
                 continue
         return sorted(found, key=lambda info: (info.created_at, info.name), reverse=True)
 
-    def of_run(self, run_id: str) -> AdapterInfo | None:
-        """The adapter that a run made, whatever it is called by now; None when it is gone."""
+    def of_run(self, run_id: str, first_name: str = "") -> AdapterInfo | None:
+        """The adapter that a run made, whatever it is called by now; None when it is gone. `first_name`, what the run
+        called it, is looked at before all others are read."""
+        if first_name:
+            with suppress(AdapterError):
+                named = _load_named(self.folder / first_name)
+                if named.run_id == run_id:
+                    return named
         return next((info for info in self.list() if info.run_id == run_id), None)
 
     def find(self, name_or_folder: str | Path) -> AdapterInfo:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from grounding.errors import Cancelled, StoreError
 from grounding.jobs.store import RunRecord, RunStore
-from grounding.sweeps.report import kept_score, sweep_folder
+from grounding.sweeps.report import sweep_folder
 from grounding.sweeps.settings import SweepSettings
 from grounding.sweeps.study import Study
-from grounding.training.events import Listener, NoteEvent, ScoreEvent, TrainEvent
+from grounding.training.events import Listener, NoteEvent, ScoreEvent, TrainEvent, kept_score
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
 

@@ -16,9 +16,10 @@ from grounding.sweeps.record import SweepRecord, SweepState, SweepStore
 from grounding.sweeps.settings import SweepSettings
 from grounding.sweeps.space import Value, value_text
 from grounding.sweeps.study import Study, Trial
-from grounding.training.events import ScoreEvent
+from grounding.training.events import ScoreEvent, kept_score
 from grounding.workspace import Workspace
 
+_NOT_ENDED = ("waiting", "queued", "running")
 _ON_ITS_WAY = {RunState.QUEUED: "queued", RunState.STARTING: "running", RunState.RUNNING: "running"}
 
 
@@ -67,7 +68,7 @@ class SweepReport:
     @property
     def ended(self) -> int:
         """How many of its runs have ended."""
-        return sum(row.state not in ("waiting", "queued", "running") for row in self.rows)
+        return sum(row.state not in _NOT_ENDED for row in self.rows)
 
     @property
     def sentence(self) -> str:
@@ -159,14 +160,6 @@ def outcome_of(run: RunRecord, scores: Sequence[ScoreEvent], pruned_at: int | No
     }
 
 
-def kept_score(scores: Sequence[ScoreEvent], *, keep_best: bool) -> ScoreEvent | None:
-    """The scoring of the weights that a run keeps; None before its first after step 0."""
-    learned = [score for score in scores if score.step > 0]
-    if not learned:
-        return None
-    return max(learned, key=lambda score: (score.mean_iou, score.step)) if keep_best else learned[-1]
-
-
 def _remembered(trial: Trial) -> dict[str, Any]:
     """What the study knows of a trial whose run is not in the record (any more)."""
     names = ("state", "mean_iou", "accuracy_50", "step", "pruned_at", "seconds", "run", "sentence")
@@ -186,7 +179,7 @@ def _seconds_left(record: SweepRecord, settings: SweepSettings, rows: Sequence[T
     if record.state is not SweepState.GOING or not took:
         return None
     mean = sum(took) / len(took)
-    ended = sum(row.state not in ("waiting", "queued", "running") for row in rows)
+    ended = sum(row.state not in _NOT_ENDED for row in rows)
     running = sum(min(mean, row.seconds or 0.0) for row in rows if row.state == "running")
     return max(0.0, mean * (settings.runs - ended) - running)
 

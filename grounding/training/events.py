@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -70,6 +70,14 @@ class ScoreEvent:
             return math.exp(self.loss)
         except OverflowError:
             return math.inf
+
+
+def kept_score(scores: Sequence[ScoreEvent], *, keep_best: bool) -> ScoreEvent | None:
+    """The scoring of the weights that a run keeps: the newest that was marked best, or the newest; None before its
+    first after step 0."""
+    learned = [score for score in scores if score.step > 0]
+    best = [score for score in learned if score.best]
+    return next(reversed(best if keep_best and best else learned), None)
 
 
 TrainEvent = PhaseEvent | NoteEvent | StepEvent | ScoreEvent

@@ -131,8 +131,9 @@ class Learner:
             part_loss, gradients = self._loss(lanes, whole, step)
             share = whole.token_weight if parts > 1 else 1.0
             for parameter, gradient in zip(self.weights, gradients, strict=True):
-                if gradient is not None:
-                    add_gradient(parameter, gradient if parts == 1 else gradient.mul_(share))
+                if gradient is not None and parts > 1:
+                    gradient.mul_(share)
+                parameter.grad = added(parameter.grad, gradient)
             loss += part_loss.total.item() * share
             for name, value in part_loss.values().items() if len(part_loss.terms) > 1 else ():
                 terms[name] = terms.get(name, 0.0) + value * share
@@ -203,11 +204,6 @@ def added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor 
     if one is None or other is None:
         return other if one is None else one
     return one.add_(other)
-
-
-def add_gradient(parameter: torch.nn.Parameter, gradient: torch.Tensor) -> None:
-    """Add to what the parameter's gradient is so far."""
-    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def split_evenly(drawn: Sequence[_Item], parts: int) -> list[Sequence[_Item]]:

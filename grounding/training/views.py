@@ -114,7 +114,7 @@ class KeptViews:
 
     def _encode(self, paths: Sequence[Path], *, mirrored: bool) -> dict[Path, engine.ImageFeatures]:
         """The features of those pictures that can be read."""
-        opened = {path: picture for path in paths if (picture := usable_picture(self.loaded, path)) is not None}
+        opened = usable_pictures(self.loaded, paths)
         self.unread |= {path for path in paths if path not in opened}
         if not opened:
             return {}
@@ -172,6 +172,11 @@ def usable_picture(loaded: LoadedModel, path: Path) -> Image.Image | None:
     return picture
 
 
+def usable_pictures(loaded: LoadedModel, paths: Sequence[Path]) -> dict[Path, Image.Image]:
+    """Those of the pictures that can be used, in order."""
+    return {path: picture for path in paths if (picture := usable_picture(loaded, path)) is not None}
+
+
 def _bytes_of(features: engine.ImageFeatures) -> int:
     return sum(tensor.nbytes for tensor in (features.pooled, *features.deepstack))
 
@@ -185,7 +190,7 @@ def encode_paths(
         if should_stop():
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
         some = paths[start : start + _IMAGES_PER_PASS]
-        opened = {path: picture for path in some if (picture := usable_picture(loaded, path)) is not None}
+        opened = usable_pictures(loaded, some)
         if opened:
             encoded = engine.encode_images(loaded, list(opened.values()))
             features.update(zip(opened, trainable(encoded), strict=True))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from grounding.jobs.store import RunProgress, RunRecord, RunState
-from grounding.training.events import ScoreEvent
+from grounding.training.events import ScoreEvent, kept_score
+from grounding.training.preflight.text import in_minutes
 from grounding.ui.charts import Axis, Line, chart_html, smooth
 from grounding.ui.wording import count_of
 
@@ -64,14 +65,6 @@ def seconds_left(progress: RunProgress) -> float | None:
     return step.seconds / step.step * (step.steps - step.step)
 
 
-def in_minutes(seconds: float) -> str:
-    """Such as "2 min 05 s", "40 s" or "3 h 20 min"."""
-    whole = max(0, round(seconds))
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
-
-
 def _state_text(run: RunRecord) -> str:
     if run.state.active and run.stop_requested:
         return "Stopping"
@@ -119,17 +112,16 @@ def _notes(run: RunRecord, progress: RunProgress) -> str:
     )
 
 
-def kept_score(run: RunRecord, scores: Sequence[ScoreEvent]) -> ScoreEvent:
-    """The scoring of what is kept: the best so far where the run keeps the best, else the newest."""
-    best = [score for score in scores if score.best]
-    return best[-1] if best and run.settings.get("keep_best", False) else scores[-1]
+def shown_score(run: RunRecord, scores: Sequence[ScoreEvent]) -> ScoreEvent:
+    """The scoring of what is kept; that of the base while there is no other."""
+    return kept_score(scores, keep_best=bool(run.settings.get("keep_best", False))) or scores[-1]
 
 
 def _tiles(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
     """Figures of the base and of what is kept, on the validation split, side by side."""
     if not scores:
         return ""
-    first, last = scores[0], kept_score(run, scores)
+    first, last = scores[0], shown_score(run, scores)
     tiles = [
         _tile("Mean IoU", first.mean_iou, last.mean_iou, "{:.3f}"),
         _tile("Acc@0.5", first.accuracy_50, last.accuracy_50, "{:.0%}"),

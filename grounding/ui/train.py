@@ -316,7 +316,7 @@ class Handlers:
         registry = AdapterRegistry(self.parts.workspace.adapters)
         names = [info.name for info in registry.list() if info.base == self.parts.models.model]
         run, _ = self._looked_up(looked_at)
-        own = registry.of_run(run.id) if run is not None else None
+        own = registry.of_run(run.id, run.name) if run is not None else None
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
         chosen = own.name if own is not None and own.name in names else names[0]
@@ -354,7 +354,9 @@ class Handlers:
 
     def _left_an_adapter(self, run: RunRecord | None) -> bool:
         """Whether the run's own adapter stands, under whatever name."""
-        return run is not None and AdapterRegistry(self.parts.workspace.adapters).of_run(run.id) is not None
+        if run is None or run.state.active:  # while it goes on nobody is led to what it left earlier
+            return False
+        return AdapterRegistry(self.parts.workspace.adapters).of_run(run.id, run.name) is not None
 
     def _must_wait(self) -> bool:
         """Whether a run that is asked for now has others before it."""

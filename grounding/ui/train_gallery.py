@@ -115,7 +115,7 @@ class Handlers:
                 run = self.store.get(looked_at)
         if run is None or not run.state.ended:
             return None
-        adapter = self.adapters.of_run(run.id)
+        adapter = self.adapters.of_run(run.id, run.name)
         return None if adapter is None else (run, adapter)
 
     def _picture(self, image: str) -> tuple[str, tuple[int, int]] | None:

@@ -23,8 +23,9 @@ from grounding.training.events import ScoreEvent
 from grounding.training.preflight.records import Preflight
 from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
+from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.events import tell
-from grounding.ui.run_view import kept_score
+from grounding.ui.run_view import shown_score
 from grounding.ui.train_values import as_typed
 from grounding.ui.wording import count_of
 from grounding.workspace import Workspace
@@ -41,19 +42,9 @@ _WORDS = {
     RunState.FAILED: "Failed",
     RunState.DISCARDED: "Discarded",
 }
-# A button that throws something away asks once more, in its own place, and forgets it after some seconds.
-_ON_LOAD = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button[data-action]');
-  if (!button || button.disabled) return;
-  const asks = button.dataset.confirm;
-  if (asks && button.dataset.sure !== 'yes') {
-    const before = button.textContent;
-    button.dataset.sure = 'yes';
-    button.textContent = asks;
-    setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
-    return;
-  }
+_ON_LOAD = (
+    ON_PRESSED_JS
+    + """\
   if (button.dataset.action === 'look') {
     trigger('look', { run: button.dataset.run });
     document.querySelector('#train-run')?.scrollIntoView({ block: 'start', behavior: 'smooth' });
@@ -67,6 +58,7 @@ element.addEventListener('change', (event) => {
   }
 });
 """
+)
 
 
 @dataclass(frozen=True)
@@ -361,7 +353,7 @@ def _figures(row: Row) -> str:
     run = row.run
     told = [count_of(int(run.settings.get("steps", 0)), "step")]
     if row.scores and not run.state.active:
-        first, last = row.scores[0], kept_score(run, row.scores)
+        first, last = row.scores[0], shown_score(run, row.scores)
         told.append(f"Acc@0.5 {first.accuracy_50:.0%} → {last.accuracy_50:.0%}")
         told.append(f"IoU {first.mean_iou:.3f} → {last.mean_iou:.3f}")
     if run.state.ended and run.finished_at:

@@ -22,6 +22,7 @@ from grounding.sweeps.settings import SweepSettings
 from grounding.sweeps.space import Space, parse_space
 from grounding.sweeps.winner import keep
 from grounding.training.settings import TrainSettings
+from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
@@ -37,23 +38,14 @@ _HINTS = {
     "giou_weight": "such as 0, 0.5",
     "soft_labels": "such as 0, 4",
 }
-# A button that throws something away asks once more, in its own place, and forgets it after some seconds.
-_ON_LOAD = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button[data-action]');
-  if (!button || button.disabled) return;
-  const asks = button.dataset.confirm;
-  if (asks && button.dataset.sure !== 'yes') {
-    const before = button.textContent;
-    button.dataset.sure = 'yes';
-    button.textContent = asks;
-    setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
-    return;
-  }
+_ON_LOAD = (
+    ON_PRESSED_JS
+    + """\
   const asked = { action: button.dataset.action, sweep: button.dataset.sweep || '', run: button.dataset.run || '' };
   trigger('act', asked);
 });
 """
+)
 
 
 class Freezing(Protocol):

@@ -1,0 +1,19 @@
+"""Buttons inside of HTML that the page draws itself."""
+
+from __future__ import annotations
+
+# A listener for clicks as far as the `button` that was pressed; what is done with it follows, then `});`. A button that
+# throws something away asks once more, in its own place, and forgets it after some seconds.
+ON_PRESSED_JS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-action]');
+  if (!button || button.disabled) return;
+  const asks = button.dataset.confirm;
+  if (asks && button.dataset.sure !== 'yes') {
+    const before = button.textContent;
+    button.dataset.sure = 'yes';
+    button.textContent = asks;
+    setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
+    return;
+  }
+"""
