@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from grounding.jobs.launch import RunRequest
+from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunStore
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
@@ -26,6 +27,13 @@ def workers_of(workspace: Workspace) -> list[psutil.Process]:
         if "grounding.jobs.worker" in command and str(workspace.root) in command:
             found.append(process)
     return sorted(found, key=lambda process: "--inside" in process.info["cmdline"])
+
+
+def end_workers(workspace: Workspace) -> None:
+    """No run is begun any more, and whoever watches or trains is gone."""
+    RunQueue(RunStore(workspace.runs_db)).pause()
+    for process in workers_of(workspace):
+        process.kill()
 
 
 def request(name: str, steps: int = 5, model: str = "demo") -> RunRequest:

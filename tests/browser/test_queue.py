@@ -13,9 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from chromium import visit
 from grounding.adapters import MANIFEST
 from grounding.demo.dataset import DemoSize
-from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunState, RunStore
-from job_workers import STAND_IN, wait_for, workers_of
+from job_workers import STAND_IN, end_workers, wait_for, workers_of
 from served import ServedApp, free_port, small_workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -32,9 +31,7 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     yield app
     expect.set_options(timeout=5_000)
     app.stop()
-    RunQueue(RunStore(app.workspace.runs_db)).pause()
-    for process in workers_of(app.workspace):
-        process.kill()
+    end_workers(app.workspace)
 
 
 def open_train(page: Page, app: ServedApp) -> None:

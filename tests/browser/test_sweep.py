@@ -10,9 +10,7 @@ from playwright.sync_api import Page, expect
 
 from chromium import visit
 from grounding.demo.dataset import DemoSize
-from grounding.jobs.queue import RunQueue
-from grounding.jobs.store import RunStore
-from job_workers import workers_of
+from job_workers import end_workers
 from served import ServedApp, free_port, small_workspace
 from sweep_samples import STAND_IN
 
@@ -29,9 +27,7 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     yield app
     expect.set_options(timeout=5_000)
     app.stop()
-    RunQueue(RunStore(app.workspace.runs_db)).pause()
-    for process in workers_of(app.workspace):
-        process.kill()
+    end_workers(app.workspace)
 
 
 def type_into(page: Page, field: str, text: str) -> None:

@@ -11,12 +11,10 @@ import pytest
 from PIL import Image
 
 from grounding.boxes import Box
-from grounding.jobs.queue import RunQueue
-from grounding.jobs.store import RunStore
 from grounding.records import Sample, write_samples
 from grounding.training.preflight import start
 from grounding.workspace import Workspace
-from job_workers import STAND_IN, workers_of
+from job_workers import STAND_IN, end_workers, workers_of
 
 
 @pytest.fixture
@@ -37,6 +35,4 @@ def stand_in(own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     yield workspace
     for process in workers_of(workspace):
         process.kill()  # first, as one that is stopped may hold the lock
-    RunQueue(RunStore(workspace.runs_db)).pause()
-    for process in workers_of(workspace):
-        process.kill()
+    end_workers(workspace)

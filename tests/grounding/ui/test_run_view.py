@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from grounding.jobs.store import RunProgress, RunRecord, RunState, RunStore
 from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
-from grounding.ui.run_view import in_minutes, run_html, seconds_left, share_done
+from grounding.training.preflight.text import in_minutes
+from grounding.ui.run_view import run_html, seconds_left, share_done
 
 NASTY = "<img src=x onerror=alert(1)> \"quoted\" 'single' & more"
 RUN = RunRecord(

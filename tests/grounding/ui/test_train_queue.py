@@ -316,14 +316,20 @@ def test_on_a_gpu_the_model_gives_way_and_comes_back(gpu: None) -> None:
     assert models.calls[-1] == "start" and holders(keeper) == 1
 
 
-def test_a_gpu_that_is_lent_within_the_app_stays_lent(gpu: None) -> None:
-    """While a merge or the check before training computes there, the model does not come back, and a run waits."""
+def real_service_on_a_gpu() -> tuple[Keeper, ModelService]:
+    """Loaded there, and asked for once."""
     workspace = find_workspace()
     workspace.check_writable()
     models = ModelService("demo", "none", workspace, load=lambda: SimpleNamespace(device="cuda:0", load_notes=()))  # type: ignore[arg-type, return-value]
     keeper = Keeper(workspace, models)
     keeper.look()
     models.predictor(10)
+    return keeper, models
+
+
+def test_a_gpu_that_is_lent_within_the_app_stays_lent(gpu: None) -> None:
+    """While a merge or the check before training computes there, the model does not come back, and a run waits."""
+    keeper, models = real_service_on_a_gpu()
     with models.lent("the merging of an adapter"):
         keeper.look()
         assert models.state.phase is Phase.UNLOADED and "the merging of an adapter" in models.state.sentence
@@ -369,12 +375,7 @@ def test_a_model_that_could_not_load_holds_nothing(gpu: None) -> None:
 
 
 def test_a_real_service_is_kept(gpu: None) -> None:
-    workspace = find_workspace()
-    workspace.check_writable()
-    models = ModelService("demo", "none", workspace, load=lambda: SimpleNamespace(device="cuda:0", load_notes=()))  # type: ignore[arg-type, return-value]
-    keeper = Keeper(workspace, models)
-    keeper.look()
-    models.predictor(10)
+    keeper, models = real_service_on_a_gpu()
     add_run(keeper)
     keeper.look()
     assert models.state.phase is Phase.UNLOADED and "lent to a training run" in models.state.sentence

@@ -13,24 +13,12 @@ import shutil
 import sys
 import time
 import types
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 
-@dataclass(frozen=True)
-class TrainPlan:
-    name: str
-    snapshot: Any
-    model_id: str
-    quantize: str
-    settings: Any
-    adapter_folder: Path
-    run_id: str = ""
-    run_folder: Path | None = None
-
-
-def train(plan: TrainPlan, listener: Any, should_stop: Any) -> Any:
+def train(plan: Any, listener: Any, should_stop: Any) -> Any:
     from grounding.adapters import AdapterInfo
     from grounding.errors import JobError
     from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
@@ -97,5 +85,5 @@ def keep(checkpoints: Path, step: int, total: int) -> None:
 
 
 module = types.ModuleType("grounding.training.run")
-module.TrainPlan, module.train = TrainPlan, train
+module.TrainPlan, module.train = types.SimpleNamespace, train
 sys.modules["grounding.training.run"] = module

@@ -11,21 +11,8 @@ import shutil
 import sys
 import time
 import types
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    name: str
-    snapshot: Any
-    model_id: str
-    quantize: str
-    settings: Any
-    adapter_folder: Path
-    run_id: str = ""
-    run_folder: Path | None = None
 
 
 def quality(settings: Any) -> float:
@@ -33,7 +20,7 @@ def quality(settings: Any) -> float:
     return max(0.05, 0.9 - 0.2 * away)
 
 
-def train(plan: TrainPlan, listener: Any, should_stop: Any) -> Any:
+def train(plan: Any, listener: Any, should_stop: Any) -> Any:
     from grounding.adapters import AdapterInfo
     from grounding.errors import JobError
     from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
@@ -74,5 +61,5 @@ def train(plan: TrainPlan, listener: Any, should_stop: Any) -> Any:
 
 
 module = types.ModuleType("grounding.training.run")
-module.TrainPlan, module.train = TrainPlan, train
+module.TrainPlan, module.train = types.SimpleNamespace, train
 sys.modules["grounding.training.run"] = module
