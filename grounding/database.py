@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from grounding.errors import StoreError
 
 # Far longer than anything of ours holds the lock, as long work runs in chunks: a save then waits instead of failing.
 BUSY_SECONDS = 30.0
+_BETWEEN_TRIES_SECONDS = 0.02
 _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",
@@ -29,6 +31,8 @@ _SENTENCES = {
     "or choose another folder with --workspace DIR.",
     sqlite3.SQLITE_BUSY: f"is locked: another program has been writing to it for more than {BUSY_SECONDS:.0f} seconds. "
     "Nothing was saved; try again, and close other tools that have the file open.",
+    sqlite3.SQLITE_PROTOCOL: "is held by a program that was stopped in the midst of opening it. Nothing was saved; "
+    "let that program go on or end it (a worker of Boxwright that hangs, a debugger), and try again.",
     sqlite3.SQLITE_FULL: "can't be written: the disk is full. Nothing was saved; free some space and try again.",
     sqlite3.SQLITE_CORRUPT: "is damaged. Stop the app, keep a copy of the file, and restore a backup or recover it "
     "with: sqlite3 FILE .recover",
@@ -102,6 +106,23 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the database to write-ahead logging, for good; one whose database is so already does nothing.
+
+    Waits up to `BUSY_SECONDS` for whoever writes: here SQLite itself doesn't wait, as it holds a read lock by then.
+    Raises `sqlite3.OperationalError` after that.
+    """
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_at:
+                raise
+        time.sleep(_BETWEEN_TRIES_SECONDS)
+
+
 def prepare(path: Path, migrations: Migrations) -> None:
     """Make the database and bring its tables up to date. Raises `StoreError`."""
     try:
@@ -119,7 +140,7 @@ def prepare(path: Path, migrations: Migrations) -> None:
             raise StoreError(f"{path} was made by a newer Boxwright (it has {newer[-1]}). Update Boxwright to open it.")
         if not migrations.pending(database):
             return
-        connection.execute("PRAGMA journal_mode = WAL")
+        log_ahead(connection)
         # The lock comes first: two programs that open a new workspace at once must not both make the tables.
         connection.execute("BEGIN IMMEDIATE")
         migrations.apply(database)

@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from grounding.database import BUSY_SECONDS
+from grounding.database import BUSY_SECONDS, log_ahead
 from grounding.errors import StoreError
 from grounding.sweeps.settings import SweepSettings
 from grounding.sweeps.space import Choices, Space, Value
@@ -76,7 +76,7 @@ class Study:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
         # Readers and the one writer don't wait for each other. What a power cut takes is chosen or scored anew.
-        connection.execute("PRAGMA journal_mode = WAL")
+        log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 

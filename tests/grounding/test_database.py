@@ -119,6 +119,25 @@ def test_many_programs_may_open_a_new_workspace_at_once(tmp_path: Path) -> None:
     assert words(tmp_path / "words.db") == ["mug"]
 
 
+def test_a_new_database_is_made_ready_when_another_program_has_written_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "words.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+        ending.start()
+        prepare(path, migrations)
+        ending.join()
+    assert words(path) == ["mug"]
+
+
+def test_a_new_database_that_another_program_holds_is_said_to_be_locked(tmp_path: Path, impatient: None) -> None:
+    path = tmp_path / "words.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="is locked"):
+            prepare(path, migrations)
+
+
 def test_what_a_block_wrote_stands_when_it_ends_and_is_gone_when_it_fails(path: Path) -> None:
     with writing(path) as connection:
         add(connection, "cup")
@@ -289,6 +308,7 @@ def words_of(path: Path, table: str) -> None:
         ("no right to read", sqlite3.SQLITE_PERM, "read-only"),
         ("a read-only folder", sqlite3.SQLITE_READONLY_DIRECTORY, "read-only"),
         ("full", sqlite3.SQLITE_FULL, "the disk is full"),
+        ("held by a frozen program", sqlite3.SQLITE_PROTOCOL, "was stopped in the midst of opening it"),
         ("a broken disk", sqlite3.SQLITE_IOERR_READ, "the disk reports an error"),
         ("corrupt, in an index", sqlite3.SQLITE_CORRUPT_INDEX, "is damaged"),
         ("cannot open: a folder", sqlite3.SQLITE_CANTOPEN_ISDIR, "can't be opened"),
