@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PictureRoom:
+    """What a picture will take in a sequence, known from its size alone: `tokens` visual tokens, and `positions` by
+    which the text after it moves on (fewer than tokens with M-RoPE). `input_size_wh` as of `ImageFeatures`."""
+
+    tokens: int
+    positions: int
+    input_size_wh: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class ImageFeatures:
     """One picture as the language model takes it in; a detector keeps its prepared pixels here.
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grounding.features import ImageFeatures
+from grounding.features import ImageFeatures, PictureRoom
 from grounding.profiles import ModelProfile
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ class TextFamily(Family):
 
     def text_parts(self, loaded: LoadedModel) -> tuple[Any, Any] | None:
         """(language model, output layer) for `grounding.decoding.text_model`; None when it decodes otherwise."""
+        return None
+
+    def picture_room(self, loaded: LoadedModel, size_wh: tuple[int, int]) -> PictureRoom | None:
+        """What a picture of this size in pixels takes in a sequence, without a look at it; None: only a look tells."""
         return None
 
     def prefix_positions(self, loaded: LoadedModel, ids: Sequence[int], features: ImageFeatures) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grounding.errors import ModelError
 from grounding.families.base import TextFamily
-from grounding.features import ImageFeatures
+from grounding.features import ImageFeatures, PictureRoom
 from grounding.formats import InternVLBoxes
 from grounding.formats.reading import plain_line
 from grounding.profiles import LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
@@ -87,6 +87,13 @@ class InternVL(TextFamily):
         pooled = torch.cat([feature.pooled for feature in features])
         tiles: Any = pooled.unflatten(0, (-1, loaded.processor.image_seq_length))
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tiles)}}
+
+    def picture_room(self, loaded: LoadedModel, size_wh: tuple[int, int]) -> PictureRoom:
+        """As many tiles as the image processor would cut."""
+        width, height = size_wh
+        tiles = loaded.processor.image_processor.get_number_of_image_patches(height, width)
+        tokens = int(tiles * loaded.processor.image_seq_length)
+        return PictureRoom(tokens, tokens)
 
     def text_parts(self, loaded: LoadedModel) -> tuple[Any, Any]:
         """The decoder and the output layer."""

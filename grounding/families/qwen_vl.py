@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grounding.errors import ModelError, PictureError
 from grounding.families.base import TextFamily
-from grounding.features import ImageFeatures
+from grounding.features import ImageFeatures, PictureRoom
 from grounding.formats import FloatJson, QwenBoxTokens, QwenJson1000, QwenJsonPixels
 from grounding.profiles import LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
 
@@ -113,6 +113,20 @@ class QwenVL(TextFamily):
     def text_parts(self, loaded: LoadedModel) -> tuple[Any, Any]:
         """The decoder and the output layer."""
         return loaded.model.model.language_model, loaded.model.lm_head
+
+    def picture_room(self, loaded: LoadedModel, size_wh: tuple[int, int]) -> PictureRoom | None:
+        """The processor's own resizing; the text goes on after the longer side. None for what it refuses."""
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+        processor = loaded.processor.image_processor
+        cell_px = processor.patch_size * processor.merge_size
+        least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+        try:
+            height, width = smart_resize(size_wh[1], size_wh[0], cell_px, min_pixels=least, max_pixels=most)
+        except ValueError:
+            return None
+        rows, columns = height // cell_px, width // cell_px
+        return PictureRoom(rows * columns, max(rows, columns), (width, height))
 
     def prefix_positions(self, loaded: LoadedModel, ids: Sequence[int], features: ImageFeatures) -> torch.Tensor:
         """[3, tokens]: the model's own M-RoPE positions."""

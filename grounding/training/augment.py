@@ -61,8 +61,8 @@ class Augmentation:
 class Shown:
     """A picture as a step sees it, with its phrases and their boxes in its own pixels.
 
-    `marks` says what was done to the picture ("mirrored", "cropped", "farther away"); `jittered` are the places in
-    `targets` of the phrases whose boxes were moved a little.
+    `marks` says what was done to the picture ("mirrored", "cropped", "farther away", "other colours"); `jittered` are
+    the places in `targets` of the phrases whose boxes were moved a little.
     """
 
     image: Image.Image
@@ -98,7 +98,7 @@ def augment(
         shown = mirror(shown)
     if window is None and to_shrink < how.farther_share:
         shown = zoom_out(shown, rng)
-    shown = replace(shown, image=_shift_colours(shown.image, rng, how.colour_change))
+    shown = shift_colours(shown, rng, how.colour_change)
     return _jitter_some(shown, rng, how.jittered_share)
 
 
@@ -158,12 +158,14 @@ def zoom_out(shown: Shown, rng: random.Random) -> Shown:
     return Shown(ground, targets, (*shown.marks, "farther away"))
 
 
-def _shift_colours(image: Image.Image, rng: random.Random, change: float) -> Image.Image:
+def shift_colours(shown: Shown, rng: random.Random, change: float) -> Shown:
+    """Brightness, contrast and colour each times a factor from 1 - `change` to 1 + `change`."""
     if not change:
-        return image
+        return shown
+    image = shown.image
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(rng.uniform(1 - change, 1 + change))
-    return image
+    return replace(shown, image=image, marks=(*shown.marks, "other colours"))
 
 
 def _jitter_some(shown: Shown, rng: random.Random, share: float) -> Shown:

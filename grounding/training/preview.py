@@ -39,8 +39,8 @@ class PreviewPhrase:
 
 @dataclass(frozen=True)
 class PreviewPicture:
-    """One picture of a step. `marks` says what was done to it ("mirrored", "cropped", "farther away"); `image` is
-    None when the picture can't be read, and `problem` says why: the run leaves it out."""
+    """One picture of a step. `marks` says what was done to it ("mirrored", "cropped", "farther away",
+    "other colours"); `image` is None when the picture can't be read, and `problem` says why: the run leaves it out."""
 
     path: Path
     image: Image.Image | None

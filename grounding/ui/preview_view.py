@@ -19,6 +19,7 @@ _PICTURE_MARKS = {
     "mirrored": "Left and right exchanged; the phrases follow",
     "cropped": "A part of the picture in which every phrase stays true",
     "farther away": "The whole picture, smaller",
+    "other colours": "Brightness, contrast and colour changed a little, each by chance",
 }
 
 
@@ -29,6 +30,7 @@ def step_html(step: int, steps: int, pictures: Sequence[PreviewPicture], left_ou
     counted = [
         (sum("mirrored" in picture.marks for picture in pictures), "mirrored"),
         (sum("cropped" in picture.marks for picture in pictures), "cropped"),
+        (sum("other colours" in picture.marks for picture in pictures), "in other colours"),
         (sum(phrase.alternative for phrase in phrases), "from the other phrases of their boxes"),
         (sum(phrase.reworded for phrase in phrases), "reworded"),
         (sum(phrase.jittered for phrase in phrases), "with a moved box"),
@@ -59,7 +61,7 @@ def _card(picture: PreviewPicture) -> str:
         figure = f'<p class="bw-preview-problem">Left out: {escape(picture.problem)}</p>'
     else:
         if not picture.marks:
-            chips = _chip("as it is", "Neither mirrored nor cropped nor smaller; colours may differ") + chips
+            chips = _chip("as it is", "Neither mirrored nor cropped nor smaller, in its own colours") + chips
         figure = figure_html(data_url(picture.image), picture.image.size, _layers(picture), alt=_alt(picture))
     listed = "".join(_line(number, phrase) for number, phrase in enumerate(picture.phrases, start=1))
     return (

@@ -110,7 +110,7 @@ def look(
         for row, (one, picture) in enumerate(zip(chosen, pictures, strict=True))
     ]
     found = [_blocked(faults, chosen)] if faults else _boxes_moved(seen)
-    return seen, [*found, *_too_long(loaded, packed, chosen)]
+    return seen, found
 
 
 def _asked(chosen: Sequence[Chosen]) -> list[tuple[Question, ...]]:
@@ -213,32 +213,3 @@ def _boxes_moved(seen: Sequence[Seen]) -> list[Finding]:
         return []
     sentence = "The supervised text holds no box that can be read where the sample has one. Please report this."
     return [Finding.of("round_trip", sentence, lost, blocking=True)]
-
-
-def _too_long(loaded: LoadedModel, packed: Packed, chosen: Sequence[Chosen]) -> list[Finding]:
-    """Sequences longer than the model was made for, and answers that it may not finish when asked."""
-    found = []
-    config = loaded.model.config
-    text = getattr(config, "text_config", config)
-    most = getattr(text, "max_position_embeddings", None)
-    reach = packed.batch.position_ids.amax(dim=(0, 2)).tolist()
-    long = [one.sample.id for one, last in zip(chosen, reach, strict=True) if most and last >= most]
-    if long:
-        sentence = (
-            f"{len(long)} of the longest samples reach beyond the {most:,} tokens that the model was made for. None "
-            "is cut: shorten the phrase, or scale the picture down."
-        )
-        found.append(Finding.of("long_row", sentence, long, blocking=False))
-    limit = loaded.profile.max_new_tokens
-    unfinished = [
-        one.sample.id
-        for one, of_picture in zip(chosen, packed.branches, strict=True)
-        if of_picture[0].supervised > limit
-    ]
-    if unfinished:
-        sentence = (
-            f"The answers of {len(unfinished)} samples have more than the {limit} tokens after which the model is "
-            "stopped when it answers: it can learn them, but never show it."
-        )
-        found.append(Finding.of("long_answer", sentence, unfinished, blocking=False))
-    return found

@@ -16,6 +16,7 @@ from grounding.training.events import Listener, PhaseEvent
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.check import check_snapshot
 from grounding.training.preflight.headers import read_headers
+from grounding.training.preflight.lengths import too_long
 from grounding.training.preflight.memory import largest, probe_until_it_fits
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import HOPELESS, Cost, Preflight
@@ -43,6 +44,7 @@ def check_with_model(
     start = time.perf_counter()
     seen, found = look(loaded, snapshot.samples, settings)
     headers = read_headers((s.image for s in snapshot.samples if s.split == "train"), headers_cache)
+    found += too_long(loaded, snapshot.samples, headers, settings)
     loads = largest(snapshot.samples, headers, settings)
     probes, too_large = probe_until_it_fits(loaded, settings, loads, dtype, quantize=loaded.quantize)
     trained = sum(weight.numel() for weight in loaded.model.parameters() if weight.requires_grad)

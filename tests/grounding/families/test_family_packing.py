@@ -48,3 +48,20 @@ def test_a_packed_branch_is_computed_as_if_it_stood_alone(
 def test_what_has_no_targets_for_lora_can_not_be_packed(small: Loader, kind: str) -> None:
     _, loaded = small(kind)
     assert bool(loaded.profile.lora_targets) == (loaded.family.text_parts(loaded) is not None)
+
+
+@pytest.mark.parametrize("kind", LEAN_KINDS)
+def test_what_a_picture_takes_is_known_from_its_size(
+    small: Loader, noise_pictures: Sequence[Image.Image], kind: str
+) -> None:
+    """As many tokens as the vision pass makes, and the text goes on where the model's own positions say."""
+    _, loaded = small(kind)
+    builder = BranchBuilder(loaded)
+    for picture, features in zip(noise_pictures, engine.encode_images(loaded, list(noise_pictures)), strict=True):
+        room = loaded.family.picture_room(loaded, picture.size)
+        assert room is not None
+        prefix = builder.prefix_ids(features.visual_tokens)
+        last = int(loaded.family.prefix_positions(loaded, prefix, features).max())
+        around = len(prefix) - features.visual_tokens
+        assert (room.tokens, room.positions) == (features.visual_tokens, last + 1 - around)
+        assert room.input_size_wh == features.input_size_wh

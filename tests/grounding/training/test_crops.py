@@ -116,4 +116,6 @@ def test_every_kind_of_view_is_marked_and_only_when_it_was_made() -> None:
     assert seen(Augmentation(0, 1, 0, 0, 0)) == {"cropped"}
     assert seen(Augmentation(0, 0, 1, 0, 0)) == {"farther away"}
     assert seen(Augmentation(0, 0, 0, 1, 0)) == {"jittered"}
-    assert seen(Augmentation(0.5, 0.5, 0.5, 0.5, 0.1)) == {"mirrored", "cropped", "farther away", "jittered"}
+    assert seen(Augmentation(0, 0, 0, 0, 0.1)) == {"other colours"}
+    every = {"mirrored", "cropped", "farther away", "other colours", "jittered"}
+    assert seen(Augmentation(0.5, 0.5, 0.5, 0.5, 0.1)) == every

@@ -101,15 +101,6 @@ def test_unreadable_pictures_are_left_out(loaded: Any, demo_samples: dict[str, l
     assert look(loaded, gone, SETTINGS) == ([], [])
 
 
-def test_an_answer_longer_than_the_model_may_write_is_listed(
-    loaded: Any, demo_samples: dict[str, list[Sample]]
-) -> None:
-    boxes = tuple(Box(n, n, n + 40, n + 50) for n in range(0, 120, 10))
-    sample = replace(demo_samples["train"][0], boxes_xyxy_px=boxes)
-    _, found = look(loaded, [sample], SETTINGS)
-    assert [(f.kind, f.blocking, f.samples) for f in found] == [("long_answer", False, (sample.id,))]
-
-
 def loads_of(samples: Sequence[Sample], settings: TrainSettings = SETTINGS) -> list[Load]:
     return largest(samples, read_headers(s.image for s in samples), settings)
 

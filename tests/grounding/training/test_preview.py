@@ -67,7 +67,7 @@ def test_the_preview_of_a_step_is_what_training_is_given(
 def test_marks_tell_all_that_was_done(snapshot: Any) -> None:
     feed = feed_of(snapshot, EVERYTHING)
     pictures = [one for step in range(1, 13) for one in preview_step(feed, step)]
-    assert {mark for one in pictures for mark in one.marks} == {"mirrored", "cropped", "farther away"}
+    assert {mark for one in pictures for mark in one.marks} == {"mirrored", "cropped", "farther away", "other colours"}
     assert {one.rehearsed for one in pictures} == {True, False}
     phrases = [phrase for one in pictures for phrase in one.phrases]
     assert any(phrase.jittered for phrase in phrases) and any(phrase.reworded for phrase in phrases)

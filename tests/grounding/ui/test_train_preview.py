@@ -75,6 +75,11 @@ def test_an_open_panel_follows_the_settings(handlers: PreviewHandlers, monkeypat
     turned = TrainSettings(steps=20, images_per_step=2, mirrored_share=1.0)
     step, html = sent(handlers.follow({"step": 3, "open": True, "settings": turned}))
     assert step == 3 and "2 mirrored" in html
+    assert "other colours" not in html
+    tinted = TrainSettings(steps=20, images_per_step=2, mirrored_share=0.0, farther_share=0.0, colour_change=0.3)
+    html = sent(handlers.follow({"step": 3, "open": True, "settings": tinted}))[1]
+    assert "2 in other colours" in html and html.count('data-mark="other-colours"') == 2
+    assert 'data-mark="as-it-is"' not in html
 
     def half_typed(values: Any) -> TrainSettings:
         raise SettingsError("steps='<x' is no number")
