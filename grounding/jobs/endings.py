@@ -22,7 +22,20 @@ LOST = (
 NEVER_STARTED = f"No worker came to life for this run, several times. Its log stands in the run's folder. {_RESUME}"
 RESTARTED = f"The machine, or its container, was restarted while the run went on. {_RESUME}"
 HUNG = f"The worker gave no sign of life for long, and was ended when a stop was asked for. {_RESUME}"
-_KILLED = "The worker ended without a word: it was killed"
+_KILLED = "The worker was ended from outside"
+# The likely reason of each signal: its name alone says little to most people.
+_REASONS = {
+    "SIGKILL": "most often that is the system when the memory runs out, else somebody who ended it by hand. "
+    "If it happens again, lower pictures or phrases per step",
+    "SIGTERM": "somebody ended it, or the machine was shutting down, and it had no time to save",
+    "SIGINT": "somebody pressed Ctrl-C where it ran",
+    "SIGHUP": "the terminal or the session that it ran in was closed",
+    "SIGSEGV": "a library crashed in it; a faulty driver or memory module does that too",
+    "SIGBUS": "a file that it was reading was cut short, or the disk behind it has failed or is full",
+    "SIGABRT": "a library gave up in it; the log in the run's folder may say why",
+    "SIGILL": "a library was built for another processor than this one",
+    "SIGXCPU": "a limit on computing time was reached",
+}
 DISCARDED = "Discarded: what it learned was thrown away."
 DISCARDED_SINCE = (
     "Discarded: its checkpoints were thrown away. The adapter that was kept when it was stopped stays under Adapters."
@@ -89,12 +102,13 @@ def of_exit(code: int, oom_kills_before: int) -> str:
     """How a worker ended that said nothing itself. `code` as of `Popen.wait`: below 0, the number of a signal."""
     if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
         return (
-            "The worker ended without a word: the system killed it, and it kills what takes too much memory. "
+            "The system killed the worker (SIGKILL) as the memory had run out. "
             f"Lower pictures or phrases per step, or close other programs. {_RESUME}"
         )
     if code < 0:
         name = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
-        return f"{_KILLED} ({name}), or ran out of memory. {_RESUME}"
+        reason = f": {_REASONS[name]}" if name in _REASONS else ""
+        return f"{_KILLED} ({name}){reason}. {_RESUME}"
     return (
         f"The worker ended without a word, with exit status {code}: its log in the run's folder may say why. {_RESUME}"
     )

@@ -78,7 +78,7 @@ def test_a_killed_worker_is_seen_by_who_watches_it_and_the_queue_goes_on(stand_i
     kill_worker(store, first)
     lost = ended(store, first)
     assert lost.state is RunState.FAILED
-    assert "killed (SIGKILL)" in lost.sentence and "Press Resume" in lost.sentence
+    assert "(SIGKILL)" in lost.sentence and "Press Resume" in lost.sentence
     assert ended(store, second).state is RunState.DONE
 
 
