@@ -11,7 +11,8 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import gradio as gr
 
-from grounding.errors import BoxwrightError, Cancelled
+from grounding.errors import BoxwrightError, BusyError, Cancelled, PictureError, SettingsError, StaleSaveError
+from grounding.training.preflight.records import PreflightError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,22 @@ UNEXPECTED = (
     "Something went wrong that Boxwright did not foresee ({kind}). Nothing you saved is lost; "
     "the details stand in the terminal that runs the app."
 )
+
+
+# What a sentence is about, where that can be told by the error's kind; the first that fits counts.
+_TITLES: tuple[tuple[type[BoxwrightError], str], ...] = (
+    (Cancelled, "Stopped"),
+    (PreflightError, "Not started"),
+    (SettingsError, "A setting doesn't fit"),
+    (StaleSaveError, "Not saved"),
+    (BusyError, "Not just now"),
+    (PictureError, "The picture can't be used"),
+)
+
+
+def title_of(error: BoxwrightError) -> str:
+    """What stands over the sentence of an error in its notice."""
+    return next((title for kind, title in _TITLES if isinstance(error, kind)), "Not done")
 
 
 def tell(handler: Handler) -> Handler:
@@ -54,10 +71,9 @@ def _show(error: Exception, handler_name: str) -> NoReturn:
     # gradio shows the message as HTML, and messages quote names and phrases that people typed.
     if isinstance(error, gr.Error):
         raise error
-    if isinstance(error, Cancelled):
-        raise gr.Error(escape(str(error)), title="Stopped", duration=5, print_exception=False) from error
     if isinstance(error, BoxwrightError):
-        raise gr.Error(escape(str(error)), title="Not done", duration=15, print_exception=False) from error
+        seconds = 5 if isinstance(error, Cancelled) else 15
+        raise gr.Error(escape(str(error)), title=title_of(error), duration=seconds, print_exception=False) from error
     log.error("%s failed", handler_name, exc_info=error)
     sentence = UNEXPECTED.format(kind=type(error).__name__)
     raise gr.Error(sentence, title="Unexpected error", duration=None, print_exception=False) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import gradio as gr
 import pytest
 
-from grounding.errors import BoxwrightError, Cancelled, StoreError
+from grounding.errors import BoxwrightError, BusyError, Cancelled, SettingsError, StaleSaveError, StoreError
 from grounding.ui.events import tell
 
 
@@ -22,7 +22,14 @@ def test_a_result_passes_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "title"), [(StoreError("The file is locked."), "Not done"), (Cancelled("You stopped it."), "Stopped")]
+    ("error", "title"),
+    [
+        (StoreError("The file is locked."), "Not done"),
+        (Cancelled("You stopped it."), "Stopped"),
+        (SettingsError("steps=0 is below 1."), "A setting doesn't fit"),
+        (StaleSaveError("Ann saved it meanwhile."), "Not saved"),
+        (BusyError("The model loads."), "Not just now"),
+    ],
 )
 def test_an_explained_error_shows_its_own_sentence(error: BoxwrightError, title: str) -> None:
     with pytest.raises(gr.Error) as shown:
