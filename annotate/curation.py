@@ -14,13 +14,15 @@ from grounding.records import Sample
 
 @dataclass(frozen=True)
 class ReadySamples:
-    """Counts of samples. `train_ready` have a phrase to learn from: no placeholder, not flagged, not rejected."""
+    """Counts of samples. `train_ready` have a phrase to learn from: no placeholder, not flagged, not rejected. `val`
+    are those that a run may be scored on, by the same rule; `val_boxed` those of them with a box."""
 
     train_ready: int
     train_total: int
     placeholders: int
     flagged: int
     val: int
+    val_boxed: int
 
 
 class CuratedSet:
@@ -30,6 +32,7 @@ class CuratedSet:
         self.store = store
         self.snapshots = snapshots
         self.who = who
+        self._counted: tuple[str, int, int] | None = None
 
     def ready(self) -> ReadySamples:
         """The counts as they stand now; kept by the database, so asking often costs nothing."""
@@ -39,13 +42,27 @@ class CuratedSet:
                 "SELECT count(*) FROM samples WHERE split = 'train' AND flagged = 1 AND placeholder = 0 "
                 "AND state <> 'rejected'"
             ).fetchone()[0]
+        val, val_boxed = self._held_out()
         return ReadySamples(
             train_ready=train.total - train.placeholders - train.rejected - flagged_only,
             train_total=train.total,
             placeholders=train.placeholders,
             flagged=flagged_only,
-            val=train.per_split["val"],
+            val=val,
+            val_boxed=val_boxed,
         )
+
+    def _held_out(self) -> tuple[int, int]:
+        """(validation samples to score on, those of them with a box), counted anew when a sample has changed."""
+        version = self.version()
+        if self._counted is None or self._counted[0] != version:
+            with reading(self.store.path) as connection:
+                row = connection.execute(
+                    "SELECT count(*), coalesce(sum(EXISTS (SELECT 1 FROM boxes WHERE sample_id = samples.id)), 0) "
+                    "FROM samples WHERE split = 'val' AND placeholder = 0 AND flagged = 0 AND state <> 'rejected'"
+                ).fetchone()
+            self._counted = version, int(row[0]), int(row[1])
+        return self._counted[1:]
 
     def version(self) -> str:
         """Another text whenever a sample has been added or changed."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from grounding.database import reading, writing
 from grounding.errors import JobError
-from grounding.jobs.store import RunRecord, RunStore, check_name_free, next_position, now, run_record
+from grounding.jobs.store import RunRecord, RunState, RunStore, check_name_free, next_position, now, run_record
 
 # A run that was taken from the queue this often without a worker coming to life does not go back into it.
 MOST_FALSE_STARTS = 3
@@ -135,6 +135,18 @@ class RunQueue:
                 "UPDATE runs SET position = ? WHERE id = ?", [(number, kept) for number, kept in enumerate(order, 1)]
             )
 
+    def check_editable(self, run_id: str) -> RunRecord:
+        """The run, when its settings may be changed. Raises `JobError` with the reason otherwise: it doesn't wait, was
+        begun before, or a sweep has chosen its settings."""
+        run = self.store.get(run_id)
+        if run.state is not RunState.QUEUED:
+            raise _not_waiting(run_id)
+        if run.sweep:
+            raise _of_a_sweep(run.name, run.sweep)
+        if run.attempt:
+            raise _begun(run.name)
+        return run
+
     def edit(self, run_id: str, *, name: str, settings: Mapping[str, Any]) -> RunRecord:
         """Other settings and another name for a queued run. Raises `JobError` when it doesn't wait or was begun: what
         was learned under other settings can't be gone on with."""
@@ -143,14 +155,9 @@ class RunQueue:
             if row is None:
                 raise _not_waiting(run_id)
             if row["sweep"]:
-                raise JobError(
-                    f"The run {row['name']!r} belongs to the sweep {row['sweep']!r}, which has chosen its settings. "
-                    "Duplicate it instead."
-                )
+                raise _of_a_sweep(row["name"], row["sweep"])
             if _was_begun(connection, run_id) and json.loads(row["settings"]) != json.loads(json.dumps(dict(settings))):
-                raise JobError(
-                    f"The run {row['name']!r} was begun with its settings and goes on with them. Duplicate it instead."
-                )
+                raise _begun(row["name"])
             check_name_free(connection, name, run_id)
             connection.execute(
                 "UPDATE runs SET name = ?, settings = ? WHERE id = ?", (name, json.dumps(dict(settings)), run_id)
@@ -212,6 +219,16 @@ def _was_begun(connection: sqlite3.Connection, run_id: str) -> bool:
         connection.execute("SELECT 1 FROM events WHERE run_id = ? AND kind = 'step' LIMIT 1", (run_id,)).fetchone()
         is not None
     )
+
+
+def _of_a_sweep(name: str, sweep: str) -> JobError:
+    return JobError(
+        f"The run {name!r} belongs to the sweep {sweep!r}, which has chosen its settings. Duplicate it instead."
+    )
+
+
+def _begun(name: str) -> JobError:
+    return JobError(f"The run {name!r} was begun with its settings and goes on with them. Duplicate it instead.")
 
 
 def _not_waiting(run_id: str) -> JobError:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -20,9 +20,7 @@ from grounding.errors import AdapterError, BoxwrightError
 from grounding.ui.adapter_cards import Card, adapters_html, told_html
 from grounding.ui.compare import MODEL_QUEUE
 from grounding.ui.events import tell
-
-if TYPE_CHECKING:
-    from grounding.ui.train import TrainParts
+from grounding.ui.train_parts import TrainParts
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _MODEL: dict[str, Any] = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "private"}

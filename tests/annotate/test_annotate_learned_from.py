@@ -65,6 +65,8 @@ def test_what_is_ready_is_what_a_snapshot_takes(own_workspace: Path, make_sample
             make_sample("empty", picture=3, phrase=PLACEHOLDER),
             make_sample("rejected", picture=4),
             make_sample("val", picture=5, split="val"),
+            make_sample("absent", picture=6, split="val", boxes_xyxy_px=()),
+            make_sample("val empty", picture=7, split="val", phrase=PLACEHOLDER),
         ],
     )
     for sample_id in ("flagged", "both"):
@@ -72,7 +74,10 @@ def test_what_is_ready_is_what_a_snapshot_takes(own_workspace: Path, make_sample
     store.reject("rejected", "no object", who="ann", expected_revision=store.get("rejected").revision)
     curated = CuratedSet(store, workspace.snapshots, "ann")
     ready = curated.ready()
-    assert (ready.train_ready, ready.train_total, ready.placeholders, ready.flagged, ready.val) == (1, 5, 2, 1, 1)
+    assert (ready.train_ready, ready.train_total, ready.placeholders, ready.flagged) == (1, 5, 2, 1)
+    assert (ready.val, ready.val_boxed) == (2, 1)
+    store.reject("val", "no object", who="ann", expected_revision=store.get("val").revision)
+    assert (curated.ready().val, curated.ready().val_boxed) == (1, 0)
     assert curated.freeze("mugs") == "mugs"
     assert curated.freeze("mugs") == "mugs-2"
     manifest = json.loads((workspace.snapshots / "mugs-2" / "manifest.json").read_text())

@@ -19,7 +19,8 @@ from grounding.training.preflight.records import Preflight
 from grounding.training.settings import TrainSettings
 from grounding.ui.keeper import Keeper
 from grounding.ui.model_service import ModelService, Phase
-from grounding.ui.train_queue import Editing, QueueHandlers, Row, queue_html
+from grounding.ui.queue_view import Row, queue_html
+from grounding.ui.train_queue import Editing, QueueHandlers
 from grounding.ui.train_values import as_typed
 from grounding.workspace import Workspace, find_workspace
 
@@ -38,7 +39,8 @@ def record(state: RunState, name: str = "mugs", **values: Any) -> RunRecord:
 @pytest.mark.parametrize(
     ("run", "actions"),
     [
-        (record(RunState.QUEUED, position=1), ["up", "down", "edit", "copy", "remove"]),
+        (record(RunState.QUEUED, position=1, attempt=0), ["up", "down", "edit", "copy", "remove"]),
+        (record(RunState.QUEUED, position=1, attempt=1), ["up", "down", "copy", "remove"]),
         (record(RunState.RUNNING), ["look", "stop", "discard", "log"]),
         (record(RunState.DONE), ["look", "copy", "log", "remove"]),
         (record(RunState.FAILED), ["look", "resume", "copy", "log", "remove"]),
@@ -194,6 +196,20 @@ def test_a_run_is_edited_in_the_form(handlers: QueueHandlers) -> None:
     saved = handlers.store.get(run.id)
     assert (saved.name, saved.settings["steps"], saved.state) == ("renamed", 12, RunState.QUEUED)
     assert TrainSettings.from_mapping(saved.settings) == TrainSettings(steps=12)
+
+
+def test_a_run_that_was_begun_is_not_edited_and_the_page_says_why(handlers: QueueHandlers) -> None:
+    run = put(handlers, "a")["a"]
+    begun = handlers.queue.take_next()
+    assert begun is not None
+    handlers.store.finish(run.id, RunState.STOPPED, "Stopped.", judged=begun)
+    handlers.queue.requeue(run.id)
+    with pytest.raises(gr.Error, match=r"was begun with its settings.*Duplicate it"):
+        press(handlers, "edit", run.id)  # from a page that stood open
+    html = press(handlers, "pause")[0]
+    assert "with its own settings. Duplicate it to train with others." in html
+    assert 'data-action="edit"' not in html and 'data-action="copy"' in html
+    assert isinstance(press(handlers, "copy", run.id)[7], Editing)
 
 
 def test_a_copy_is_queued_on_the_same_phrases(handlers: QueueHandlers, monkeypatch: pytest.MonkeyPatch) -> None:

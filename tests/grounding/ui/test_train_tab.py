@@ -20,9 +20,13 @@ from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState
 from grounding.records import Sample
 from grounding.training.settings import TrainSettings
-from grounding.ui import train
+from grounding.ui import train_handlers
 from grounding.ui.model_service import ModelService
-from grounding.ui.train import Handlers, TrainParts, Widgets, as_typed, ready_html
+from grounding.ui.ready_view import ready_html
+from grounding.ui.train_form import Widgets
+from grounding.ui.train_handlers import Handlers
+from grounding.ui.train_parts import TrainParts
+from grounding.ui.train_values import as_typed
 from grounding.ui.wording import setting_label
 from grounding.workspace import Workspace, find_workspace
 
@@ -34,6 +38,7 @@ class Counted:
     placeholders: int = 1
     flagged: int = 1
     val: int = 2
+    val_boxed: int = 2
 
 
 class FakeCuration:
@@ -83,7 +88,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
     def start(workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
         requests.append(request)
         forced.append(force)
-        store = train.RunStore(workspace.runs_db)
+        store = train_handlers.RunStore(workspace.runs_db)
         return store.add(
             name=request.name,
             model_id=request.model_id,
@@ -94,7 +99,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
 
     def queue(workspace: Workspace, request: RunRequest, *, force: bool = False) -> RunRecord:
         requests.append(request)
-        return train.RunStore(workspace.runs_db).enqueue(
+        return train_handlers.RunStore(workspace.runs_db).enqueue(
             name=request.name,
             model_id=request.model_id,
             quantize=request.quantize,
@@ -102,8 +107,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
             settings=request.settings.to_json(),
         )
 
-    monkeypatch.setattr(train, "start_run", start)
-    monkeypatch.setattr(train, "queue_run", queue)
+    monkeypatch.setattr(train_handlers, "start_run", start)
+    monkeypatch.setattr(train_handlers, "queue_run", queue)
     return requests
 
 
@@ -309,7 +314,7 @@ def test_an_adapter_that_is_gone_is_not_offered(handlers: Handlers, started: lis
 
 
 def test_one_of_anything_is_written_so() -> None:
-    html = ready_html(Counted(train_ready=1, train_total=1, placeholders=1, flagged=1, val=1))
+    html = ready_html(Counted(train_ready=1, train_total=1, placeholders=1, flagged=1, val=1, val_boxed=1))
     for text in (
         "<b>1</b> of 1 train sample has a phrase",
         "<b>1</b> still has a placeholder: fill or write it",
@@ -333,3 +338,12 @@ def test_what_it_learns_from_names_what_stands_in_the_way() -> None:
     assert "<b>700</b> still have a placeholder" in html
     assert "<b>66</b> are flagged" in html
     assert "placeholder" not in ready_html(Counted(placeholders=0))
+
+
+def test_what_is_scored_agrees_with_the_chart_of_a_run() -> None:
+    """The figures of boxes are over the samples with one; "nothing there" is counted apart."""
+    assert "scored on <b>100</b> validation samples, <b>96</b> of them with a box" in ready_html(
+        Counted(val=100, val_boxed=96)
+    )
+    assert "of them" not in ready_html(Counted(val=100, val_boxed=100))
+    assert "nothing to score on" in ready_html(Counted(val=0, val_boxed=0))
