@@ -88,7 +88,7 @@ class Cancelled(BoxwrightError):
 
 
 def first_sentence(error: Exception) -> str:
-    """What a loader of transformers complains of, in one line without its full stop."""
+    """What a library complains of, in one line without its full stop."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if "ignore_mismatched_sizes" in text:  # it goes on to speak of a report in the log
         return "some of its weights have other shapes than its config says"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from grounding.adapters.card import CARD, model_card
@@ -13,13 +13,27 @@ from grounding.adapters.export import copy_files
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
 from grounding.adapters.usage import Source, public_base
-from grounding.errors import AdapterError
+from grounding.errors import AdapterError, first_sentence
 from grounding.workspace import Workspace
 
+Told = Callable[[int, int], None]
+"""Called with the number of files and their bytes before they go up."""
 _REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 
-def push(workspace: Workspace, info: AdapterInfo, repo_id: str, *, private: bool = True, license: str = "") -> str:
+def _untold(files: int, size_bytes: int) -> None:
+    """For callers that want to hear nothing."""
+
+
+def push(
+    workspace: Workspace,
+    info: AdapterInfo,
+    repo_id: str,
+    *,
+    private: bool = True,
+    license: str = "",
+    tell: Told = _untold,
+) -> str:
     """Upload the adapter as the model `repo_id` ("owner/name"), made where it is missing; returns its address.
 
     Paths of this machine are cut from what goes up. All files go up as one commit: all of them or none.
@@ -30,7 +44,7 @@ def push(workspace: Workspace, info: AdapterInfo, repo_id: str, *, private: bool
     with tempfile.TemporaryDirectory(prefix="boxwright-push-") as made:
         folder = Path(made) / "adapter"
         copy_files(info, folder, publicly=True)
-        return _upload(folder, {CARD: card}, repo_id, private, f"Adapter {info.name}")
+        return _upload(folder, {CARD: card}, repo_id, private, f"Adapter {info.name}", tell)
 
 
 def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bool = True, license: str = "") -> str:
@@ -57,21 +71,41 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
-def _upload(folder: Path, told: Mapping[str, str], repo_id: str, private: bool, message: str) -> str:
+def _upload(
+    folder: Path, told: Mapping[str, str], repo_id: str, private: bool, message: str, tell: Told = _untold
+) -> str:
     """The files of a folder, those in `told` with other content, as one commit."""
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx2's, of which its own come
 
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     content: dict[str, Path | bytes] = {**files, **{name: text.encode() for name, text in told.items()}}
+    tell(len(content), sum(len(what) if isinstance(what, bytes) else what.stat().st_size for what in content.values()))
     try:
         hub = HfApi()
         hub.create_repo(repo_id, private=private, exist_ok=True)
         added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=what) for name, what in content.items()]
         hub.create_commit(repo_id, operations=added, commit_message=message)
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise AdapterError(
-            f"{repo_id} can't be written on the Hub ({error}). Sign in with `hf auth login`, and check that the "
-            "name is yours and the network is there."
-        ) from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise AdapterError(f"{repo_id} can't be written on the Hub: {_why(error, repo_id)}") from error
     return f"https://huggingface.co/{repo_id}"
+
+
+def _why(error: Exception, repo_id: str) -> str:
+    """What is in the way, and the way out."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    response = error.response if isinstance(error, HfHubHTTPError) else None
+    status = response.status_code if response is not None else None
+    if isinstance(error, LocalTokenNotFoundError) or status == 401:
+        return "nobody is signed in here, or the token is no longer valid. Run `hf auth login` in a terminal."
+    if status in (403, 404):
+        owner = repo_id.partition("/")[0]
+        return (
+            f"the token may not write for {owner!r}. Take your own name or an organisation of yours, and a token that "
+            "may write (`hf auth login`)."
+        )
+    return (
+        f"{first_sentence(error)}. Nothing has changed there: a push is one commit. Check the "
+        "network, and that somebody is signed in (`hf auth login`), and push again."
+    )

@@ -11,6 +11,7 @@ from grounding.adapters import AdapterInfo
 from grounding.adapters.card import sweep_words
 from grounding.adapters.changes import Deleted
 from grounding.adapters.evaluations import Standing
+from grounding.training.preflight.text import in_minutes
 from grounding.ui.train_values import as_typed
 from grounding.ui.wording import count_of, setting_label
 
@@ -41,10 +42,16 @@ def adapters_html(cards: Sequence[Card], bin_: Sequence[Deleted], *, version: in
     )
 
 
-def told_html(sentence: str, *, undo: str = "", problem: bool = False) -> str:
-    """What the last action did; `undo` is the id in the bin of what was deleted."""
+def told_html(sentence: str, *, undo: str = "", problem: bool = False, seconds: float | None = None) -> str:
+    """What the last action did, or does: `seconds` is how long it has taken so far. `undo` is the id in the bin of
+    what was deleted."""
     if not sentence:
         return ""
+    if seconds is not None:
+        # The clock is for eyes alone: a screen reader would read the line anew every second.
+        clock = f'<time aria-hidden="true">{in_minutes(seconds)}</time>'
+        told = f'<i></i><span role="status">{escape(sentence)}</span>{clock}'
+        return f'<div class="bw-ad-told" data-kind="busy">{told}</div>'
     again = f'<button type="button" data-undo="{escape(undo)}">Undo</button>' if undo else ""
     kind = "problem" if problem else "done"
     return f'<div class="bw-ad-told" data-kind="{kind}" role="status"><span>{escape(sentence)}</span>{again}</div>'
@@ -105,7 +112,7 @@ def _forms(card: Card) -> str:
         '<div class="bw-ad-form" data-form="export" hidden>'
         '<div class="bw-ad-ways"><button type="button" data-act="folder">PEFT folder</button>'
         '<button type="button" data-act="zip">Zip to download</button>'
-        '<button type="button" data-act="merge">Merged model</button></div>'
+        '<button type="button" data-act="merge" data-busy="Merging…">Merged model</button></div>'
         "<p>Each comes with a model card. A merged model is held against the adapter first, and written only when both "
         "find the same boxes.</p>"
         '<form data-form="push"><label><span>Or push to the Hub as</span>'
@@ -113,7 +120,8 @@ def _forms(card: Card) -> str:
         "<label><span>Licence, for the card</span>"
         '<input name="license" placeholder="apache-2.0" maxlength="40" autocomplete="off"></label>'
         '<label class="bw-ad-check"><input type="checkbox" name="public"><span>for everybody to see</span></label>'
-        '<button type="submit" data-act="push" data-sure="Push it now">Push</button></form></div>'
+        '<button type="submit" data-act="push" data-busy="Uploading…" data-sure="Push it now">Push</button>'
+        "</form></div>"
     )
 
 

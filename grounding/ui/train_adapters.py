@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from grounding.ui.adapter_cards import Card, adapters_html, told_html
 from grounding.ui.compare import MODEL_QUEUE
 from grounding.ui.events import tell
 from grounding.ui.train_parts import TrainParts
+from grounding.ui.waiting import Waiting
+from grounding.ui.wording import count_of
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 _MODEL: dict[str, Any] = {**MODEL_QUEUE, "show_progress": "hidden", "api_visibility": "private"}
@@ -36,8 +38,24 @@ const send = (button) => {
   const fields = form ? Object.fromEntries(new FormData(form)) : {};
   const name = card(button)?.dataset.name ?? '';
   const id = button.closest('[data-id]')?.dataset.id ?? '';
-  const kind = button.dataset.act === 'merge' ? 'merge' : 'act';
-  trigger(kind, { action: button.dataset.act, name, id, fields });
+  const long = ['merge', 'push'].includes(button.dataset.act);
+  if (long) hold(button);
+  trigger(long ? button.dataset.act : 'act', { action: button.dataset.act, name, id, fields });
+};
+// What takes long is pressed once: its button waits until the line above the cards tells of an end.
+const hold = (button) => {
+  const told = () => document.querySelector('#train-adapters-told [data-kind]');
+  const before = told(), words = button.textContent, begun = Date.now();
+  let heard = false;
+  button.disabled = true;
+  button.textContent = button.dataset.busy;
+  const timer = setInterval(() => {
+    heard ||= told() && told() !== before;
+    if (heard ? told()?.dataset.kind === 'busy' : Date.now() - begun < 20000) return;
+    clearInterval(timer);
+    button.disabled = false;
+    button.textContent = words;
+  }, 250);
 };
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
@@ -96,7 +114,8 @@ def build_adapters(
     done = [w.told, w.download, *shown]
     dynamic: Any = w.panel  # gradio finds out about events of an HTML component's own script when they are named
     dynamic.act(handlers.act, None, done, **_FREE)
-    dynamic.merge(handlers.merge, None, done, **_MODEL)
+    dynamic.merge(handlers.merge, None, done, trigger_mode="once", **_MODEL)
+    dynamic.push(handlers.push, None, done, trigger_mode="once", **_FREE)
     dynamic.show(handlers.show, None, [tabs, adapter_choice], **_FREE)
     undone: Any = w.told
     undone.undo(handlers.undo, None, done, **_FREE)
@@ -119,7 +138,7 @@ class Handlers:
 
     @tell
     def act(self, event: gr.EventData) -> tuple[Any, ...]:
-        """Everything that takes no model: rename, note, delete, restore, purge, export, push."""
+        """Everything that is done at once: rename, note, delete, restore, purge, export."""
         action, name, entry, fields = _asked(event)
         actions = {
             "rename": lambda: self._renamed(name, fields.get("new_name", "").strip()),
@@ -129,7 +148,6 @@ class Handlers:
             "purge": lambda: (f"{changes.purge(self.workspace, entry)} adapter deleted for good.", "", None),
             "folder": lambda: self._exported(name, zipped=False),
             "zip": lambda: self._exported(name, zipped=True),
-            "push": lambda: self._pushed(name, fields),
         }
         if action not in actions:
             raise AdapterError(f"There is no action {action[:40]!r} on adapters. Reload the page.")
@@ -149,19 +167,48 @@ class Handlers:
 
         info = AdapterRegistry(self.workspace.adapters).find(_asked(event)[1])
         target = _free_place(self.workspace.exports / f"{info.name}-merged")
-        same = (gr.skip(), gr.skip(), gr.skip())
-        yield (
-            told_html(f"Merging {info.name}: the base, the merged model and both their answers. A minute or more."),
-            *same,
-        )
-        try:
+
+        def work() -> str:
             with self.parts.models.lent("the merging of an adapter"):
                 agreement = merge(self.workspace, info, target)
+            return f"{agreement.sentence} Written to {target}."
+
+        says = f"Merging {info.name}: the base, the merged model and both their answers. A minute or more."
+        yield from self._told_meanwhile(work, lambda: says)
+
+    @tell
+    def push(self, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        """Upload to the Hub, telling how much goes up and for how long it has been under way."""
+        _, name, _, fields = _asked(event)
+        info = AdapterRegistry(self.workspace.adapters).find(name)
+        repo_id, license_ = fields.get("repo_id", "").strip(), fields.get("license", "").strip()
+        public = "public" in fields
+        parcels: list[str] = []
+
+        def tell_parcel(files: int, size_bytes: int) -> None:
+            parcels.append(f", {count_of(files, 'file')}, {size_bytes / 1e6:,.1f} MB")
+
+        def work() -> str:
+            url = push(self.workspace, info, repo_id, private=not public, license=license_, tell=tell_parcel)
+            return f"Pushed to {url}, {'for everybody to see' if public else 'private'}."
+
+        says = f"Uploading {info.name} to {repo_id[:200]} on the Hub"
+        yield from self._told_meanwhile(work, lambda: says + "".join(parcels))
+
+    def _told_meanwhile(self, work: Callable[[], str], says: Callable[[], str]) -> Iterator[tuple[Any, ...]]:
+        """What `says` tells while the work goes on, then the sentence that it gives. An error is shown in the page as
+        well as raised: a person may have gone to another tab meanwhile."""
+        same = (gr.skip(), gr.skip(), gr.skip())
+        yield told_html(says(), seconds=0), *same
+        waiting = Waiting(work)
+        for seconds in waiting.seconds():
+            yield told_html(says(), seconds=seconds), *same
+        try:
+            sentence = waiting.result()
         except BoxwrightError as error:
-            # Shown in the page as well as raised: a person may have gone to another tab meanwhile.
             yield told_html(str(error), problem=True), *same
             raise
-        yield self._done(f"{agreement.sentence} Written to {target}.")
+        yield self._done(sentence)
 
     @tell
     def show(self, event: gr.EventData) -> tuple[Any, Any]:
@@ -210,13 +257,6 @@ class Handlers:
         while len(self._packed) > _DOWNLOADS:
             self._packed.popleft().cleanup()
         return Path(self._packed[-1].name)
-
-    def _pushed(self, name: str, fields: Mapping[str, str]) -> tuple[str, str, Path | None]:
-        info = AdapterRegistry(self.workspace.adapters).find(name)
-        repo_id, license_ = fields.get("repo_id", "").strip(), fields.get("license", "").strip()
-        public = "public" in fields
-        url = push(self.workspace, info, repo_id, private=not public, license=license_)
-        return f"Pushed to {url}, {'for everybody to see' if public else 'private'}.", "", None
 
     def _done(self, sentence: str, undo: str = "", file: Path | None = None) -> tuple[Any, ...]:
         html = self._html(version=next(_VERSIONS))

@@ -11,12 +11,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from grounding.adapters import AdapterInfo, AdapterRegistry, changes, merge
 from grounding.adapters.card import model_card, weakest_buckets
@@ -372,10 +372,13 @@ def test_a_push_is_one_commit_with_the_card_and_no_path_of_this_machine(
     local.save()
     (adapter.path / "training_samples.jsonl").write_text("phrases of people")
     keep(workspace, "mugs", 15, 24)
-    assert push(workspace, local, "me/mugs", license="mit") == "https://huggingface.co/me/mugs"
+    told: list[tuple[int, int]] = []
+    url = push(workspace, local, "me/mugs", license="mit", tell=lambda *what: told.append(what))
+    assert url == "https://huggingface.co/me/mugs"
     assert hub["repos"] == [("me/mugs", True)], "private unless said otherwise"
     ((repo_id, files),) = hub["commits"]
     assert repo_id == "me/mugs"
+    assert told == [(len(files), sum(map(len, files.values())))]
     assert set(files) == {"README.md", "adapter.json", "adapter_config.json", "adapter_model.safetensors"}
     assert not [name for name, content in files.items() if str(DEMO_MODEL_FOLDER.parent).encode() in content]
     assert json.loads(files["adapter.json"])["base"] == "base-model"
@@ -433,5 +436,29 @@ def test_a_refusal_of_the_hub_says_the_way_out(
             raise error
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    with pytest.raises(AdapterError, match=r"can't be written on the Hub .*hf auth login"):
+    with pytest.raises(AdapterError, match=r"can't be written on the Hub: .*hf auth login"):
+        push(workspace, adapter, "me/mugs")
+
+
+def test_without_a_network_a_push_is_a_sentence(
+    workspace: Workspace, adapter: AdapterInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub's own client and a port of this machine where nobody listens."""
+    api = huggingface_hub.HfApi
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint="http://127.0.0.1:9", token="hf_none"))
+    with pytest.raises(AdapterError, match=r"refused.*Check the network"):
+        push(workspace, adapter, "me/mugs")
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(401, "nobody is signed in"), (403, "may not write for 'me'")])
+def test_what_the_hub_answers_is_put_into_words(
+    workspace: Workspace, adapter: AdapterInfo, status: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def create_repo(self, *arguments: Any, **options: Any) -> None:
+            raise HfHubHTTPError("no", response=SimpleNamespace(status_code=status, headers={}, request=None))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
+    with pytest.raises(AdapterError, match=sentence):
         push(workspace, adapter, "me/mugs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -10,6 +11,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import huggingface_hub
 import pytest
 
 from grounding.adapters import AdapterInfo, AdapterRegistry, changes, merge
@@ -100,7 +102,6 @@ def test_exports_find_a_free_place_and_zips_are_outside_the_workspace(handlers: 
         ({"action": "rename", "name": "a", "fields": {}}, "can't name an adapter"),
         ({"action": "rename", "name": "../a", "fields": {"new_name": "z"}}, "can't name an adapter"),
         ({"action": "delete", "name": "gone"}, "There is no adapter"),
-        ({"action": "push", "name": "a", "fields": {"repo_id": "<b>"}}, "is no name on the Hub"),
         ({"action": "fly"}, "There is no action"),
         ({"action": "note", "name": "a", "fields": "none"}, None),
         ({}, "There is no action"),
@@ -150,7 +151,7 @@ def test_a_merge_tells_what_came_of_it_and_gives_the_gpu_back(
 
     monkeypatch.setattr(merge, "merge", merged)
     told = [shown[0] for shown in handlers.merge(event(action="merge", name="a"))]
-    assert "Merging a" in told[0] and "agree on 20" in told[-1]
+    assert "Merging a" in told[0] and 'data-kind="busy"' in told[0] and "agree on 20" in told[-1]
     assert done == ["a-merged, unloaded, lent: True"] and not service.is_lent
 
     def refuse(workspace: Workspace, info: AdapterInfo, target: Path) -> merge.Agreement:
@@ -160,6 +161,34 @@ def test_a_merge_tells_what_came_of_it_and_gives_the_gpu_back(
     with pytest.raises(gr.Error, match="They differ"):
         told = [shown[0] for shown in handlers.merge(event(action="merge", name="a"))]
     assert not service.is_lent, "else Compare's model would never come back"
+
+
+def test_a_push_tells_how_much_goes_up_and_how_long_it_has_taken(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowApi:
+        def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+            assert private and exist_ok
+
+        def create_commit(self, repo_id: str, *, operations: list[Any], commit_message: str) -> None:
+            time.sleep(1.3)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", SlowApi)
+    asked = event(action="push", name="a", fields={"repo_id": "me/a"})
+    first, *more, last = [shown[0] for shown in handlers.push(asked)]
+    assert "Uploading a to me/a" in first and 'data-kind="busy"' in first
+    assert more and "4 files, 0.0 MB" in more[-1] and ">1 s</time>" in more[-1]
+    assert "Pushed to https://huggingface.co/me/a, private." in last and 'data-kind="done"' in last
+
+
+def test_a_push_that_fails_says_so_on_the_page_and_in_a_notice(handlers: Handlers) -> None:
+    told = []
+    with pytest.raises(gr.Error, match="is no name on the Hub") as error:
+        told += [shown[0] for shown in handlers.push(event(action="push", name="a", fields={"repo_id": "<b>"}))]
+    assert "<b>" not in str(error.value.message)
+    shown = handlers.push(event(action="push", name="a", fields={"repo_id": "<b>"}))
+    told = [next(shown)[0], next(shown)[0]]
+    assert 'data-kind="busy"' in told[0] and 'data-kind="problem"' in told[1] and "<b>" not in told[1]
 
 
 def _card(handlers: Handlers, name: str, **more: Any) -> Card:
