@@ -2,6 +2,7 @@
 
     annotations.db, runs.db      copies of one moment each
     snapshots/ adapters/ evaluations/ runs/ calibrations.json
+    sweeps/                      settings, finished adapters, and a copy of one moment of each study
     images/                      by SHA-256, those that annotations.db names
     members.jsonl                name, bytes and SHA-256 of each of these
     manifest.json                the SHA-256 of members.jsonl; written last
@@ -36,9 +37,10 @@ FORMAT = "boxwright-backup/1"
 MANIFEST_FILE, MEMBERS_FILE = "manifest.json", "members.jsonl"
 # What says that a folder is complete: it is written last there.
 _LAST_WRITTEN = {"snapshots": "manifest.json", "adapters": "adapter.json", "evaluations": "report.json", "runs": ""}
+_STUDY_FILE = "study.db"
 _MEMBER_NAME = re.compile(
     r"annotations\.db|runs\.db|calibrations\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
-    rf"|(?:{'|'.join(_LAST_WRITTEN)})(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
+    rf"|(?:{'|'.join(_LAST_WRITTEN)}|sweeps)(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
 )
 _PACKED_ALREADY = (".png", ".jpg", ".webp", ".gif", ".tif", ".bmp", ".safetensors", ".parquet")
 _PIECE_BYTES = 1 << 20
@@ -126,6 +128,8 @@ class _Writer:
         created_at = now()
         copies = [self._copy(source) for source in (self._workspace.annotations_db, self._workspace.runs_db)]
         members = [(copy.name, copy) for copy in copies if copy is not None] + kept
+        # After the copy of runs.db: a study ahead of it is what a crash leaves too, and the sweep goes on from it.
+        members += self._sweep_files()
         self._total = len(members) + (self._picture_count() if pictures else 0)
         zipped, listed = self._partial / "backup.zip", self._partial / MEMBERS_FILE
         with zipped.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -151,20 +155,43 @@ class _Writer:
         return BackupReport(path, self._done, size, pictures, tuple(self._left_out), created_at)
 
     def _kept_files(self) -> Iterator[tuple[str, Path]]:
-        root = self._workspace.root
         for folder, last_written in _LAST_WRITTEN.items():
-            for complete in sorted((root / folder).glob(f"[!.]*/{last_written}")):
-                holder = complete if not last_written else complete.parent
-                for path in sorted(holder.rglob("*")):
-                    if path.is_symlink() or not path.is_file():
-                        continue
-                    name = path.relative_to(root).as_posix()
-                    if fits_as_member(name):
-                        yield name, path
-                    else:
-                        self._left_out.append(f"{name}: an unfit name")
+            for complete in sorted((self._workspace.root / folder).glob(f"[!.]*/{last_written}")):
+                yield from self._files_of(complete if not last_written else complete.parent)
         if self._workspace.calibrations.is_file():
             yield "calibrations.json", self._workspace.calibrations
+
+    def _sweep_files(self) -> Iterator[tuple[str, Path]]:
+        """Of each sweep its settings, what its check found, its study as of one moment, its finished adapters."""
+        for settings in sorted(self._workspace.sweeps.glob("[!.]*/sweep.json")):
+            sweep = settings.parent
+            for path in sorted(sweep.glob("[!.]*.json")):
+                yield from self._files_of(path)
+            if (sweep / _STUDY_FILE).is_file():
+                yield from self._study(sweep)
+            for complete in sorted(sweep.glob(f"adapters/[!.]*/{_LAST_WRITTEN['adapters']}")):
+                yield from self._files_of(complete.parent)
+
+    def _study(self, sweep: Path) -> Iterator[tuple[str, Path]]:
+        """A damaged one is no reason to leave everything else out."""
+        name, copy = f"sweeps/{sweep.name}/{_STUDY_FILE}", self._partial / f"study-{sweep.name}.db"
+        try:
+            copy_database(sweep / _STUDY_FILE, copy)
+        except StoreError as error:
+            self._left_out.append(f"{name}: {error}")
+        else:
+            yield name, copy
+
+    def _files_of(self, holder: Path) -> Iterator[tuple[str, Path]]:
+        """The file, or all files under the folder, with their names in the backup."""
+        for path in [holder] if holder.is_file() else sorted(holder.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            name = path.relative_to(self._workspace.root).as_posix()
+            if fits_as_member(name):
+                yield name, path
+            else:
+                self._left_out.append(f"{name}: an unfit name")
 
     def _copy(self, source: Path) -> Path | None:
         if not source.exists():

@@ -55,7 +55,10 @@ def read_snapshot(snapshots: Path, name_or_folder: str) -> Snapshot:
 
 def _complete_folder(snapshots: Path, name_or_folder: str) -> Path | None:
     try:
-        candidates = [snapshots / name_or_folder, Path(name_or_folder).expanduser()]
+        given = Path(name_or_folder).expanduser()
+        candidates = [snapshots / name_or_folder, given]
+        if given.is_absolute() and given.parent.name == snapshots.name:
+            candidates.append(snapshots / given.name)  # runs name theirs in full: the workspace may have moved since
         return next((path for path in candidates if (path / "manifest.json").is_file()), None)
     except (OSError, RuntimeError):  # too long for a path, or the home of somebody unknown
         return None

@@ -54,10 +54,20 @@ def busy(fill: Fill, workspace: Workspace) -> Workspace:
         "features/big.bin": "made again",
         "uploads/x.png": "tried",
         "snapshots/.partial-two/samples.jsonl": "",
+        "sweeps/tools/sweep.json": "{}",
+        "sweeps/tools/preflight.json": "{}",
+        "sweeps/tools/adapters/tools-01/adapter.json": "{}",
+        "sweeps/tools/adapters/tools-01/adapter_model.safetensors": "weights",
+        "sweeps/tools/adapters/tools-02/adapter_model.safetensors": "half written",
+        "sweeps/begun/preflight.json": "{}",
     }
     for name, text in files.items():
         (workspace.root / name).parent.mkdir(parents=True, exist_ok=True)
         (workspace.root / name).write_text(text)
+    with closing(sqlite3.connect(workspace.sweeps / "tools" / "study.db")) as study, study:
+        study.execute("PRAGMA journal_mode = WAL")
+        study.execute("CREATE TABLE trials (number INTEGER)")
+        study.execute("INSERT INTO trials VALUES (7)")
     return workspace
 
 
@@ -82,7 +92,8 @@ def opened(workspace: Workspace) -> Store:
 def test_what_is_complete_comes_back_and_the_rest_stays_out(busy: Workspace, zipped: Path, there: Workspace) -> None:
     report = restore(there, zipped)
     expected = files_under(busy.root)
-    for left in ("adapters/half", "evaluations/e2", "features", "uploads", "snapshots/.partial-two"):
+    unfinished = ("adapters/half", "evaluations/e2", "snapshots/.partial-two", "sweeps/begun")
+    for left in (*unfinished, "sweeps/tools/adapters/tools-02", "features", "uploads"):
         expected = {name for name in expected if not name.startswith(f"{left}/")}
     expected -= {"annotations.db-wal", "annotations.db-shm"}
     assert files_under(there.root) == expected
@@ -91,6 +102,8 @@ def test_what_is_complete_comes_back_and_the_rest_stays_out(busy: Workspace, zip
     assert read_snapshot(there.snapshots, "one").sha256 == read_snapshot(busy.snapshots, "one").sha256
     with closing(sqlite3.connect(there.runs_db)) as runs:
         assert runs.execute("SELECT id FROM runs").fetchone() == ("run-1",)
+    with closing(sqlite3.connect(there.sweeps / "tools" / "study.db")) as study:
+        assert study.execute("SELECT number FROM trials").fetchone() == (7,)
     assert check(there).problems == ()
     assert sorted(path.name for path in zipped.parent.iterdir() if path.name.startswith(".")) == []
 
@@ -126,6 +139,28 @@ def test_damaged_and_missing_pictures_are_named_and_the_work_is_saved_all_the_sa
     assert restore(there, report.path).left_out == report.left_out
     assert opened(there).get("a").phrase == "the a thing"
     assert len(check(there).problems) == 2
+
+
+def test_a_study_is_copied_with_what_its_log_holds(busy: Workspace, tmp_path: Path, there: Workspace) -> None:
+    """A worker has it open and writes: what it has committed stands in the write-ahead log alone."""
+    with closing(sqlite3.connect(busy.sweeps / "tools" / "study.db", isolation_level=None)) as worker:
+        worker.execute("PRAGMA wal_autocheckpoint = 0")
+        worker.execute("INSERT INTO trials VALUES (8)")
+        zipped = back_up(busy, tmp_path / "backup.zip").path
+    restore(there, zipped)
+    with closing(sqlite3.connect(there.sweeps / "tools" / "study.db")) as study:
+        assert study.execute("SELECT number FROM trials").fetchall() == [(7,), (8,)]
+    with zipfile.ZipFile(zipped) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(("-wal", "-shm"))]
+
+
+def test_a_damaged_study_is_named_and_the_rest_is_saved(busy: Workspace, tmp_path: Path, there: Workspace) -> None:
+    (busy.sweeps / "tools" / "study.db").write_bytes(b"no database at all" * 300)
+    report = back_up(busy, tmp_path / "backup.zip")
+    (left_out,) = report.left_out
+    assert left_out.startswith("sweeps/tools/study.db: ")
+    restore(there, report.path)
+    assert (there.sweeps / "tools" / "sweep.json").is_file() and not (there.sweeps / "tools" / "study.db").exists()
 
 
 class Writers:

@@ -158,3 +158,12 @@ def test_a_bad_line_under_a_true_hash_is_named(snapshots: Path) -> None:
     write_manifest(path)
     with pytest.raises(RecordError, match=r"samples\.jsonl, line 5"):
         read_snapshot(snapshots, "first")
+
+
+def test_a_snapshot_is_found_when_its_workspace_has_moved(snapshots: Path, tmp_path: Path) -> None:
+    """A run keeps the whole path of its snapshot; a backup may be brought back elsewhere."""
+    freeze(snapshots)
+    assert read_snapshot(snapshots, str(tmp_path / "gone" / "snapshots" / "first")).path == snapshots / "first"
+    for elsewhere in (tmp_path / "gone" / "first", tmp_path / "gone" / "snapshots" / "second"):
+        with pytest.raises(SnapshotError, match="no complete snapshot"):
+            read_snapshot(snapshots, str(elsewhere))
