@@ -1,6 +1,8 @@
 # make run: a virtual environment, the packages, the app.   make test: the same for checks and tests.
 PYTHON ?= python3
 VENV ?= .venv
+# So many processes share the tests, a file at a time; each takes about 3 GB with the programs that it starts.
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: run test check clean
@@ -9,7 +11,7 @@ run: $(VENV)/.installed
 	$(BIN)/python app.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from grounding.demo.dataset import DemoSize, write_demo
 from grounding.errors import WorkspaceError
 from grounding.passwords import set_password
 from grounding.workspace import Workspace
+from served import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,12 +125,6 @@ def test_a_taken_port_is_one_sentence_and_makes_no_workspace(
         assert app.main(["--port", str(taken.getsockname()[1])]) == 1
     assert "--port" in capsys.readouterr().err
     assert not own_workspace.exists()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

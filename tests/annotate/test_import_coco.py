@@ -173,9 +173,9 @@ def test_a_decompression_bomb_is_refused_and_a_huge_phrase_does_not_hang(tmp_pat
     phrase = "mug " * 2_500_000
     folder = coco_folder(tmp_path / "mugs", [BOX | {"caption": phrase}, BOX | {"id": 71, "image_id": 6}])
     (folder / "images" / "b.png").write_bytes(bomb())
-    began = time.perf_counter()
+    began = time.process_time()
     report = store.import_samples(find_importer(folder).read(folder, folder), source="mugs", who="ann")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     (error,) = report.errors
     assert report.imported == 1 and "mugs/71" in error and "megapixels" in error
 

@@ -218,9 +218,9 @@ def test_a_broken_pickle_is_named(content: bytes, tmp_path: Path) -> None:
 def test_a_pickle_can_not_reserve_memory_that_it_does_not_fill(tmp_path: Path) -> None:
     path = tmp_path / "refs(unc).p"
     path.write_bytes(b"\x80\x02Nr" + struct.pack("<I", 0x7FFFFFFF) + b".")
-    began = time.perf_counter()
+    began = time.process_time()
     assert read_plain_pickle(path) is None
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_value_that_stands_a_million_times_over_is_refused() -> None:

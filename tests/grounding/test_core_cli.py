@@ -182,6 +182,8 @@ def test_ctrl_c_while_packages_are_imported_ends_with_status_1(tmp_path: Path) -
     # Another thread may get the signal first: the main one has to wait for it.
     stop = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
     code = f"import grounding.pictures\ngrounding.pictures.open_picture = lambda path: exec({stop!r})\n"
+    # Tests that a shell runs in the background ignore the signal, and hand that down to what they start.
+    code += "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     (tmp_path / "sitecustomize.py").write_text(code)
     root = Path(grounding.__file__).parent.parent
     path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}

@@ -245,10 +245,10 @@ def test_a_cut_picture_in_memory_is_a_sentence_too(tmp_path: Path) -> None:
 def test_a_huge_picture_is_refused_by_its_header_alone(tmp_path: Path, case: str, width: int, height: int) -> None:
     path = with_header_size(tmp_path / "huge.png", width, height)
     for function in (open_picture, picture_size_wh, PictureStore(tmp_path / "kept").add):
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(PictureError) as caught:
             function(path)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
         assert "huge.png" in str(caught.value)
         assert "64" in str(caught.value), "the limit, in megapixels"
         assert "cale the picture down" in str(caught.value)
