@@ -7,14 +7,13 @@ modeling files of transformers 5.23.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from grounding.errors import ModelError, PictureError
 from grounding.families.base import TextFamily
 from grounding.features import ImageFeatures, PictureRoom
 from grounding.formats import FloatJson, QwenBoxTokens, QwenJson1000, QwenJsonPixels
-from grounding.profiles import LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
+from grounding.profiles import EMBEDDED_MODEL_PRESET, LANGUAGE_MODEL_LINEARS, LARGE_MODEL_PRESET, ModelProfile
 
 if TYPE_CHECKING:
     import torch
@@ -166,8 +165,7 @@ class Qwen3VL(QwenVL):
             pixel_budget=None,
             lora_targets=LANGUAGE_MODEL_LINEARS,
             max_new_tokens=96,
-            # On these drawings it learns as much without the MLPs, in less time.
-            training_preset=MappingProxyType({"lora_layers": "attention"}),
+            training_preset=EMBEDDED_MODEL_PRESET,
         ),
         ModelProfile(
             name="qwen3-vl-floats",

@@ -24,6 +24,7 @@ VISION_LINEARS = (
 _ONLY = {
     "all": "",
     "attention": r"(?=.*\.(q_proj|k_proj|v_proj|o_proj)$)",
+    "values": r"(?=.*\.(v_proj|o_proj)$)",
     "mlp": r"(?=.*\.(gate_proj|up_proj|down_proj)$)",
 }
 

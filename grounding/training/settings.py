@@ -74,8 +74,9 @@ class TrainSettings:
     lora_dropout: float = _setting(0.0, "LoRA dropout", low=0.0, high=0.9)
     lora_layers: str = _setting(
         "all",
-        "layers of the language model that LoRA changes: those of attention, of the MLPs, or both",
-        choices=("all", "attention", "mlp"),
+        "layers of the language model that LoRA changes: all, those of attention, in it only what is passed on (v and "
+        "o) and not where it looks, or those of the MLPs",
+        choices=("all", "attention", "values", "mlp"),
     )
     lora_rslora: bool = _setting(False, "scale LoRA by alpha / square root of rank: for ranks far above 16")
     lora_b_rate: float = _setting(

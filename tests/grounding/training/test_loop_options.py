@@ -78,6 +78,7 @@ MLP = {"gate_proj", "up_proj", "down_proj"}
     [
         ({}, ATTENTION | MLP),
         ({"lora_layers": "attention"}, ATTENTION),
+        ({"lora_layers": "values"}, {"v_proj", "o_proj"}),
         ({"lora_layers": "mlp"}, MLP),
         ({"lora_vision": True, "lora_layers": "mlp"}, MLP | {"qkv", "proj", "linear_fc1", "linear_fc2"}),
     ],

@@ -11,6 +11,7 @@ import pytest
 from grounding.errors import SettingsError
 from grounding.families import all_profiles
 from grounding.models import training_settings
+from grounding.profiles import EMBEDDED_MODEL_PRESET
 from grounding.training import presets
 from grounding.training.presets import (
     BALANCED,
@@ -45,7 +46,7 @@ def test_every_profile_has_three_and_the_middle_one_is_its_own(profile: str) -> 
 
 def test_the_embedded_model_is_trained_as_its_profile_says() -> None:
     own = training_settings("demo", {})
-    assert preset_named(presets_for("demo"), BALANCED).settings == own == TrainSettings(lora_layers="attention")
+    assert preset_named(presets_for("demo"), BALANCED).settings == own == TrainSettings(**EMBEDDED_MODEL_PRESET)
 
 
 def test_every_value_is_explained() -> None:
