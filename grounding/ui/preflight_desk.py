@@ -58,7 +58,8 @@ class Frozen(Protocol):
 class DeskState:
     """What is known now. `rows` is the cheap part (None: not looked yet) under `settings`, `model` the model's part of
     the data at `model_version` under `model_settings`; `settings_changed` that those on a page are others by now;
-    `busy` and `looking` say what is under way, `trouble` what failed."""
+    `unfolded` that what the model sees is looked at: from the end of a look until a run begins; `busy` and `looking`
+    say what is under way, `trouble` what failed."""
 
     version: str = ""
     rows: Preflight | None = None
@@ -69,6 +70,7 @@ class DeskState:
     model_version: str = ""
     model_settings: TrainSettings | None = None
     settings_changed: bool = False
+    unfolded: bool = False
     looking: str = ""
     looking_since: float = 0.0
     trouble: str = ""
@@ -76,7 +78,8 @@ class DeskState:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the panel would look different."""
-        parts = (self.version, self.rows is None, self.busy, id(self.rows), id(self.model), self.looking, self.trouble)
+        rows, model = id(self.rows), id(self.model)
+        parts = (self.version, self.rows is None, self.busy, rows, model, self.looking, self.trouble, self.unfolded)
         return " ".join(map(str, parts))
 
 
@@ -113,6 +116,7 @@ class PreflightDesk:
         given."""
         checked = replace(self.check_now(settings), forced=force)
         checked.check()
+        self._set(unfolded=False)  # the run is what is looked at now
         return checked
 
     def check_now(self, settings: TrainSettings) -> Preflight:
@@ -157,7 +161,8 @@ class PreflightDesk:
             # Compare's model leaves the GPU, as it will when the run begins.
             with self.models.lent("the check before training"):
                 checked = self._ask(folder, settings, lambda text: self._set(looking=text))
-            self._set(model=with_left_out(checked, left_out), model_version=version, model_settings=settings)
+            found = with_left_out(checked, left_out)
+            self._set(model=found, model_version=version, model_settings=settings, unfolded=True)
         except BoxwrightError as error:
             self._set(trouble=str(error))
         except Exception as error:  # as above

@@ -38,11 +38,11 @@ def is_old(state: DeskState, settings: TrainSettings | None) -> bool:
 
 
 def as_of_now(state: DeskState, settings: TrainSettings | None) -> DeskState:
-    """Without what the model's part says of memory, where the settings are others by now."""
+    """Without what the model's part says of memory, time and size, where the settings are others by now."""
     if state.model is None or not is_old(state, settings):
         return state
     kept = tuple(finding for finding in state.model.findings if finding.kind != "memory")
-    return replace(state, model=replace(state.model, findings=kept, probes=()), settings_changed=True)
+    return replace(state, model=replace(state.model, findings=kept, probes=(), cost=None), settings_changed=True)
 
 
 def blocked(state: DeskState) -> bool:
@@ -144,7 +144,7 @@ def _model(state: DeskState) -> str:
     seen = ""
     if cards:
         summary = f"<summary>What the model sees of {count_of(len(state.model.seen), 'sample')}</summary>"
-        seen = f'<details open>{summary}<div class="bw-seen">{cards}</div></details>'
+        seen = f'<details{" open" if state.unfolded else ""}>{summary}<div class="bw-seen">{cards}</div></details>'
     return f'<div class="bw-flight-model">{old}{_facts(state.model)}{seen}</div>'
 
 

@@ -149,9 +149,7 @@ def _score_chart(scores: Sequence[ScoreEvent], steps: int) -> str:
     ]
     baseline = ("Acc@0.5 of the base", scores[0].accuracy_50) if scores else None
     title = (
-        f"Boxes on {count_of(scores[0].count, 'validation sample')} with a box"
-        if scores
-        else "Boxes on the validation samples"
+        f"{count_of(scores[0].count, 'validation sample')} with a box" if scores else "Boxes on the validation samples"
     )
     return chart_html(title, lines, _step_axis(steps), Axis(0, 1, "{:.0%}"), baseline=baseline)
 

@@ -53,10 +53,10 @@ def connect_presets(chooser: Chooser, settings: Mapping[str, Any]) -> None:
     handlers = Handlers(chooser, settings)
     inputs = list(settings.values())
     # "input", not "change": it must not fire when a person's own values are put there, as after a reload.
-    chooser.radio.input(handlers.choose, chooser.radio, inputs, **_FREE)
-    changes = [component.change for component in inputs]
+    chooser.radio.input(handlers.choose, chooser.radio, [*inputs, chooser.told], **_FREE)
+    # Not when the preset changes: the values of the one before still stand in the form then.
     gr.on(
-        [chooser.radio.change, *changes],
+        [component.change for component in inputs],
         handlers.describe,
         {chooser.radio, *inputs},
         chooser.told,
@@ -74,10 +74,11 @@ class Handlers:
 
     @tell
     def choose(self, name: str) -> list[Any]:
-        """The preset's values as the inputs show them."""
+        """The preset's values as the inputs show them, and what it is for."""
         preset = preset_named(self.chooser.presets, name)
         values = [getattr(preset.settings, key) for key in self.settings]
-        return [value if isinstance(value, bool) else as_typed(value) for value in values]
+        typed = [value if isinstance(value, bool) else as_typed(value) for value in values]
+        return [*typed, preset_html(preset, preset.settings)]
 
     @tell
     def describe(self, values: dict[Any, Any]) -> str:

@@ -219,7 +219,7 @@ def test_the_figures_stand_beside_those_of_the_base() -> None:
         ("Acc@0.75", "down", "4%", "5%"),
         ("Boxes found", "same", "99%", "99%"),
     ]
-    assert "Boxes on 100 validation samples with a box" in html
+    assert "100 validation samples with a box" in html
     assert "Acc@0.5 of the base <b>10%</b>" in html
     assert html.count("bw-baseline") == 1
 

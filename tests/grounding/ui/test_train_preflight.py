@@ -165,18 +165,19 @@ def test_what_is_said_of_memory_goes_once_its_advice_is_taken(desk: PreflightDes
     asked, advised = TrainSettings(), TrainSettings(accumulation=4)
     found = (Finding("memory", True, "It fits with accumulation=4."), Finding("long_row", False, "Two are long."))
     probes = (Probe(False, {}, 30 * 2**30, 24 * 2**30, None, 0, ("a",)),)
-    model = replace(PLAIN, findings=found, probes=probes)
+    model = replace(PLAIN, findings=found, probes=probes, cost=Cost(9, 1.0, 130.0, 2**21))
     version = desk.curation.version()
     desk._state = DeskState(version, PLAIN, asked, model=model, model_version=version, model_settings=asked)
     now = asked
     handlers = PreflightHandlers(desk, lambda values: now)
     handlers.shown = "shown"
     html, _, force, shown = handlers.tick({"shown": ""})
-    assert "Stops training" in html and "accumulation=4" in html and force.visible
+    assert "Stops training" in html and "accumulation=4" in html and force.visible and "2 min 10 s" in html
     now = advised
     html, _, force, _ = handlers.tick({"shown": shown})
     assert "Stops training" not in html and "accumulation=4" not in html and "does not fit" not in html
     assert "The settings have changed since this look." in html and "Two are long." in html
+    assert "2 min 10 s" not in html, "another number of steps takes another time"
     assert not force.visible
 
 
@@ -230,3 +231,15 @@ def test_how_often_each_phrase_is_shown_follows_the_settings_on_the_page() -> No
 def test_any_state_has_a_fingerprint_of_its_own() -> None:
     states: list[Any] = [DeskState(), DeskState("1", PLAIN), DeskState("1", PLAIN, trouble="x"), DeskState("2", PLAIN)]
     assert len({state.fingerprint for state in states}) == len(states)
+
+
+def test_the_cards_of_a_look_are_folded_when_a_run_begins(desk: PreflightDesk) -> None:
+    """What a person wants to see then is the run under them."""
+    seen = Seen("a", "mug", "the first", "", (8, 8), (8, 8), "[]", (), (), 1.0, (), 1, 1, 1, 1)
+    version = desk.curation.version()
+    desk._state = DeskState(version, PLAIN, model=replace(PLAIN, seen=(seen,)), model_version=version, unfolded=True)
+    before = desk.state.fingerprint
+    assert "<details open><summary>What the model sees" in panel_html(desk.state)
+    desk.clear(TrainSettings(), force=True)
+    assert "<details><summary>What the model sees" in panel_html(desk.state)
+    assert desk.state.fingerprint != before
