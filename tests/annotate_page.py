@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from chromium import NONE_FOUND, open_browser, visit
+from chromium import NONE_FOUND, PATIENCE_MS, open_browser, visit
 from grounding.demo.dataset import DemoSize
 from served import ServedApp, free_port, small_workspace
 
@@ -37,7 +37,7 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def context(browser: Browser, app: ServedApp) -> Iterator[BrowserContext]:
     """A browser's worth of storage; nothing may leave this machine, no script may fail."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     wrong: list[str] = []
     own = (app.url, app.url.replace("http", "ws"), "data:", "blob:")
     context.on("request", lambda request: None if request.url.startswith(own) else wrong.append(request.url))
@@ -89,5 +89,5 @@ def shown(page: Page) -> str:
 
 
 def status(page: Page, text: str) -> None:
-    # Longer than the usual 5 s: right after a start the app is busy importing what the model needs.
+    # Longer than usual: right after a start the app is busy importing what the model needs.
     expect(page.locator("#annotate-status")).to_contain_text(text, timeout=30_000)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserType, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Error, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The background services of Chromium would only knock at closed doors.
@@ -19,6 +19,9 @@ _ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# How long a page may take for what is expected of it: other tests may have the processor.
+PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 NONE_FOUND = (
     "browser tests skipped: no Chromium on this machine. Install Debian's (apt-get install chromium) "
     "or Playwright's own (python -m playwright install chromium)."

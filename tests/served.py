@@ -66,6 +66,8 @@ class ServedApp:
                 return
             except OSError:
                 time.sleep(0.2)
+        self.process.kill()  # whoever asked for it never gets to stop it
+        self.process.wait()
         raise AssertionError(f"the page did not answer in {_START_SECONDS:.0f} s:\n{log.read_text()}")
 
     def _arguments(self) -> list[str]:

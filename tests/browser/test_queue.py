@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from chromium import visit
+from chromium import PATIENCE_MS, visit
 from grounding.adapters import MANIFEST
 from grounding.demo.dataset import DemoSize
 from grounding.jobs.store import RunState, RunStore
@@ -29,7 +29,7 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     app = ServedApp(small_workspace(tmp_path, DemoSize(4, 1, 1)), free_port())
     app.start()
     yield app
-    expect.set_options(timeout=5_000)
+    expect.set_options(timeout=PATIENCE_MS)
     app.stop()
     end_workers(app.workspace)
 

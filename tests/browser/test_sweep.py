@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from chromium import visit
+from chromium import PATIENCE_MS, visit
 from grounding.demo.dataset import DemoSize
 from job_workers import end_workers
 from served import ServedApp, free_port, small_workspace
@@ -25,7 +25,7 @@ def served_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     app = ServedApp(small_workspace(tmp_path, DemoSize(4, 2, 1)), free_port())
     app.start()
     yield app
-    expect.set_options(timeout=5_000)
+    expect.set_options(timeout=PATIENCE_MS)
     app.stop()
     end_workers(app.workspace)
 

@@ -187,8 +187,8 @@ def test_ctrl_c_while_packages_are_imported_ends_with_status_1(tmp_path: Path) -
     (tmp_path / "sitecustomize.py").write_text(code)
     root = Path(grounding.__file__).parent.parent
     path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
-    running = run_cli("predict", "a.png", "dog", env=os.environ | path, stdout=subprocess.PIPE)
-    told = running.communicate(timeout=60)
+    with run_cli("predict", "a.png", "dog", env=os.environ | path, stdout=subprocess.PIPE) as running:
+        told = running.communicate(timeout=60)
     assert (running.returncode, *told) == (1, "", "boxwright: stopped.\n")
 
 
