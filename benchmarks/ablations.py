@@ -1,9 +1,10 @@
 """What helps an adapter and what doesn't: one setting changed at a time, several seeds, intervals.
 
 Every run trains on the demo data as the Train button would, its placeholders filled from the source, and is measured
-on the demo's test split, which no run has seen. The runs of all variants are interleaved, seed by seed, and kept as
-they end, so that a broken-off measurement goes on where it was. Several run side by side, each with its share of the
-cores: the seconds are those of such a run. Writes benchmarks/results/ablations.json and docs/ablations.md.
+on the demo's test split and on more pictures drawn alike, none of which a run has seen. The runs of all variants are
+interleaved, seed by seed, and kept as they end, so that a broken-off measurement goes on where it was. Several run side
+by side, each with its share of the cores: the seconds are those of such a run. Writes
+benchmarks/results/ablations.json and docs/ablations.md.
 
     python benchmarks/ablations.py --folder /tmp/ablations                # hours on two cores
     python benchmarks/ablations.py --folder /tmp/ablations --seeds 1 --steps 20 --only default "rank 4"   # a look
@@ -30,6 +31,7 @@ from measuring import write_result  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "ablations.md"
 RESAMPLES = 4000
+MORE_PICTURES = 200
 DEFAULT = "default"
 # Each changes the default preset in one thing.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -140,11 +142,13 @@ def make_data(folder: Path) -> None:
     """A workspace with the demo data, its placeholders filled from the source, and a snapshot `ablations` of it."""
     from annotate.curation import CuratedSet
     from app import open_workspace
+    from grounding.demo.dataset import DemoSize, write_demo
     from grounding.workspace import Workspace
 
     workspace = Workspace(folder / "workspace")
     if (workspace.snapshots / "ablations").exists():
         return
+    write_demo(folder / "more", seed=3, size=DemoSize(0, 0, MORE_PICTURES))
     workspace.root.mkdir(parents=True, exist_ok=True)
     store = open_workspace(workspace)
     store.repair(who="ablations")
@@ -158,7 +162,7 @@ def run_one(folder: Path, name: str, seed: int, steps: int | None) -> None:
     from grounding.evaluation import evaluate
     from grounding.metrics import MATCH_MIN_IOU
     from grounding.models import full_model_id, training_settings
-    from grounding.records import Status
+    from grounding.records import Status, read_samples
     from grounding.snapshots import read_snapshot
     from grounding.training.plan import TrainPlan
     from grounding.training.run import train
@@ -183,7 +187,8 @@ def run_one(folder: Path, name: str, seed: int, steps: int | None) -> None:
     workspace.adapters.mkdir(parents=True, exist_ok=True)
     info = train(plan, lambda event: None, lambda: False)
     seconds = time.perf_counter() - began
-    report = evaluate(snapshot.split("test"), grounding.load(model_id, workspace=workspace), str(info.path))
+    samples = [*snapshot.split("test"), *read_samples(folder / "more" / "test.jsonl")]
+    report = evaluate(samples, grounding.load(model_id, workspace=workspace), str(info.path))
     hits: dict[str, dict[str, list[float]]] = {group: {} for group in GROUPS}
     unknown = set(unknown_nouns())
     for row in report.rows:
@@ -263,7 +268,8 @@ def document(figures: Mapping[str, Any], measured: Sequence[Measured], seeds: in
     head = (
         "# What helps an adapter, and what doesn't\n\n"
         f"Made by `benchmarks/ablations.py`: the demo data, {measured[0].steps} steps, {seeds} seeds a variant, each "
-        "variant differing from the default preset in one setting. Measured on the demo's test split ("
+        "variant differing from the default preset in what its name says. Measured on the demo's test split and "
+        f"{MORE_PICTURES} more pictures, drawn alike ("
         + ", ".join(f"{counts[group]} phrases {_in_words(group)}" for group in GROUPS)
         + "). In brackets the difference to the default in points, with the interval that holds 95 of 100 resamples of "
         "seeds and pictures; **bold** where it leaves out zero. What is not bold may be chance.\n\n"
