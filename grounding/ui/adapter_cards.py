@@ -50,7 +50,7 @@ def told_html(sentence: str, *, undo: str = "", problem: bool = False, seconds: 
     if seconds is not None:
         # The clock is for eyes alone: a screen reader would read the line anew every second.
         clock = f'<time aria-hidden="true">{in_minutes(seconds)}</time>'
-        told = f'<i></i><span role="status">{escape(sentence)}</span>{clock}'
+        told = f'<span class="bw-wait"></span><span role="status">{escape(sentence)}</span>{clock}'
         return f'<div class="bw-ad-told" data-kind="busy">{told}</div>'
     again = f'<button type="button" data-undo="{escape(undo)}">Undo</button>' if undo else ""
     kind = "problem" if problem else "done"
