@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from grounding.demo.old_scenes import old_scenes
+from grounding.demo.old_scenes import PICTURES, old_scenes
 from grounding.errors import SettingsError, SnapshotError
 from grounding.snapshots import Snapshot, read_snapshot
 from grounding.training.data import PictureTargets, group_by_picture
@@ -23,14 +23,21 @@ def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
 
 BASE_SCENES = "base-scenes"
 """Names no snapshot but what the embedded model learned from, drawn anew."""
+_NUMBERS_OF_SCENES = (20, 100, PICTURES)
+
+
+def scenes_for(settings: TrainSettings) -> int:
+    """How many old scenes are drawn: enough for the places that they take, and no more than are worth their time."""
+    places = math.ceil(settings.steps * settings.images_per_step * settings.rehearsal_share)
+    return next((number for number in _NUMBERS_OF_SCENES if number >= places), PICTURES)
 
 
 def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[PictureTargets]:
     """The train pictures of the settings' second snapshot, without those of the run's own; empty without a share.
 
-    A name is looked for beside the run's own snapshot; `BASE_SCENES` are drawn there when they are missing. Raises
-    `SettingsError` when there is a share but no snapshot, `SnapshotError` when the snapshot is missing or holds no
-    other train picture, and `WorkspaceError` when the scenes can't be written.
+    A name is looked for beside the run's own snapshot; of the `BASE_SCENES`, `scenes_for` are drawn there when they are
+    missing. Raises `SettingsError` when there is a share but no snapshot, `SnapshotError` when the snapshot is missing
+    or holds no other train picture, and `WorkspaceError` when the scenes can't be written.
     """
     if not settings.rehearsal_share:
         return []
@@ -40,7 +47,8 @@ def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[Pi
             "Name one, or set rehearsal_share to 0."
         )
     if settings.rehearse_snapshot.strip() == BASE_SCENES:
-        drawn = old_scenes(snapshot.path.parent / f".{BASE_SCENES}")
+        number = scenes_for(settings)
+        drawn = old_scenes(snapshot.path.parent / f".{BASE_SCENES}-{number}", number)
         return group_by_picture(drawn, use_alternatives=settings.use_alternatives)
     old = read_snapshot(snapshot.path.parent, settings.rehearse_snapshot.strip())
     own = {Path(sample.image) for sample in snapshot.samples}

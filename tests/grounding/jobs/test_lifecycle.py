@@ -220,7 +220,7 @@ def test_taking_a_resumed_run_out_of_the_queue_keeps_what_it_learned(stand_in: W
     [
         ("out-of-memory", "The memory ran out"),
         ("disk-full", "The disk is full. Free some space and press Resume"),
-        ("kills-itself", "killed (SIGKILL)"),
+        ("kills-itself", "ended from outside (SIGKILL)"),
     ],
 )
 def test_each_bad_end_is_a_sentence_and_can_be_resumed(

@@ -70,8 +70,8 @@ def test_what_cannot_be_rehearsed_is_told(snapshots: Path, name: str, error: typ
 def test_the_scenes_of_the_embedded_model_are_drawn_once_and_name_only_what_it_knows(
     snapshots: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "old_scenes", lambda folder: old_scenes(folder, pictures=4))
-    settings = TrainSettings(rehearsal_share=0.2, rehearse_snapshot="base-scenes")
+    monkeypatch.setattr(rehearsal, "_NUMBERS_OF_SCENES", (4, 40))
+    settings = TrainSettings(steps=5, rehearsal_share=0.2, rehearse_snapshot="base-scenes")
     snapshot = read_snapshot(snapshots, "new")
     pictures = pictures_to_rehearse(settings, snapshot)
     assert len(pictures) == 4
@@ -83,7 +83,12 @@ def test_the_scenes_of_the_embedded_model_are_drawn_once_and_name_only_what_it_k
     written = pictures[0].image.stat().st_mtime_ns
     assert pictures_to_rehearse(settings, snapshot) == pictures
     assert pictures[0].image.stat().st_mtime_ns == written
-    assert sorted(path.name for path in snapshots.iterdir() if path.name.startswith(".")) == [".base-scenes"]
+    assert sorted(path.name for path in snapshots.iterdir() if path.name.startswith(".")) == [".base-scenes-4"]
+
+
+@pytest.mark.parametrize(("steps", "number"), [(1, 20), (25, 20), (26, 100), (126, 300), (100_000, 300)])
+def test_a_short_run_has_few_scenes_to_rehearse_drawn(steps: int, number: int) -> None:
+    assert rehearsal.scenes_for(TrainSettings(steps=steps, images_per_step=4, rehearsal_share=0.2)) == number
 
 
 def test_scenes_half_drawn_are_no_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
