@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from grounding.metrics import ScoredSample, Scores, summarise
+from grounding.records import Sample
 
 Buckets = Mapping[str, Mapping[str, Scores]]
 NO_CATEGORY = "(none)"
@@ -70,6 +71,12 @@ def bucket_of(dimension: str, row: ScoredSample) -> str:
 def has_spatial_word(phrase: str) -> bool:
     """Whether a word of the phrase, in any case, is one of `SPATIAL_WORDS`; "left-most" counts as "left"."""
     return not SPATIAL_WORDS.isdisjoint(_WORD.findall(phrase.lower()))
+
+
+def source_of(sample: Sample) -> str:
+    """Where the sample is from, as its data set says under "source" or "dataset"; "" where it says nothing."""
+    named = (sample.extra.get(key) for key in ("source", "dataset"))
+    return next((value for value in named if isinstance(value, str) and value), "")
 
 
 def _categories(rows: Sequence[ScoredSample]) -> list[str]:
