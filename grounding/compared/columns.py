@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -54,7 +54,7 @@ class Samples:
 
     def take(self, rows: Wholes) -> Samples:
         """These samples in this order."""
-        return Samples(**{name: _taken(value, rows) for name, value in vars(self).items() if not name.startswith("_")})
+        return Samples(**{spec.name: _taken(getattr(self, spec.name), rows) for spec in fields(self)})
 
     @cached_property
     def buckets(self) -> Mapping[str, Texts]:

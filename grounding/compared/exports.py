@@ -54,9 +54,9 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
     Raises `WorkspaceError` when something stands in `folder`, and for what the disk refuses.
     """
-    _check_free(folder)
     partial = folder.parent / f".partial-{folder.name}-{secrets.token_hex(4)}"
     try:
+        _check_free(folder)
         partial.mkdir(parents=True)
         yield partial
         _check_free(folder)  # somebody may have been quicker
@@ -74,8 +74,11 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 def _check_free(folder: Path) -> None:
     try:
-        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    except (OSError, ValueError) as error:  # no path may hold a NUL
+        folder.lstat()
+        taken = not folder.is_dir() or any(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except ValueError as error:  # no path may hold a NUL
         raise WorkspaceError(f"{str(folder)!r:.200} can't be written to ({error}). Choose another folder.") from error
     if taken:
         raise WorkspaceError(f"Something stands in {folder} already. Choose another folder, or take it away first.")
