@@ -84,6 +84,7 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
         "filter: spatial words and size, with figures and curve": filtered(spatial="spatial", box_size="medium"),
         "filter: one category, with figures and curve": filtered(category=CATEGORIES[0]),
         **{f"breakdown by {d}": lambda d=d: breakdown(comparison, d) for d in DIMENSIONS},  # type: ignore[misc]
+        "breakdown by category, without intervals": lambda: breakdown(comparison, "category", intervals=False),
         "calibration": lambda: calibrations(comparison),
         "every order": lambda: [order_rows(comparison, everything, order) for order in ORDERS],
         "suspects": lambda: suspects(comparison),

@@ -134,10 +134,12 @@ def breakdown(
     mask: Flags | None = None,
     *,
     figures: Sequence[str] = ("accuracy_50", "mean_iou", "no_target_accuracy"),
+    intervals: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Bucket, ...]:
     """The figures by a dimension of `columns.DIMENSIONS`, in the order of a report; empty buckets are left out.
+    Without `intervals`, what takes most of the time where there are many buckets, their ends are None.
 
     Raises `RecordError` for another dimension or figure. For IoU there is `iou_counts`.
     """
@@ -148,7 +150,7 @@ def breakdown(
     chosen = comparison.counted if mask is None else mask
     buckets = comparison.samples.buckets[dimension]
     return tuple(
-        _bucket(comparison, name, inside, (tuple(figures), resamples, seed))
+        _bucket(comparison, name, inside, (tuple(figures), resamples if intervals else 0, seed))
         for name in comparison.samples.bucket_names(dimension)
         if (inside := chosen & (buckets == name)).any()
     )

@@ -27,7 +27,7 @@ from grounding.pictures import open_picture
 PICTURE_SIDE_PX = 280
 _STYLE = (
     ".bw-report{font:13px/1.45 system-ui,sans-serif;max-width:960px}"
-    ".bw-report table{border-collapse:collapse;margin:8px 0}"
+    ".bw-report table{border-collapse:collapse;margin:8px 0;font:inherit}"
     ".bw-report td,.bw-report th{padding:3px 12px 3px 0;text-align:right;font-variant-numeric:tabular-nums}"
     ".bw-report th:first-child{text-align:left}"
     ".bw-report .bw-plot{max-width:560px;display:block}"

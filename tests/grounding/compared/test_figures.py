@@ -226,6 +226,14 @@ def test_without_intervals_the_figures_are_the_same(tmp_path: Path) -> None:
         assert difference.difference == whole.differences[name].difference
 
 
+def test_a_breakdown_without_intervals_has_the_same_figures(tmp_path: Path) -> None:
+    comparison = open_comparison(keep_two(tmp_path))
+    quick, whole = breakdown(comparison, "spatial", intervals=False), breakdown(comparison, "spatial")
+    assert [bucket.scores for bucket in quick] == [bucket.scores for bucket in whole]
+    assert {bucket.differences["mean_iou"].low for bucket in quick} == {None}
+    assert all(bucket.differences["mean_iou"].low is not None for bucket in whole)
+
+
 def test_one_alone_has_intervals_of_its_own(tmp_path: Path) -> None:
     found = headline(open_comparison([keep(tmp_path / "a", some_rows(some_samples(90)))]))
     assert (found.differences, found.outcomes) == ({}, None)
