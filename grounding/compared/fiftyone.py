@@ -4,9 +4,10 @@
 
     dataset = fo.Dataset.from_dir("build/comparison", dataset_type=fo.types.FiftyOneDataset)
 
-It is the data set format in JSON that FiftyOne has read since its first releases: samples.json with a path relative to
-the folder and labels by class name; metadata.json without a "version" says that it is this one. Boxes there are x, y,
-width, height as shares of the picture. A sample is a picture with a phrase, so a picture may stand there several times.
+It is FiftyOne's older data set format in JSON, read back with the importer of 1.22.1: samples.json with a path relative
+to the folder and labels by class name; metadata.json without a "version" says that it is this one. Boxes there are x,
+y, width, height as shares of the picture. A sample is a picture with a phrase, so a picture may stand there several
+times.
 """
 
 from __future__ import annotations
