@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from grounding.metrics import ScoredSample, Scores, summarise
+from grounding.records import Sample
 
 Buckets = Mapping[str, Mapping[str, Scores]]
 NO_CATEGORY = "(none)"
@@ -72,6 +73,32 @@ def has_spatial_word(phrase: str) -> bool:
     return not SPATIAL_WORDS.isdisjoint(_WORD.findall(phrase.lower()))
 
 
+def words_bucket(phrase: str) -> str:
+    """The bucket of "phrase_words" that a phrase falls into."""
+    words = len(phrase.split())
+    return next((bucket for most, bucket in _MOST_WORDS if words <= most), "8+")
+
+
+def size_bucket(mean_area_px: float | None) -> str:
+    """The bucket of "box_size" for true boxes of this mean area in square pixels; None where there is no box."""
+    if mean_area_px is None:
+        return "none"
+    return next((bucket for limit_px, bucket in _BELOW_AREA_PX if mean_area_px < limit_px), "large")
+
+
+def iou_bucket(iou: float) -> str:
+    """The bucket of "iou" for an IoU from 0.0 to 1.0."""
+    if iou <= 0:
+        return "0"
+    return next((bucket for limit, bucket in _BELOW_IOU if iou < limit), "0.9-1.0")
+
+
+def source_of(sample: Sample) -> str:
+    """Where the sample is from, as its data set says under "source" or "dataset"; "" where it says nothing."""
+    named = (sample.extra.get(key) for key in ("source", "dataset"))
+    return next((value for value in named if isinstance(value, str) and value), "")
+
+
 def _categories(rows: Sequence[ScoredSample]) -> list[str]:
     counts = Counter(_category(row) for row in rows)
     return sorted(counts, key=lambda name: (-counts[name], name))
@@ -82,8 +109,7 @@ def _category(row: ScoredSample) -> str:
 
 
 def _phrase_words(row: ScoredSample) -> str:
-    words = len(row.sample.phrase.split())
-    return next((bucket for most, bucket in _MOST_WORDS if words <= most), "8+")
+    return words_bucket(row.sample.phrase)
 
 
 def _spatial(row: ScoredSample) -> str:
@@ -92,16 +118,11 @@ def _spatial(row: ScoredSample) -> str:
 
 def _box_size(row: ScoredSample) -> str:
     areas_px = [box.area_px for box in row.sample.boxes_xyxy_px]
-    if not areas_px:
-        return "none"
-    mean_px = sum(areas_px) / len(areas_px)
-    return next((bucket for limit_px, bucket in _BELOW_AREA_PX if mean_px < limit_px), "large")
+    return size_bucket(sum(areas_px) / len(areas_px) if areas_px else None)
 
 
 def _iou(row: ScoredSample) -> str:
-    if row.iou <= 0:
-        return "0"
-    return next((bucket for limit, bucket in _BELOW_IOU if row.iou < limit), "0.9-1.0")
+    return iou_bucket(row.iou)
 
 
 _BUCKET_OF: Mapping[str, Callable[[ScoredSample], str]] = MappingProxyType(

@@ -53,7 +53,7 @@ def _headline(scores: Scores) -> str:
         found = f"{scores.box_calibration_error:.3f} over {scores.box_calibration_count:,}"
         lines.append(("Calibration error, boxes", found))
     lines += [(f"Answers: {escape(str(status))}", f"{count:,}") for status, count in scores.statuses.items()]
-    return _table(("Measure", "Value"), lines)
+    return table(("Measure", "Value"), lines)
 
 
 def _by_bucket(title: str, buckets: Iterable[tuple[str, Scores]]) -> str:
@@ -69,7 +69,7 @@ def _by_bucket(title: str, buckets: Iterable[tuple[str, Scores]]) -> str:
     ]
     header = (title, "With a target", "Detection rate", "Mean IoU", "Acc@0.5", "Acc@0.75", "No-target accuracy")
     more = len(filled) - MOST_CATEGORIES
-    return _table(header, lines) + (f"\n\n{more:,} more stand in report.json." if more > 0 else "")
+    return table(header, lines) + (f"\n\n{more:,} more stand in report.json." if more > 0 else "")
 
 
 def _figures(scores: Scores) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _ious(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     if not total:
         return ""
-    return _table(("IoU", "Samples", "Share"), [(name, f"{n:,}", f"{n / total:.1%}") for name, n in counts.items()])
+    return table(("IoU", "Samples", "Share"), [(name, f"{n:,}", f"{n / total:.1%}") for name, n in counts.items()])
 
 
 def _worst(rows: Sequence[ScoredSample]) -> str:
@@ -93,10 +93,10 @@ def _worst(rows: Sequence[ScoredSample]) -> str:
         (escape(row.sample.id), escape(row.sample.phrase), escape(str(row.prediction.status)), f"{row.iou:.3f}")
         for row in worst
     ]
-    return f"## The worst {len(lines)} samples\n\n" + _table(("Sample", "Phrase", "Status", "IoU"), lines, words=3)
+    return f"## The worst {len(lines)} samples\n\n" + table(("Sample", "Phrase", "Status", "IoU"), lines, words=3)
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1) -> str:
-    """A table whose first `words` columns are words; the others are numbers, set to the right."""
+def table(header: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table whose first `words` columns are words; the others are numbers, set to the right. Cells are as given."""
     rule = ["---"] * words + ["---:"] * (len(header) - words)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))

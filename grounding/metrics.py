@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from grounding.boxes import Box, iou, set_iou
+import numpy as np
+
+from grounding.boxes import Box, set_iou
+from grounding.measures import MATCH_MIN_IOU, STATUSES, Flags, Floats, Measures, RaggedBoxes, matched_boxes, measures_of
 from grounding.records import Prediction, Sample, Status
 
+__all__ = [
+    "CALIBRATION_BINS",
+    "IOU_THRESHOLDS",
+    "MATCH_MIN_IOU",
+    "ScoredSample",
+    "Scores",
+    "calibration_bin",
+    "calibration_error",
+    "exact_mean",
+    "match_boxes",
+    "score",
+    "summarise",
+    "summarise_measures",
+]
+
 IOU_THRESHOLDS = (0.25, 0.5, 0.75, 0.9)
-MATCH_MIN_IOU = 0.5
 CALIBRATION_BINS = 10
 
 
@@ -88,30 +104,31 @@ def score(sample: Sample, prediction: Prediction) -> ScoredSample:
 
 def summarise(rows: Sequence[ScoredSample]) -> Scores:
     """The figures over these rows; see `Scores` for each."""
-    targets = [row for row in rows if row.has_target]
-    nothing = [row for row in rows if not row.has_target]
-    several = [row for row in rows if len(row.sample.boxes_xyxy_px) > 1]
-    ious = [row.iou for row in targets]
-    answers = [
-        (row.prediction.confidence, row.iou >= MATCH_MIN_IOU) for row in rows if row.prediction.confidence is not None
-    ]
-    boxes = [pair for row in rows for pair in _box_confidences(row)]
+    return summarise_measures(measures_of(rows))
+
+
+def summarise_measures(measures: Measures) -> Scores:
+    """The figures over these columns: every figure that Boxwright shows comes from here."""
+    targets = measures.has_target
+    ious, status = measures.iou[targets], measures.status
+    nothing = measures.is_status(Status.NO_BOX)[~targets]
+    known = ~np.isnan(measures.confidence)
     return Scores(
-        count=len(targets),
-        detection_rate=_share(row.prediction.status is Status.OK for row in targets),
-        mean_iou=statistics.fmean(ious) if ious else 0.0,
-        median_iou=statistics.median(ious) if ious else 0.0,
-        accuracy=MappingProxyType({t: _share(value >= t for value in ious) for t in IOU_THRESHOLDS}),
+        count=len(ious),
+        detection_rate=_share(measures.is_status(Status.OK)[targets]),
+        mean_iou=exact_mean(ious) if len(ious) else 0.0,
+        median_iou=float(np.median(ious)) if len(ious) else 0.0,
+        accuracy=MappingProxyType({t: _share(ious >= t) for t in IOU_THRESHOLDS}),
         no_target_count=len(nothing),
-        no_target_accuracy=_share(row.prediction.status is Status.NO_BOX for row in nothing) if nothing else None,
-        multi_target_count=len(several),
-        multi_target_f1=_micro_f1(several),
-        box_f1=_micro_f1(rows),
-        statuses=MappingProxyType({s: sum(row.prediction.status is s for row in rows) for s in Status}),
-        calibration_count=len(answers),
-        calibration_error=calibration_error(answers),
-        box_calibration_count=len(boxes),
-        box_calibration_error=calibration_error(boxes),
+        no_target_accuracy=_share(nothing) if len(nothing) else None,
+        multi_target_count=int(np.count_nonzero(measures.true_boxes > 1)),
+        multi_target_f1=_micro_f1(measures, measures.true_boxes > 1),
+        box_f1=_micro_f1(measures, np.ones(len(measures), dtype=bool)),
+        statuses=MappingProxyType({s: int(np.count_nonzero(status == k)) for k, s in enumerate(STATUSES)}),
+        calibration_count=int(np.count_nonzero(known)),
+        calibration_error=_binned_error(measures.confidence[known], measures.right[known]),
+        box_calibration_count=len(measures.box_confidence),
+        box_calibration_error=_binned_error(measures.box_confidence, measures.box_right),
     )
 
 
@@ -123,17 +140,8 @@ def match_boxes(
     Pairs with IoU >= `min_iou` (0.0 to 1.0) are taken greedily by falling IoU, of equal ones the first; where boxes
     crowd, this can find fewer pairs than the best matching.
     """
-    pairs = [
-        (overlap, i, j)
-        for i, p in enumerate(predicted)
-        for j, t in enumerate(truth)
-        if (overlap := iou(p, t)) >= min_iou
-    ]
-    matched: dict[int, int] = {}
-    for _, i, j in sorted(pairs, key=lambda pair: -pair[0]):
-        if i not in matched and j not in matched.values():
-            matched[i] = j
-    return tuple(matched.get(i) for i in range(len(predicted)))
+    found = matched_boxes(RaggedBoxes.of([predicted]), RaggedBoxes.of([truth]), min_iou)
+    return tuple(None if number < 0 else number for number in found.tolist())
 
 
 def calibration_error(answers: Iterable[tuple[float, bool]]) -> float | None:
@@ -143,32 +151,33 @@ def calibration_error(answers: Iterable[tuple[float, bool]]) -> float | None:
     all answers of their bin's |share right - mean confidence|. None without answers.
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
-    bins: dict[int, list[tuple[float, bool]]] = {}
-    for confidence, right in answers:
-        index = min(max(math.ceil(confidence * CALIBRATION_BINS) - 1, 0), CALIBRATION_BINS - 1)
-        bins.setdefault(index, []).append((confidence, right))
-    count = sum(len(members) for members in bins.values())
-    gaps = (abs(math.fsum(right - confidence for confidence, right in members)) for members in bins.values())
-    return math.fsum(gaps) / count if count else None
+    pairs = list(answers)
+    return _binned_error(
+        np.array([pair[0] for pair in pairs], dtype=float), np.array([p[1] for p in pairs], dtype=bool)
+    )
 
 
-def _box_confidences(row: ScoredSample) -> list[tuple[float, bool]]:
-    confidences = row.prediction.box_confidences
-    if not confidences:
-        return []
-    matched = match_boxes(row.prediction.boxes_xyxy_px, row.sample.boxes_xyxy_px)
-    return [(confidence, match is not None) for confidence, match in zip(confidences, matched, strict=True)]
+def calibration_bin(confidences: Floats) -> np.ndarray:
+    """The number of each confidence's bin, 0 to `CALIBRATION_BINS` - 1: each bin is closed above."""
+    return np.clip(np.ceil(confidences * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
 
 
-def _micro_f1(rows: Sequence[ScoredSample]) -> float | None:
-    hits = boxes = 0
-    for row in rows:
-        predicted, truth = row.prediction.boxes_xyxy_px, row.sample.boxes_xyxy_px
-        hits += sum(match is not None for match in match_boxes(predicted, truth))
-        boxes += len(predicted) + len(truth)
-    return 2 * hits / boxes if boxes else None
+def exact_mean(values: Floats) -> float:
+    """The mean whose sum is rounded once only, so that it is the same in whatever order the samples stand."""
+    return math.fsum(values.tolist()) / len(values)
 
 
-def _share(hits: Iterable[bool]) -> float:
-    values = list(hits)
-    return sum(values) / len(values) if values else 0.0
+def _binned_error(confidences: Floats, right: Flags) -> float | None:
+    if not len(confidences):
+        return None
+    bins, gaps = calibration_bin(confidences), right - confidences
+    return math.fsum(abs(math.fsum(gaps[bins == number].tolist())) for number in np.unique(bins)) / len(confidences)
+
+
+def _micro_f1(measures: Measures, mask: Flags) -> float | None:
+    boxes = int(measures.answered_boxes[mask].sum() + measures.true_boxes[mask].sum())
+    return 2 * int(measures.matched_boxes[mask].sum()) / boxes if boxes else None
+
+
+def _share(hits: Flags) -> float:
+    return int(np.count_nonzero(hits)) / len(hits) if len(hits) else 0.0

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from grounding.boxes import Box
-from grounding.buckets import Buckets, bucket_scores
+from grounding.buckets import Buckets, bucket_scores, source_of
 from grounding.decoding.settings import Decoding
 from grounding.errors import PictureError, WorkspaceError
 from grounding.evaluation import Report
@@ -253,8 +253,9 @@ def finished_report(folder: Path, settings: EvaluationSettings) -> KeptReport | 
 def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
     """The per-sample log: one row a sample, boxes as lists of x1, y1, x2, y2 in pixels of the original image.
 
-    `image` is the picture's file name, `image_file` its whole path, `image_sha256` that of its content. Content and
-    size are null where the picture can't be read (any more).
+    Boxes stand there to the last digit, so that every figure can be computed from the file again. `image` is the
+    picture's file name, `image_file` its whole path, `image_sha256` that of its content. Content and size are null
+    where the picture can't be read (any more). `source` is `buckets.source_of` the sample.
     """
     import pyarrow
     from pyarrow import parquet
@@ -264,7 +265,7 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
     boxes, numbers = pyarrow.list_(pyarrow.list_(number)), pyarrow.list_(number)
     columns = dict.fromkeys(("id", "image", "image_file", "image_sha256", "image_id"), text)
     columns |= dict.fromkeys(("image_width_px", "image_height_px"), whole)
-    columns |= dict.fromkeys(("phrase", "category", "split"), text)
+    columns |= dict.fromkeys(("phrase", "category", "split", "source"), text)
     columns |= {"truth_xyxy_px": boxes, "answer_xyxy_px": boxes, "iou": number, "status": text, "raw_text": text}
     columns |= {"confidence": number, "box_confidences": numbers, "seconds": number}
     pictures = {path: _picture(path) for path in dict.fromkeys(row.sample.image for row in rows)}
@@ -282,6 +283,7 @@ def _record(row: ScoredSample) -> dict[str, Any]:
         "phrase": _utf8(sample.phrase),
         "category": _utf8(sample.category),
         "split": sample.split,
+        "source": _utf8(source_of(sample)),
         "truth_xyxy_px": _numbers(sample.boxes_xyxy_px),
         "answer_xyxy_px": _numbers(prediction.boxes_xyxy_px),
         "iou": row.iou,
@@ -307,7 +309,7 @@ def _picture(path: Path) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> tuple[ScoredSample, ...]:
-    """The rows of a kept evaluation in their order, boxes rounded to hundredths of a pixel.
+    """The rows of a kept evaluation in their order. Reports of earlier versions have boxes in hundredths of a pixel.
 
     Raises `WorkspaceError` when there is no samples.parquet or it is damaged.
     """
@@ -354,7 +356,7 @@ def _boxes(numbers: Sequence[Sequence[float]]) -> tuple[Box, ...]:
 
 
 def _numbers(boxes_xyxy_px: Sequence[Box]) -> list[list[float]]:
-    return [list(box.rounded()) for box in boxes_xyxy_px]
+    return [list(box) for box in boxes_xyxy_px]
 
 
 def _utf8(text: str) -> str:

@@ -158,6 +158,7 @@ def test_opening_the_page_loads_no_model_library() -> None:
     "statement",
     [
         "import grounding, grounding.reports, grounding.adapters, grounding.snapshots, grounding.jobs.launch",
+        "import grounding.compared.exports, grounding.compared.notebook, grounding.compared.suspects",
         "import grounding.training.preview, grounding.training.feeding",
         "import annotate.__main__, grounding.__main__, grounding.jobs.worker",
     ],

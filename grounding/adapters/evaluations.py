@@ -49,6 +49,12 @@ def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport]) -> list[Kep
     ]
 
 
+def adapter_of(report: KeptReport, infos: Sequence[AdapterInfo]) -> AdapterInfo | None:
+    """The adapter that a kept evaluation is of, however it was asked; None where none of these is it."""
+    fitting = (info for info in infos if info.base == report.model_id and _is_of(report, info, _spans(info)))
+    return next(fitting, None)
+
+
 def standing(workspace: Workspace, info: AdapterInfo) -> Standing | None:
     """The adapter's figures: of its newest kept evaluation, preferably one that the base has on the same samples;
     else of the end of its training; None where it was never scored."""

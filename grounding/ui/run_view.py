@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from grounding.charts import Axis, Line, chart_html, smooth
 from grounding.jobs.store import RunProgress, RunRecord, RunState
 from grounding.training.events import ScoreEvent, kept_score
 from grounding.training.preflight.text import in_minutes
-from grounding.ui.charts import Axis, Line, chart_html, smooth
 from grounding.ui.wording import count_of
 
 # Looking at the pictures takes about this share of a run, once for train and once for validation; the steps take

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from threading import Event
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.adapters.evaluations import evaluations_of, is_base, moment
+from grounding.boxes import Box
 from grounding.errors import StoreError
 from grounding.evaluation import evaluate
 from grounding.records import MAX_PHRASE_CHARACTERS, Sample
@@ -123,14 +124,19 @@ def count_edits(report: KeptReport, samples: Sequence[Sample]) -> int:
 
     columns = ["id", "image", "phrase", "truth_xyxy_px"]
     rows = parquet.read_table(report.path / "samples.parquet", columns=columns).to_pylist()
-    before = {row["id"]: (row["image"], row["phrase"], row["truth_xyxy_px"]) for row in rows}
+    before = {row["id"]: (row["image"], row["phrase"], _rounded(row["truth_xyxy_px"])) for row in rows}
     now = {sample.id: _question(sample) for sample in samples}
     changed = sum(before[key] != now[key] for key in before.keys() & now.keys())
     return changed + len(before.keys() ^ now.keys())
 
 
 def _question(sample: Sample) -> tuple[str, str, list[list[float]]]:
-    return (sample.image.name, sample.phrase, [list(box.rounded()) for box in sample.boxes_xyxy_px])
+    return (sample.image.name, sample.phrase, _rounded(sample.boxes_xyxy_px))
+
+
+def _rounded(boxes_xyxy_px: Iterable[Iterable[float]]) -> list[list[float]]:
+    """To hundredths of a pixel, as reports of earlier versions have them."""
+    return [list(Box(*box).rounded()) for box in boxes_xyxy_px]
 
 
 def in_words(created_at: str) -> str:

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from grounding.charts import Axis, Line, chart_html
 from grounding.sweeps.plan import Plan, in_words
 from grounding.sweeps.record import SweepRecord, SweepState
 from grounding.sweeps.report import SweepReport, TrialRow
 from grounding.sweeps.space import Choices, Space, Value, value_text
-from grounding.ui.charts import Axis, Line, chart_html
 
 _HEIGHT, _SIDE, _TOP, _BOTTOM = 230, 52, 34, 18
 _NARROW, _WIDE = 560, 1140

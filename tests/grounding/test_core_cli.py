@@ -432,6 +432,45 @@ def test_compare_what_can_not_be(two_reports: tuple[Path, Path], tmp_path: Path,
     assert "not of the same samples: 1 of 4" in failure(capsys, "compare", *two_reports)
 
 
+def test_compare_what_stands_in_both(two_reports: tuple[Path, Path], capsys: Capture) -> None:
+    rows = read_rows(two_reports[1])[:3]
+    write_parquet(two_reports[1] / "samples.parquet", rows)
+    assert main(["compare", *map(str, two_reports), "--common"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[2] == "3 samples with a target on 3 pictures"
+    assert "1 samples stand only in base ('s3'); 3 stand in all." in shown.err
+
+
+def test_compare_writes_an_export(two_reports: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["compare", *map(str, two_reports), "--export", "markdown", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["wins"] == 2
+    assert f"markdown written to {tmp_path / 'out'}: accuracy.svg, report.md" in shown.err
+    assert (tmp_path / "out" / "report.md").is_file()
+    assert "Something stands in" in failure(capsys, *arguments)
+
+
+def test_compare_without_what_was_seen_says_so(two_reports: tuple[Path, Path], capsys: Capture) -> None:
+    assert main(["compare", *map(str, two_reports), "--unseen"]) == 0
+    assert "What tools saw in training is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--export", "csv"], ["--out", "x"]])
+def test_compare_an_export_needs_a_place(two_reports: tuple[Path, Path], flags: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", *map(str, two_reports), *flags])
+    assert stop.value.code == 2
+    assert "--export and --out belong together" in capsys.readouterr().err
+
+
+def test_compare_knows_every_format_of_exports() -> None:
+    from grounding.commands.compare import FORMATS
+    from grounding.compared import exports
+
+    assert tuple(exports.FORMATS) == FORMATS
+
+
 # --- train ---
 
 

@@ -97,6 +97,7 @@ def test_another_reader_finds_every_answer_in_the_log(store: ReportStore) -> Non
         "phrase": "mug 1",
         "category": "",
         "split": "val",
+        "source": "",
         "truth_xyxy_px": [[0.0, 0.0, 10.0, 10.0]],
         "answer_xyxy_px": [[0.0, 0.0, 5.0, 10.0]],
         "iou": 0.5,
@@ -152,7 +153,7 @@ def test_the_log_has_the_same_columns_whatever_stands_in_it(
     assert types == {
         **dict.fromkeys(("id", "image", "image_file", "image_sha256", "image_id"), "string"),
         **dict.fromkeys(("image_width_px", "image_height_px"), "int32"),
-        **dict.fromkeys(("phrase", "category", "split"), "string"),
+        **dict.fromkeys(("phrase", "category", "split", "source"), "string"),
         **dict.fromkeys(("truth_xyxy_px", "answer_xyxy_px"), boxes),
         "iou": "double",
         **dict.fromkeys(("status", "raw_text"), "string"),
@@ -288,11 +289,11 @@ def test_the_rows_come_back_as_they_were(store: ReportStore) -> None:
     assert read_rows(store.keep(make_report(rows), split="val").path) == tuple(rows)
 
 
-def test_boxes_come_back_in_hundredths_of_a_pixel_and_half_characters_as_backslashes(tmp_path: Path) -> None:
+def test_boxes_come_back_to_the_last_digit_and_half_characters_as_backslashes(tmp_path: Path) -> None:
     odd = sample(0, (Box(0.123456, 0, 10, 10),), category="cup \ud800", id="\udfff")
     write_parquet(tmp_path / "samples.parquet", [score(odd, Prediction((A,), Status.OK, "\ud800", None, 1.0))])
     (row,) = read_rows(tmp_path)
-    assert row.sample.boxes_xyxy_px == (Box(0.12, 0, 10, 10),)
+    assert row.sample.boxes_xyxy_px == (Box(0.123456, 0, 10, 10),)
     assert (row.sample.id, row.sample.category, row.prediction.raw_text) == ("\\udfff", "cup \\ud800", "\\ud800")
 
 
@@ -384,3 +385,10 @@ def test_the_unfinished_evaluation_of_the_same_settings_is_found(store: ReportSt
     (store.folder / "5-damaged" / JOURNAL).write_text("{}\n")
     assert store.unfinished(SETTINGS) == store.folder / "2-mine"
     assert store.unfinished(replace(SETTINGS, profile="x")) is None
+
+
+def test_the_log_names_the_source_as_the_data_set_does(tmp_path: Path) -> None:
+    answer = Prediction((A,), Status.OK, "", None, 1.0)
+    given: list[dict[str, Any]] = [{"source": "mine"}, {"dataset": "refcoco"}, {}, {"source": 5, "dataset": ""}]
+    write_parquet(tmp_path / "log", [score(sample(i, extra=extra), answer) for i, extra in enumerate(given)])
+    assert parquet.read_table(tmp_path / "log")["source"].to_pylist() == ["mine", "refcoco", "", ""]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grounding.ui.charts import Axis, Line, chart_html, round_values, smooth
+from grounding.charts import Axis, Line, chart_html, round_values, smooth
 
 NASTY = "<script>alert(1)</script> \"quoted\" 'single' & more"
 X, Y = Axis(0, 100), Axis(0, 1, "{:.0%}")

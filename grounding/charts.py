@@ -1,9 +1,9 @@
-"""Line charts as SVG, drawn on the server: they replace each other on the page without a flicker."""
+"""Line charts as SVG: for the page, where they replace each other without a flicker, and as files of their own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -11,6 +11,15 @@ _WIDTH, _HEIGHT = 560, 230
 _MOST_DOTS = 60  # on one curve; more would be a band, and a page of half a megabyte
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
 _MOST_INTERVALS = 5
+# Greys that can be read on white and on black alike.
+_PLOT_STYLE = (
+    ".bw-plot text{font:12px system-ui,sans-serif;fill:#7a8394}"
+    ".bw-plot .bw-plot-title{font-weight:600;font-size:13px}"
+    ".bw-plot .bw-grid-line{stroke:#7a8394;stroke-opacity:.28}"
+    ".bw-plot polyline{fill:none;stroke:currentColor;stroke-width:2.4;stroke-linejoin:round}"
+    '.bw-plot [data-kind$="-dashed"] polyline{stroke-width:1.4;stroke-dasharray:5 5}'
+    ".bw-plot circle{fill:currentColor}"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,31 @@ def chart_html(
         f'<figure class="bw-chart"><figcaption><h4>{escape(title)}</h4><div>{legend}</div></figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{grid}{ticks}{level}{curves}</svg></figure>"
+    )
+
+
+def chart_svg(title: str, lines: Sequence[Line], x: Axis, y: Axis, colours: Mapping[str, str], x_title: str) -> str:
+    """The same as an SVG document that needs no stylesheet: for a file, a notebook, a mail. `colours` gives each kind
+    of line its colour; lines whose kind ends in "-dashed" are dashed. Everything is escaped."""
+    shown = [line for line in lines if line.points]
+    grid = "".join(_grid_line(value, x, y) for value in round_values(y))
+    ticks = "".join(_x_tick(value, x) for value in round_values(x))
+    curves = "".join(f'<g color="{escape(colours[line.kind])}">{_curve(line, x, y)}</g>' for line in shown)
+    legend, left = [], float(_LEFT)
+    for line in shown:
+        legend.append(
+            f'<rect x="{left:.0f}" y="29" width="12" height="3" rx="1.5" fill="{escape(colours[line.kind])}"/>'
+            f'<text x="{left + 17:.0f}" y="35">{escape(line.label)}</text>'
+        )
+        left += 34 + 6.6 * len(line.label)
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="bw-plot" viewBox="0 0 {_WIDTH} {_HEIGHT + 62}" role="img" '
+        f'aria-label="{escape(title)}"><style>{_PLOT_STYLE}</style>'
+        f'<text class="bw-plot-title" x="{_LEFT}" y="18">{escape(title)}</text>{"".join(legend)}'
+        f'<g transform="translate(0 40)">{grid}{ticks}{curves}</g>'
+        f'<text x="{middle:.0f}" y="{_HEIGHT + 54}" text-anchor="middle">{escape(x_title)}</text>'
+        "</svg>"
     )
 
 
