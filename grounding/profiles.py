@@ -38,15 +38,15 @@ LARGE_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
 # LoRA changes what attention passes on and not where it looks, and that what the model learned from is shown again.
 EMBEDDED_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
     {
-        "steps": 500,
+        "steps": 600,
         "images_per_step": 8,
         "phrases_per_image": 2,
-        "learning_rate": 7e-3,
+        "learning_rate": 6e-3,
         "lora_layers": "values",
         "rehearsal_share": 0.35,
         "rehearse_snapshot": "base-scenes",
         "negative_share": 0.03,
-        "score_every_steps": 250,
+        "score_every_steps": 200,
     }
 )
 
