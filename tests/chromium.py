@@ -50,10 +50,12 @@ def open_browser() -> Iterator[Browser | None]:
 
 
 def visit(page: Page, url: str) -> None:
-    """Open the page. Once more when it was just being opened: a page reloads by itself when its app is back."""
-    try:
-        page.goto(url)
-    except Error as error:
-        if "ERR_ABORTED" not in str(error):
-            raise
-        page.goto(url)
+    """Open the page. Again when it was just being opened: a page reloads by itself when its app is back."""
+    for attempt in range(3):
+        try:
+            page.goto(url)
+            return
+        except Error as error:
+            own_reload = "ERR_ABORTED" in str(error) or "interrupted by another navigation" in str(error)
+            if attempt == 2 or not own_reload:
+                raise
