@@ -49,8 +49,6 @@ def chart_html(
 ) -> str:
     """A chart with its title and legend. `baseline` is a named level drawn dashed across. Everything is escaped."""
     shown = [line for line in lines if line.points]
-    grid = "".join(_grid_line(value, x, y) for value in round_values(y))
-    ticks = "".join(_x_tick(value, x) for value in round_values(x))
     level = _level(baseline, x, y) if baseline else ""
     curves = "".join(_curve(line, x, y) for line in shown)
     legend = "".join(
@@ -64,7 +62,7 @@ def chart_html(
     return (
         f'<figure class="bw-chart"><figcaption><h4>{escape(title)}</h4><div>{legend}</div></figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"{grid}{ticks}{level}{curves}</svg></figure>"
+        f"{_grid(x, y)}{level}{curves}</svg></figure>"
     )
 
 
@@ -72,8 +70,6 @@ def chart_svg(title: str, lines: Sequence[Line], x: Axis, y: Axis, colours: Mapp
     """The same as an SVG document that needs no stylesheet: for a file, a notebook, a mail. `colours` gives each kind
     of line its colour; lines whose kind ends in "-dashed" are dashed. Everything is escaped."""
     shown = [line for line in lines if line.points]
-    grid = "".join(_grid_line(value, x, y) for value in round_values(y))
-    ticks = "".join(_x_tick(value, x) for value in round_values(x))
     curves = "".join(f'<g color="{escape(colours[line.kind])}">{_curve(line, x, y)}</g>' for line in shown)
     legend, left = [], float(_LEFT)
     for line in shown:
@@ -87,10 +83,16 @@ def chart_svg(title: str, lines: Sequence[Line], x: Axis, y: Axis, colours: Mapp
         f'<svg xmlns="http://www.w3.org/2000/svg" class="bw-plot" viewBox="0 0 {_WIDTH} {_HEIGHT + 62}" role="img" '
         f'aria-label="{escape(title)}"><style>{_PLOT_STYLE}</style>'
         f'<text class="bw-plot-title" x="{_LEFT}" y="18">{escape(title)}</text>{"".join(legend)}'
-        f'<g transform="translate(0 40)">{grid}{ticks}{curves}</g>'
+        f'<g transform="translate(0 40)">{_grid(x, y)}{curves}</g>'
         f'<text x="{middle:.0f}" y="{_HEIGHT + 54}" text-anchor="middle">{escape(x_title)}</text>'
         "</svg>"
     )
+
+
+def _grid(x: Axis, y: Axis) -> str:
+    """Lines across and numbers on both axes."""
+    across = "".join(_grid_line(value, x, y) for value in round_values(y))
+    return across + "".join(_x_tick(value, x) for value in round_values(x))
 
 
 def round_values(axis: Axis) -> list[float]:

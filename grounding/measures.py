@@ -96,20 +96,25 @@ class Measures:
     def is_status(self, status: Status) -> Flags:
         return self.status == STATUSES.index(status)
 
-    def only(self, mask: Flags) -> Measures:
-        """Those rows for which `mask` [samples] holds."""
-        boxes = mask[self.box_sample]
+    def take(self, rows: Wholes) -> Measures:
+        """These rows in this order."""
+        first, end = (np.searchsorted(self.box_sample, rows, side=side) for side in ("left", "right"))
+        boxes = spread(first, end - first)
         return Measures(
-            self.iou[mask],
-            self.status[mask],
-            self.true_boxes[mask],
-            self.answered_boxes[mask],
-            self.matched_boxes[mask],
-            self.confidence[mask],
-            (np.cumsum(mask) - 1)[self.box_sample[boxes]],
+            self.iou[rows],
+            self.status[rows],
+            self.true_boxes[rows],
+            self.answered_boxes[rows],
+            self.matched_boxes[rows],
+            self.confidence[rows],
+            np.repeat(np.arange(len(rows)), end - first),
             self.box_confidence[boxes],
             self.box_right[boxes],
         )
+
+    def only(self, mask: Flags) -> Measures:
+        """Those rows for which `mask` [samples] holds."""
+        return self.take(np.flatnonzero(mask))
 
 
 def measure(

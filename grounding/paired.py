@@ -131,8 +131,9 @@ class Resampling:
         return [Difference(a, b, b - a, *bound) for (a, b), bound in zip(means, bounds, strict=True)]
 
     def intervals(self, columns: Sequence[Floats]) -> list[tuple[float | None, float | None]]:
-        """(low, high) of the mean of each column [samples] in 95 of 100 resamples; None of one picture alone."""
-        if self.pictures < 2:
+        """(low, high) of the mean of each column [samples] in 95 of 100 resamples; None of one picture alone
+        and without resamples."""
+        if self.pictures < 2 or not self.resamples:
             return [(None, None)] * len(columns)
         sums = [np.bincount(self._of_picture, weights=column).astype(float) for column in columns]
         bounds = np.percentile(self._means(sums), (2.5, 97.5), axis=0)

@@ -16,6 +16,7 @@ from typing import Any
 from grounding.calibration import Calibration
 from grounding.errors import ModelError
 from grounding.formats import BoxFormat
+from grounding.snapshots import BASE_SCENES
 
 PROFILE_FILE = "boxwright.json"
 LANGUAGE_MODEL_LINEARS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -44,7 +45,7 @@ EMBEDDED_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
         "learning_rate": 6e-3,
         "lora_layers": "values",
         "rehearsal_share": 0.35,
-        "rehearse_snapshot": "base-scenes",
+        "rehearse_snapshot": BASE_SCENES,
         "negative_share": 0.03,
         "score_every_steps": 200,
     }

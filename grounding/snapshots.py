@@ -11,6 +11,8 @@ from grounding.errors import SnapshotError
 from grounding.records import Sample, read_samples
 
 SNAPSHOT_FORMAT = "boxwright-snapshot/1"
+BASE_SCENES = "base-scenes"
+"""Names no snapshot but what the embedded model learned from, drawn anew where it is to be rehearsed."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from grounding import whole
 from grounding.adapters.card import CARD, model_card
 from grounding.adapters.info import MANIFEST, AdapterInfo
 from grounding.adapters.labels import LABEL
@@ -59,27 +59,21 @@ def copy_files(info: AdapterInfo, folder: Path, *, publicly: bool = False) -> No
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to, which gets the name `target` when the block ends well and is removed when it
-    doesn't. Raises `AdapterError` when `target` stands already, and for what the disk refuses."""
-    if target.exists():
-        raise AdapterError(f"{target} stands already. Choose another place, or take it away first.")
-    partial = target.with_name(f".partial-{target.name}-{secrets.token_hex(4)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if target.exists():  # made meanwhile
+    """A path beside `target` to write to, as of `whole.written_whole`. Raises `AdapterError` when `target` stands
+    already, and for what the disk refuses."""
+
+    def check_free() -> None:
+        if target.exists():
             raise AdapterError(f"{target} stands already. Choose another place, or take it away first.")
-        partial.rename(target)
-    except OSError as error:
-        raise AdapterError(
+
+    def refused(error: OSError) -> AdapterError:
+        return AdapterError(
             f"{target} can't be written ({error.strerror or error}). Free some space or choose another place; "
             "nothing of it was left behind."
-        ) from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        )
+
+    with whole.written_whole(target, check_free, refused) as partial:
+        yield partial
 
 
 def _files(info: AdapterInfo) -> list[Path]:

@@ -40,7 +40,7 @@ def write_coco(report: Report, folder: Path) -> Sequence[str]:
         "annotations": [{"id": number, **one} for number, one in enumerate(truth, start=1)],
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
-    _write(folder / TRUTH, document)
+    write_json(folder / TRUTH, document)
     for k, side in enumerate(report.comparison.sides):
         results = [
             _with_box({"image_id": record.row + 1, "category_id": categories[record.category or NO_CATEGORY]}, box)
@@ -48,7 +48,7 @@ def write_coco(report: Report, folder: Path) -> Sequence[str]:
             for record in records
             for box, score in scored_boxes(record.answers[k])
         ]
-        _write(folder / f"results_{side.letter}.json", results)
+        write_json(folder / f"results_{side.letter}.json", results)
     return ()
 
 
@@ -72,5 +72,6 @@ def _with_box(of: dict[str, Any], box: Box) -> dict[str, Any]:
     return {**of, "bbox": [box.x1, box.y1, box.width_px, box.height_px]}
 
 
-def _write(path: Path, document: Any) -> None:
+def write_json(path: Path, document: Any) -> None:
+    """One line of JSON. Raises `ValueError` for a number that is none."""
     path.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 
 from grounding.buckets import FIXED_BUCKETS, NO_CATEGORY, has_spatial_word, size_bucket, words_bucket
 from grounding.errors import WorkspaceError
-from grounding.measures import STATUSES, Floats, Measures, RaggedBoxes, Wholes, measure, starts_of
+from grounding.measures import STATUSES, Floats, Measures, RaggedBoxes, Wholes, measure, spread, starts_of
 from grounding.records import SPLITS
 from grounding.reports import SAMPLES
 
@@ -108,6 +108,17 @@ class Answers:
     def __len__(self) -> int:
         return len(self.measures)
 
+    def take(self, rows: Wholes) -> Answers:
+        """The answers to these samples in this order."""
+        of_boxes = spread(self.boxes.starts[rows], self.boxes.counts[rows])
+        return Answers(
+            self.measures.take(rows),
+            self.boxes.take(rows),
+            self.box_confidences[of_boxes],
+            self.seconds[rows],
+            self.raw_text[rows],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Columns:
@@ -118,21 +129,7 @@ class Columns:
 
     def take(self, rows: Wholes) -> Columns:
         """These samples in this order."""
-        samples, old = self.samples.take(rows), self.answers
-        boxes = old.boxes.take(rows)
-        confidences = RaggedBoxes(old.box_confidences[:, None], old.boxes.starts).take(rows).xyxy_px[:, 0]
-        measures = old.measures
-        return Columns(
-            samples,
-            _answers(
-                samples.truth,
-                boxes,
-                confidences,
-                (measures.iou[rows], measures.status[rows], measures.confidence[rows]),
-                old.seconds[rows],
-                old.raw_text[rows],
-            ),
-        )
+        return Columns(self.samples.take(rows), self.answers.take(rows))
 
 
 def read_columns(folder: Path) -> Columns:
@@ -168,25 +165,13 @@ def _columns(table: pyarrow.Table) -> Columns:
     iou = _numbers(table, "iou")
     if np.isnan(iou).any():
         raise ValueError("an IoU is missing")
-    measured = (iou, _statuses(table), _numbers(table, "confidence"))
     confidences = _box_confidences(table, boxes)
-    answers = _answers(truth, boxes, confidences, measured, _numbers(table, "seconds"), _text(table, "raw_text"))
+    sure = ~np.isnan(confidences)
+    counts = np.bincount(np.repeat(np.arange(len(boxes)), boxes.counts), weights=sure, minlength=len(boxes))
+    given = (counts.astype(np.int64), confidences[sure])
+    measures = measure(truth, boxes, iou, _statuses(table), _numbers(table, "confidence"), given)
+    answers = Answers(measures, boxes, confidences, _numbers(table, "seconds"), _text(table, "raw_text"))
     return Columns(samples, answers)
-
-
-def _answers(
-    truth: RaggedBoxes,
-    boxes: RaggedBoxes,
-    box_confidences: Floats,
-    measured: tuple[Floats, np.ndarray, Floats],
-    seconds: Floats,
-    raw_text: Texts,
-) -> Answers:
-    known = ~np.isnan(box_confidences)
-    counts = np.bincount(np.repeat(np.arange(len(boxes)), boxes.counts), weights=known, minlength=len(boxes))
-    iou, status, confidence = measured
-    measures = measure(truth, boxes, iou, status, confidence, (counts.astype(np.int64), box_confidences[known]))
-    return Answers(measures, boxes, box_confidences, seconds, raw_text)
 
 
 def _taken(value: Any, rows: Wholes) -> Any:

@@ -107,11 +107,15 @@ class Comparison:
     @cached_property
     def seen(self) -> Flags:
         """[samples]: an adapter among the sides saw the sample or its picture in training."""
-        found = np.zeros(len(self), dtype=bool)
-        for side in self.sides:
-            if side.seen is not None:
-                found |= side.seen.any
-        return found
+        return self._any_of([side.seen.any for side in self.sides if side.seen is not None])
+
+    @cached_property
+    def sample_seen(self) -> Flags:
+        """[samples]: an adapter among the sides saw the very sample in training."""
+        return self._any_of([side.seen.sample for side in self.sides if side.seen is not None])
+
+    def _any_of(self, marked: Sequence[Flags]) -> Flags:
+        return np.logical_or.reduce(marked) if marked else np.zeros(len(self), dtype=bool)
 
     @property
     def counted(self) -> Flags:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from grounding import whole
 from grounding.compared.coco import write_coco
 from grounding.compared.fiftyone import write_fiftyone
 from grounding.compared.markdown import report_markdown
@@ -50,26 +49,20 @@ def export(report: Report, folder: Path, format: str) -> Exported:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which gets its name when the block ends well and is removed when it doesn't.
+    """A new folder beside `folder`, as of `whole.written_whole`.
 
     Raises `WorkspaceError` when something stands in `folder`, and for what the disk refuses.
     """
-    partial = folder.parent / f".partial-{folder.name}-{secrets.token_hex(4)}"
-    try:
-        _check_free(folder)
-        partial.mkdir(parents=True)
-        yield partial
-        _check_free(folder)  # somebody may have been quicker
-        if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        raise WorkspaceError(
+
+    def refused(error: OSError) -> WorkspaceError:
+        return WorkspaceError(
             f"The comparison can't be written to {folder} ({error.strerror or error}). Free some space or choose "
             "another folder; nothing of it was left behind."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        )
+
+    with whole.written_whole(folder, lambda: _check_free(folder), refused) as partial:
+        partial.mkdir()
+        yield partial
 
 
 def _check_free(folder: Path) -> None:

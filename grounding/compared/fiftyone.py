@@ -12,7 +12,6 @@ times.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from grounding.boxes import Box
-from grounding.compared.coco import scored_boxes
+from grounding.compared.coco import scored_boxes, write_json
 from grounding.compared.comparison import AnswerRecord, SampleRecord
 from grounding.compared.report import Report
 from grounding.compared.wording import comparison_title
@@ -49,8 +48,8 @@ def write_fiftyone(report: Report, folder: Path) -> Sequence[str]:
     samples = [_sample(record, f"{_DATA}/{names[record.image]}") for record in there]
     info = {"description": comparison_title(report.comparison), "notes": list(report.notes)}
     info["sides"] = {side.letter: side.name for side in report.comparison.sides}  # type: ignore[assignment]
-    _write(folder / "metadata.json", {"name": "boxwright-comparison", "media_type": "image", "info": info})
-    _write(folder / "samples.json", {"samples": samples})
+    write_json(folder / "metadata.json", {"name": "boxwright-comparison", "media_type": "image", "info": info})
+    write_json(folder / "samples.json", {"samples": samples})
     gone = len(records) - len(there)
     return (f"{gone:,} samples are left out, as their picture can't be read any more.",) if gone else ()
 
@@ -90,7 +89,3 @@ def _detection(label: str, box: Box, image_size_wh: tuple[int, int]) -> dict[str
     width, height = image_size_wh
     place = [box.x1 / width, box.y1 / height, box.width_px / width, box.height_px / height]
     return {"_cls": "Detection", "label": label, "bounding_box": place, "tags": []}
-
-
-def _write(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")

@@ -156,6 +156,17 @@ def breakdown(
     )
 
 
+def figure_of(scores: Scores, name: str) -> float | None:
+    """A figure of `FIGURES` from a side's scores; None where there are no samples for it."""
+    if name == _NO_TARGET:
+        return scores.no_target_accuracy
+    if not scores.count:
+        return None
+    if name.startswith("accuracy"):
+        return scores.accuracy[int(name.rsplit("_", 1)[1]) / 100]
+    return float(getattr(scores, name))
+
+
 def iou_counts(comparison: Comparison, mask: Flags | None = None) -> Mapping[str, tuple[int, ...]]:
     """{bucket of IoU: how many answers of each side fall into it}, those to phrases that refer to nothing too."""
     chosen = comparison.counted if mask is None else mask
@@ -197,12 +208,7 @@ def _differences(sides: Sequence[Measures], drawing: _Drawing, figures: Sequence
     if len(sides) > 1:
         for inside, names in _groups(sides[0], figures):
             pairs = [(_values(sides[0], name)[inside], _values(sides[1], name)[inside]) for name in names]
-            if drawing.resamples:
-                differences = drawing.over(inside).differences(pairs)
-            else:
-                means = [(exact_mean(a), exact_mean(b)) for a, b in pairs]
-                differences = [Difference(a, b, b - a, None, None) for a, b in means]
-            found |= zip(names, differences, strict=True)
+            found |= zip(names, drawing.over(inside).differences(pairs), strict=True)
     return MappingProxyType({name: found[name] for name in figures if name in found})
 
 
@@ -211,7 +217,7 @@ def _estimates(sides: Sequence[Measures], drawing: _Drawing) -> Mapping[str, Est
     if len(sides) == 1:
         for inside, names in _groups(sides[0], tuple(FIGURES)):
             columns = [_values(sides[0], name)[inside] for name in names]
-            bounds = drawing.over(inside).intervals(columns) if drawing.resamples else [(None, None)] * len(names)
+            bounds = drawing.over(inside).intervals(columns)
             for name, column, bound in zip(names, columns, bounds, strict=True):
                 found[name] = Estimate(exact_mean(column), *bound)
     return MappingProxyType(found)

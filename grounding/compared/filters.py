@@ -159,8 +159,4 @@ def iou_codes(side: Side) -> Wholes:
 def _seen(comparison: Comparison, wanted: str) -> Flags:
     if wanted in ("seen", "unseen"):
         return comparison.seen == (wanted == "seen")
-    sample = np.zeros(len(comparison), dtype=bool)
-    for side in comparison.sides:
-        if side.seen is not None:
-            sample |= side.seen.sample
-    return sample if wanted == "sample_seen" else comparison.seen & ~sample
+    return comparison.sample_seen if wanted == "sample_seen" else comparison.seen & ~comparison.sample_seen

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grounding.compared.figures import Bucket
+from grounding.compared.figures import Bucket, figure_of
 from grounding.compared.report import Report
 from grounding.compared.wording import (
     DASH,
     DIMENSION_TITLES,
     comparison_title,
     difference_text,
-    figure_of,
     figure_text,
     filter_sentence,
     headline_rows,

@@ -14,6 +14,8 @@ from grounding.compared.curves import Calibration, Curve, accuracy_curves, calib
 from grounding.compared.figures import Bucket, Headline, breakdown, headline, iou_counts
 from grounding.compared.filters import Filter, order_rows
 from grounding.compared.suspects import Suspect, suspects
+from grounding.compared.wording import comparison_title
+from grounding.errors import RecordError
 from grounding.measures import Flags
 from grounding.paired import RESAMPLES
 
@@ -95,8 +97,6 @@ class Report:
         before still holds. Raises `RecordError` for what can't be asked."""
         known = {spec.name for spec in fields(Filter)}
         if unknown := asked.keys() - known:
-            from grounding.errors import RecordError
-
             raise RecordError(f"There is no filter {min(unknown)!r}: expected some of {', '.join(sorted(known))}.")
         return replace(self, filter=replace(self.filter, **asked))
 
@@ -108,9 +108,9 @@ class Report:
 
     def __repr__(self) -> str:
         found = self.headline
-        sides = " against ".join(side.name for side in reversed(self.comparison.sides[:2]))
         accuracy = " to ".join(f"{scores.accuracy[0.5]:.1%}" for scores in found.scores[:2])
-        return f"<Report of {sides}: {found.count:,} samples with a target, Acc@0.5 {accuracy}>"
+        title = comparison_title(self.comparison)
+        return f"<Report of {title}: {found.count:,} samples with a target, Acc@0.5 {accuracy}>"
 
     def _repr_html_(self) -> str:
         from grounding.compared.notebook import report_html

@@ -15,10 +15,8 @@ from grounding.errors import AdapterError, SnapshotError
 from grounding.measures import Flags
 from grounding.records import Sample
 from grounding.reports import KeptReport
-from grounding.snapshots import read_snapshot
+from grounding.snapshots import BASE_SCENES, read_snapshot
 from grounding.workspace import Workspace
-
-_DRAWN = "base-scenes"  # as `training.rehearsal` names the scenes that it draws anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +57,15 @@ def seen_in_training(samples: Samples, report: KeptReport | None, workspace: Wor
         [_is_same(learned.get(key), name) for key, name in zip(samples.id, on, strict=True)],
         dtype=bool,
     )
-    found = Seen(report.adapter, True, sample, picture, "")
-    return Seen(report.adapter, True, sample, picture, _sentence(found))
+    return Seen(report.adapter, True, sample, picture, _sentence(report.adapter, sample, picture))
 
 
-def _sentence(seen: Seen) -> str:
-    total, itself = int(seen.any.sum()), int(seen.sample.sum())
+def _sentence(adapter: str, sample: Flags, picture: Flags) -> str:
+    total, itself = int(np.count_nonzero(sample | picture)), int(np.count_nonzero(sample))
     if not total:
-        return f"None of the samples was seen by {seen.adapter} in training."
+        return f"None of the samples was seen by {adapter} in training."
     return (
-        f"{seen.adapter} saw {total:,} of {len(seen.any):,} samples in training: {itself:,} themselves, of "
+        f"{adapter} saw {total:,} of {len(sample):,} samples in training: {itself:,} themselves, of "
         f"{total - itself:,} more the picture."
     )
 
@@ -105,6 +102,6 @@ def _train_samples(info: AdapterInfo, workspace: Workspace) -> list[Sample]:
         raise SnapshotError(f"the snapshot {info.snapshot!r} here is another one than it learned from.")
     trained = snapshot.split("train")
     rehearsed = str(info.settings.get("rehearse_snapshot") or "").strip()
-    if info.settings.get("rehearsal_share") and rehearsed and rehearsed != _DRAWN:
+    if info.settings.get("rehearsal_share") and rehearsed and rehearsed != BASE_SCENES:
         trained += read_snapshot(workspace.snapshots, rehearsed).split("train")
     return trained

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grounding.compared.comparison import Comparison, Side
-from grounding.compared.figures import FIGURES, Bucket, Headline
+from grounding.compared.figures import FIGURES, Bucket, Headline, figure_of
+from grounding.compared.filters import outcome_mask
 from grounding.compared.report import Report
 from grounding.compared.suspects import Suspect
 from grounding.measures import STATUSES, Floats, RaggedBoxes, Wholes
@@ -48,18 +49,16 @@ def sample_table(comparison: Comparison, rows: Wholes) -> pyarrow.Table:
 def _answer_columns(side: Side, rows: Wholes) -> dict[str, Any]:
     import pyarrow
 
-    answers, measures = side.answers, side.answers.measures
-    boxes = answers.boxes.take(rows)
-    of_boxes = RaggedBoxes(np.repeat(answers.box_confidences[:, None], 4, axis=1), answers.boxes.starts).take(rows)
-    confidence = measures.confidence[rows]
+    answers = side.answers.take(rows)
+    measures = answers.measures
     return {
-        "status": pyarrow.array([str(STATUSES[code]) for code in measures.status[rows]], pyarrow.string()),
-        "iou": pyarrow.array(measures.iou[rows]),
-        "confidence": pyarrow.array(confidence, mask=np.isnan(confidence)),
-        "answer_xyxy_px": _box_lists(boxes),
-        "box_confidences": _number_lists(of_boxes.xyxy_px[:, 0], of_boxes.starts),
-        "seconds": pyarrow.array(answers.seconds[rows]),
-        "raw_text": pyarrow.array(list(answers.raw_text[rows]), pyarrow.string()),
+        "status": pyarrow.array([str(STATUSES[code]) for code in measures.status], pyarrow.string()),
+        "iou": pyarrow.array(measures.iou),
+        "confidence": pyarrow.array(measures.confidence, mask=np.isnan(measures.confidence)),
+        "answer_xyxy_px": _box_lists(answers.boxes),
+        "box_confidences": _number_lists(answers.box_confidences, answers.boxes.starts),
+        "seconds": pyarrow.array(answers.seconds),
+        "raw_text": pyarrow.array(list(answers.raw_text), pyarrow.string()),
     }
 
 
@@ -81,17 +80,12 @@ def _number_lists(values: Floats, starts: Wholes) -> Any:
 
 
 def _seen(comparison: Comparison) -> np.ndarray:
-    found = np.where(comparison.seen, "picture", "").astype(object)
-    for side in comparison.sides:
-        if side.seen is not None:
-            found[side.seen.sample] = "sample"
-    return found
+    return np.select([comparison.sample_seen, comparison.seen], ["sample", "picture"], "").astype(object)
 
 
 def _outcomes(comparison: Comparison) -> np.ndarray:
-    assert comparison.b is not None
-    a, b = comparison.a.answers.measures.right, comparison.b.answers.measures.right
-    return np.select([b & ~a, a & ~b, a & b], ["win", "loss", "both_right"], "both_wrong").astype(object)
+    named = ("win", "loss", "both_right")
+    return np.select([outcome_mask(comparison, name) for name in named], named, "both_wrong").astype(object)
 
 
 def figure_rows(report: Report) -> list[dict[str, Any]]:
@@ -107,8 +101,6 @@ def figure_rows(report: Report) -> list[dict[str, Any]]:
 def _figure_rows(
     dimension: str, bucket: str, scores: Sequence[Any], differences: Mapping[str, Difference]
 ) -> list[dict[str, Any]]:
-    from grounding.compared.wording import figure_of
-
     rows = []
     for name in FIGURES:
         values = [figure_of(one, name) for one in scores]

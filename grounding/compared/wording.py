@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from grounding.compared.comparison import Comparison, Side
-from grounding.compared.figures import FIGURES, SHARES, Headline
+from grounding.compared.figures import FIGURES, SHARES, Headline, figure_of
 from grounding.compared.filters import Filter
 from grounding.paired import Difference
 
@@ -63,20 +63,6 @@ def headline_rows(found: Headline) -> list[tuple[str, list[str], str, str]]:
         shown = [figure_text(name, value) for value in values]
         rows.append((title, shown, difference_text(name, difference), interval))
     return rows
-
-
-def figure_of(scores: object, name: str) -> float | None:
-    """A figure of `FIGURES` from a side's scores; None where there are no samples for it."""
-    from grounding.metrics import Scores
-
-    assert isinstance(scores, Scores)
-    if name == "no_target_accuracy":
-        return scores.no_target_accuracy
-    if not scores.count:
-        return None
-    if name.startswith("accuracy"):
-        return scores.accuracy[int(name.rsplit("_", 1)[1]) / 100]
-    return float(getattr(scores, name))
 
 
 def outcome_sentence(found: Headline) -> str:

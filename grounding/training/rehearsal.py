@@ -7,9 +7,11 @@ from pathlib import Path
 
 from grounding.demo.old_scenes import PICTURES, old_scenes
 from grounding.errors import SettingsError, SnapshotError
-from grounding.snapshots import Snapshot, read_snapshot
+from grounding.snapshots import BASE_SCENES, Snapshot, read_snapshot
 from grounding.training.data import PictureTargets, group_by_picture
 from grounding.training.settings import TrainSettings
+
+_NUMBERS_OF_SCENES = (20, 100, PICTURES)
 
 
 def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
@@ -19,11 +21,6 @@ def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
     """
     before, after = math.floor(place * share), math.floor((place + 1) * share)
     return before, after > before
-
-
-BASE_SCENES = "base-scenes"
-"""Names no snapshot but what the embedded model learned from, drawn anew."""
-_NUMBERS_OF_SCENES = (20, 100, PICTURES)
 
 
 def scenes_for(settings: TrainSettings) -> int:

@@ -10,18 +10,8 @@ from html import escape
 from grounding.jobs.queue import QueueSettings
 from grounding.jobs.store import RunRecord, RunState
 from grounding.training.events import ScoreEvent
-from grounding.ui.run_view import shown_score
+from grounding.ui.run_view import STATE_WORDS, shown_score
 from grounding.ui.wording import count_of
-
-_WORDS = {
-    RunState.QUEUED: "Queued",
-    RunState.STARTING: "Starting",
-    RunState.RUNNING: "Training",
-    RunState.DONE: "Done",
-    RunState.STOPPED: "Stopped",
-    RunState.FAILED: "Failed",
-    RunState.DISCARDED: "Discarded",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ def _switches(settings: QueueSettings) -> str:
 def _row_html(row: Row, waiting: Sequence[Row]) -> str:
     run = row.run
     state = "stopping" if run.state.active and run.stop_requested else run.state.value
-    word = {"stopping": "Discarding" if run.discard_requested else "Stopping"}.get(state, _WORDS[run.state])
+    word = {"stopping": "Discarding" if run.discard_requested else "Stopping"}.get(state, STATE_WORDS[run.state])
     sentence = _sentence(row)
     said = f"<p>{escape(sentence)}</p>" if sentence else ""
     return (

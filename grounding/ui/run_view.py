@@ -15,7 +15,7 @@ from grounding.ui.wording import count_of
 # the rest.
 _PREPARING_SHARE = 0.12
 _COUNTED_PHASES = 2
-_STATE_WORDS = {
+STATE_WORDS = {
     RunState.QUEUED: "Queued",
     RunState.STARTING: "Starting",
     RunState.RUNNING: "Training",
@@ -68,7 +68,7 @@ def seconds_left(progress: RunProgress) -> float | None:
 def _state_text(run: RunRecord) -> str:
     if run.state.active and run.stop_requested:
         return "Stopping"
-    return _STATE_WORDS[run.state]
+    return STATE_WORDS[run.state]
 
 
 def _message(run: RunRecord, progress: RunProgress) -> str:

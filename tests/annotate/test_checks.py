@@ -289,7 +289,7 @@ def test_a_phrase_of_ten_megabytes_is_checked_at_once(unit: str) -> None:
     phrase = unit * (10_000_000 // len(unit))
     started = time.thread_time()
     found = [codes(phrase, profile, (phrase,)) for profile in PROFILES.values()]
-    assert time.thread_time() - started < 15
+    assert time.thread_time() - started < 3
     assert all("too_long" in of_profile for of_profile in found)
 
 
@@ -302,7 +302,7 @@ def test_a_short_phrase_takes_microseconds() -> None:
     for phrase in phrases * 10:
         check(phrase, FREE)
     # About 25 on one core; the bound leaves room for a busy machine.
-    assert (time.thread_time() - started) / len(phrases * 10) < 1e-3
+    assert (time.thread_time() - started) / len(phrases * 10) < 200e-6
 
 
 def test_near_words_are_words_that_would_be_taken_for_errors() -> None:

@@ -175,7 +175,7 @@ def test_a_decompression_bomb_is_refused_and_a_huge_phrase_does_not_hang(tmp_pat
     (folder / "images" / "b.png").write_bytes(bomb())
     began = time.thread_time()
     report = store.import_samples(find_importer(folder).read(folder, folder), source="mugs", who="ann")
-    assert time.thread_time() - began < 20
+    assert time.thread_time() - began < 5
     (error,) = report.errors
     assert report.imported == 1 and "mugs/71" in error and "megapixels" in error
 
@@ -250,7 +250,7 @@ def test_boxes_are_read_fast_and_memory_does_not_grow_with_them(tmp_path: Path) 
     importer = find_importer(folder)
     began = time.thread_time()
     assert sum(isinstance(row, Sample) for row in importer.read(folder, folder)) == 20_000
-    assert time.thread_time() - began < 20
+    assert time.thread_time() - began < 5
     tracemalloc.start()
     try:
         for number, _ in enumerate(importer.read(folder, folder)):

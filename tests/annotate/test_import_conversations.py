@@ -302,7 +302,7 @@ def test_ten_megabytes_do_not_hang(answer: str, read: Any) -> None:
     (row,) = read(chat(ASK, answer, coordinates="xyxy_px"))
     read(chat(f"Describe {answer}", "mug", coordinates="xyxy_px"))
     assert isinstance(row, BadRow) and len(row.reason) < 1000
-    assert time.thread_time() - start < 30
+    assert time.thread_time() - start < 10
 
 
 def test_what_is_asked_at_length_is_kept_as_text(read: Any, store: Store, make_picture: MakePicture) -> None:

@@ -305,4 +305,4 @@ def test_rows_are_read_fast(tmp_path: Path) -> None:
     began = time.thread_time()
     samples, errors = read(path, tmp_path)
     assert (len(samples), errors) == (5000, [])
-    assert time.thread_time() - began < 5
+    assert time.thread_time() - began < 1

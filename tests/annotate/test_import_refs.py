@@ -220,7 +220,7 @@ def test_a_pickle_can_not_reserve_memory_that_it_does_not_fill(tmp_path: Path) -
     path.write_bytes(b"\x80\x02Nr" + struct.pack("<I", 0x7FFFFFFF) + b".")
     began = time.thread_time()
     assert read_plain_pickle(path) is None
-    assert time.thread_time() - began < 5
+    assert time.thread_time() - began < 1
 
 
 def test_a_value_that_stands_a_million_times_over_is_refused() -> None:
@@ -287,4 +287,4 @@ def test_refs_are_read_fast(root: Path) -> None:
     began = time.thread_time()
     samples, errors = read(root / "refcoco")
     assert (len(samples), errors) == (10_000, [])
-    assert time.thread_time() - began < 10
+    assert time.thread_time() - began < 2

@@ -291,7 +291,7 @@ def test_ten_megabytes_of_sentences_do_not_hang(text: str, flickr: Callable[...,
     start = time.thread_time()
     assert flickr(sentences=text) == []
     assert len(flickr(sentences=text + "]")) <= 1
-    assert time.thread_time() - start < 30
+    assert time.thread_time() - start < 10
 
 
 def test_other_folders_are_left_to_others(tmp_path: Path) -> None:

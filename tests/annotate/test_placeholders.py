@@ -84,7 +84,7 @@ def test_phrase_is_left_alone(phrase: str) -> None:
 def test_a_huge_text_is_decided_at_once(unit: str) -> None:
     started = time.thread_time()
     is_placeholder(unit * 50_000)
-    assert time.thread_time() - started < 5
+    assert time.thread_time() - started < 1
 
 
 @given(st.text())

@@ -248,7 +248,7 @@ def test_a_huge_picture_is_refused_by_its_header_alone(tmp_path: Path, case: str
         start = time.process_time()
         with pytest.raises(PictureError) as caught:
             function(path)
-        assert time.process_time() - start < 2.5
+        assert time.process_time() - start < 0.5
         assert "huge.png" in str(caught.value)
         assert "64" in str(caught.value), "the limit, in megapixels"
         assert "cale the picture down" in str(caught.value)

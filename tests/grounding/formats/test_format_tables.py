@@ -429,5 +429,5 @@ def test_no_answer_takes_long_to_read(case: str) -> None:
     for box_format in FORMATS:
         start = time.process_time()
         decoded = box_format.decode(HOSTILE[case], FRAME)
-        assert time.process_time() - start < 8.0, box_format
+        assert time.process_time() - start < 2.0, box_format
         assert bool(decoded.boxes_xyxy_px) == (decoded.status is OK)

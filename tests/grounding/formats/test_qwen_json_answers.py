@@ -131,7 +131,7 @@ def test_what_an_answer_means(case: str, text: str, status: Status, boxes: list[
 def test_no_answer_takes_long_to_read(case: str, text: str) -> None:
     start = time.process_time()
     assert FORMAT.decode(text, Frame(IMAGE_SIZE_WH)).status is UNREADABLE
-    assert time.process_time() - start < 5.0
+    assert time.process_time() - start < 1.0
 
 
 @settings(max_examples=100, deadline=None)
