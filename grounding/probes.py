@@ -1,7 +1,8 @@
 """Does the box follow the words? The same picture asked again with the phrase changed in a few telling ways.
 
 A model that looks at the picture alone keeps its box whatever is asked. Each probe changes one thing: the words are
-gone, in disorder, name the other side or size, or are those of another sample.
+gone, in disorder, name the other side or size, or are those of another sample. A box that only moves follows nothing
+yet: where it is known what a wording means, it must lead there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grounding.boxes import set_iou
+from grounding.boxes import Box, set_iou
 from grounding.records import Prediction, Status, check_phrase
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 NEUTRAL_PHRASE = "the object"
 MOVED_BELOW_IOU = 0.5
-"""A box that overlaps the first answer by less than this has moved."""
+"""A box that overlaps the first answer by less than this has moved; one that overlaps the truth by less has missed."""
 
 _SHUFFLES_TRIED = 20
 
@@ -46,6 +47,7 @@ class Verdict(StrEnum):
 
     FOLLOWS = "follows"
     IN_PART = "in part"
+    STRAYS = "strays"
     STAYS = "stays"
     UNKNOWN = "unknown"
 
@@ -76,11 +78,13 @@ class Probe:
 @dataclass(frozen=True)
 class ProbeAnswer:
     """What a model answers to a probe. `iou`, 0.0 to 1.0, is the overlap with its answer to the phrase itself; two
-    answers without a box overlap fully."""
+    answers without a box overlap fully. `truth_iou` is the overlap with what the wording means, None where nobody
+    knows."""
 
     probe: Probe
     prediction: Prediction
     iou: float
+    truth_iou: float | None = None
 
     @property
     def moved(self) -> bool:
@@ -89,11 +93,13 @@ class ProbeAnswer:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One model's answers to a phrase and to its probes, in the order of `probes_of`."""
+    """One model's answers to a phrase and to its probes, in the order of `probes_of`. `truth_iou` is the overlap of the
+    first answer with what the phrase means, None where nobody knows."""
 
     phrase: str
     original: Prediction
     answers: tuple[ProbeAnswer, ...]
+    truth_iou: float | None = None
 
     @property
     def mean_iou(self) -> float | None:
@@ -105,15 +111,24 @@ class ProbeResult:
         """What the probes say together.
 
         Where words are shuffled or gone, a good model may point to the same thing all the same ("mug left"), so only
-        swapped and foreign words decide whether an answer follows in full.
+        swapped and foreign words decide whether an answer follows in full. An answer that moves and misses whatever is
+        known strays: the words disturb it, they don't lead it.
         """
         if not self.answers or self.original.status not in (Status.OK, Status.NO_BOX):
             return Verdict.UNKNOWN
         if not any(answer.moved for answer in self.answers):
             return Verdict.STAYS
+        if self._known and not any(overlap >= MOVED_BELOW_IOU for overlap in self._known):
+            return Verdict.STRAYS
         kinds = [(answer.probe.kind, answer.moved) for answer in self.answers]
         deciding = [moved for kind, moved in kinds if kind not in (ProbeKind.BLANK, ProbeKind.SHUFFLED)]
         return Verdict.FOLLOWS if all(deciding) else Verdict.IN_PART
+
+    @property
+    def _known(self) -> list[float]:
+        """The overlaps with what is known to be meant, by the phrase itself and by the probes."""
+        overlaps = [self.truth_iou, *(answer.truth_iou for answer in self.answers)]
+        return [overlap for overlap in overlaps if overlap is not None]
 
     @property
     def sentence(self) -> str:
@@ -126,6 +141,12 @@ class ProbeResult:
         if self.verdict is Verdict.STAYS:
             return f"The {what} does not follow the words: it stays ({figures})."
         moved = sum(answer.moved for answer in self.answers)
+        if self.verdict is Verdict.STRAYS:
+            known = len(self._known)
+            return (
+                f"The {what} does not follow the words: it moved in {moved} of {count} probes, but not to what they "
+                f"name (best IoU {max(self._known):.2f} with the {known} true box{'es' * (known != 1)} known here)."
+            )
         told = f"it moved in {moved} of {count} probes ({figures})"
         stayed = [answer.probe.kind.value for answer in self.answers if not answer.moved]
         rest = f" It stays with: {', '.join(stayed)}." if stayed else ""
@@ -158,23 +179,33 @@ def probe(
     adapters: Sequence[str | None] = (None,),
     *,
     other: str | None = None,
+    truths: Mapping[str, Sequence[Box]] | None = None,
     seed: int = 0,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[ProbeResult]:
     """One result per entry of `adapters` (None: the base); phrase and probes are answered in one call.
 
-    Raises what `probes_of` and `Predictor.compare_many` raise.
+    `truths` says what wordings mean on this picture, as far as it is known: true boxes in pixels, none of them where
+    the wording refers to nothing. Raises what `probes_of` and `Predictor.compare_many` raise.
     """
     probes = probes_of(phrase, other=other, seed=seed)
     pairs = [(image, phrase), *((image, one.phrase) for one in probes)]
     answers = predictor.compare_many(pairs, adapters, cancelled=cancelled)  # [phrase and probes][adapters]
-    return [_result(phrase, probes, own) for own in zip(*answers, strict=True)]
+    return [_result(phrase, probes, own, truths or {}) for own in zip(*answers, strict=True)]
 
 
-def _result(phrase: str, probes: Sequence[Probe], answers: Sequence[Prediction]) -> ProbeResult:
+def _result(
+    phrase: str, probes: Sequence[Probe], answers: Sequence[Prediction], truths: Mapping[str, Sequence[Box]]
+) -> ProbeResult:
+    def truth_iou(wording: str, answer: Prediction) -> float | None:
+        return set_iou(answer.boxes_xyxy_px, truths[wording]) if wording in truths else None
+
     original, *rest = answers
-    told = (ProbeAnswer(one, answer, _agreement(original, answer)) for one, answer in zip(probes, rest, strict=True))
-    return ProbeResult(phrase, original, tuple(told))
+    told = (
+        ProbeAnswer(one, answer, _agreement(original, answer), truth_iou(one.phrase, answer))
+        for one, answer in zip(probes, rest, strict=True)
+    )
+    return ProbeResult(phrase, original, tuple(told), truth_iou(phrase, original))
 
 
 def _agreement(first: Prediction, second: Prediction) -> float:

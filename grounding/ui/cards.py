@@ -10,11 +10,11 @@ all boxes on one picture, two models with a divider. `assets/compare.js` shows o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
-from grounding.boxes import set_iou
+from grounding.boxes import Box, set_iou
 from grounding.heat import Heat
 from grounding.overlay import Kind, Layer, figure_html
 from grounding.probes import ProbeResult
@@ -50,13 +50,16 @@ class Scene:
 @dataclass(frozen=True)
 class Evidence:
     """What was asked for besides the answers, None until then. `heats` and `probes` have one entry a model; `problems`
-    says why a part could not come, by its name. `question` tells one question from the next."""
+    says why a part could not come, by its name; `truths` has the boxes that the probes' wordings are known to mean.
+    `question` tells one question from the next.
+    """
 
     question: int = 0
     heats: tuple[Heat, ...] | None = None
     probes: tuple[ProbeResult, ...] | None = None
     prompt: ReadPrompt | None = None
     problems: tuple[tuple[str, str], ...] = ()
+    truths: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
 
     def problem(self, part: str) -> str | None:
         return dict(self.problems).get(part)
@@ -156,7 +159,7 @@ def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None) 
     probes = ""
     if evidence is not None and evidence.probes is not None:
         models = [(entry.title, entry.kind) for entry in entries]
-        probes = probes_html(scene.picture_url, scene.image_size_wh, models, evidence.probes)
+        probes = probes_html(scene.picture_url, scene.image_size_wh, models, evidence.probes, evidence.truths)
     prompt = evidence.prompt if evidence else None
     return (
         f'<div class="bw-asides"><button type="button" class="bw-ask" data-part="probes"{waiting}>'

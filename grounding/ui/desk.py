@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from grounding.boxes import Box
 from grounding.errors import BoxwrightError, PictureError, StoreError
 from grounding.pictures import open_picture, picture_size_wh
 from grounding.probes import probe
-from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Sample
+from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Sample, check_phrase
 from grounding.ui.cards import Evidence, Scene, answers_html, empty_html, pending_html, problem_html
 from grounding.ui.chosen import Models, check_models
 from grounding.ui.model_service import Phase
@@ -161,11 +162,11 @@ class Compare:
         answered = desk.answered
         if answered is None or part not in PARTS:
             return None
-        evidence = answered.evidence
+        others = tuple(problem for problem in answered.evidence.problems if problem[0] != part)
         try:
-            evidence = self._with_part(desk, answered, str(part))
+            evidence = replace(self._with_part(desk, answered, str(part)), problems=others)
         except BoxwrightError as error:
-            evidence = replace(evidence, problems=(*evidence.problems, (str(part), str(error))))
+            evidence = replace(answered.evidence, problems=(*others, (str(part), str(error))))
         if desk.answered is not answered:
             return None
         desk.answered = replace(answered, evidence=evidence)
@@ -175,16 +176,19 @@ class Compare:
         assert desk.picture_sha256 is not None
         path = find_picture(self.parts.workspace, desk.picture_sha256)
         phrase, models, evidence = answered.scene.phrase, answered.models, answered.evidence
-        other = self._other_phrase(desk, phrase) if part == "probes" else None
+        other, truths = self._other_phrase(desk, answered.scene) if part == "probes" else (None, {})
         with self.parts.models.use() as predictor:
             if part == "heats":
                 return replace(evidence, heats=tuple(predictor.heat(path, phrase, models)))
             if part == "probes":
-                return replace(evidence, probes=tuple(probe(predictor, path, phrase, models, other=other)))
+                results = probe(predictor, path, phrase, models, other=other, truths=truths)
+                return replace(evidence, probes=tuple(results), truths=truths)
             return replace(evidence, prompt=predictor.prompt(path, phrase))
 
-    def _other_phrase(self, desk: Desk, phrase: str) -> str | None:
-        """The phrase of another sample, of the same split where the desk holds one; None where no other is found."""
+    def _other_phrase(self, desk: Desk, scene: Scene) -> tuple[str | None, dict[str, tuple[Box, ...]]]:
+        """The phrase of another sample, of the same split where the desk holds one (None: no other is found), and the
+        true boxes of both phrases, as far as they are known."""
+        phrase = scene.phrase
         split = self.parts.source.get_sample(desk.sample_id).split if desk.sample_id else None
         samples, _ = self.parts.source.page(split, 0, _OTHERS_LOOKED_AT)
         own = set(phrase.casefold().split())
@@ -203,7 +207,13 @@ class Compare:
                 len(own.intersection(sample.phrase.casefold().split())),
             )
         )
-        return usable[0].phrase if usable else None
+        truths = {} if scene.truth.boxes_xyxy_px is None else {phrase: scene.truth.boxes_xyxy_px}
+        if not usable:
+            return None, truths
+        other = check_phrase(usable[0].phrase)
+        if picture_id(usable[0]) == desk.picture_sha256:
+            truths[other] = usable[0].boxes_xyxy_px
+        return other, truths
 
     def _until_loaded(self, desk: Desk, scene: Scene, models: Models) -> Iterator[str]:
         number = desk.picture_number

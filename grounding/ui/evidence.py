@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from PIL import Image
 
+from grounding.boxes import Box
 from grounding.heat import CONDITION, Heat
 from grounding.overlay import Kind, Layer, figure_html
 from grounding.probes import ProbeResult, Verdict
@@ -20,7 +21,13 @@ _HEAT_CELLS = 96  # along each side: smoothed by the page, the steps of the digi
 _HEAT_RAMP = ((36, 12, 79, 0), (123, 29, 109, 150), (213, 72, 66, 190), (251, 155, 6, 205), (252, 255, 164, 220))
 _NO_CHANCE = 0.01
 HEAT_NOTE = f'<p class="bw-heat-note"><span>0%</span><i></i><span>100%</span><span>{escape(CONDITION)}</span></p>'
-_VERDICT_MARKS = {Verdict.FOLLOWS: "✓", Verdict.IN_PART: "~", Verdict.STAYS: "✕", Verdict.UNKNOWN: "?"}
+_VERDICT_MARKS = {
+    Verdict.FOLLOWS: "✓",
+    Verdict.IN_PART: "~",
+    Verdict.STRAYS: "✕",
+    Verdict.STAYS: "✕",
+    Verdict.UNKNOWN: "?",
+}
 
 
 def heat_url(heat: Heat) -> str | None:
@@ -51,8 +58,10 @@ def probes_html(
     image_size_wh: tuple[int, int],
     models: Sequence[tuple[str, Kind]],
     results: Sequence[ProbeResult],
+    truths: Mapping[str, Sequence[Box]],
 ) -> str:
-    """The verdict on each model, (title, colour), then one small picture a wording with the boxes of all of them."""
+    """The verdict on each model, (title, colour), then one small picture a wording with the boxes of all of them, and
+    with what it is known to mean."""
     verdicts = "".join(
         f'<li data-verdict="{result.verdict.value}"><i class="bw-key" data-kind="{kind}"></i><b>{escape(title)}</b>'
         f'<span class="bw-mark" aria-hidden="true">{_VERDICT_MARKS[result.verdict]}</span>'
@@ -60,12 +69,14 @@ def probes_html(
         for (title, kind), result in zip(models, results, strict=True)
     )
     first = [(kind, result.original) for (_, kind), result in zip(models, results, strict=True)]
-    pictures = [_probe(picture_url, image_size_wh, results[0].phrase, "as asked", first, [])]
+    asked = results[0].phrase
+    pictures = [_probe(picture_url, image_size_wh, asked, "as asked", first, [], truths.get(asked, ()))]
     for place, answer in enumerate(results[0].answers):
         told = [(kind, result.answers[place]) for (_, kind), result in zip(models, results, strict=True)]
         shown = [(kind, own.prediction) for kind, own in told]
         marks = [(kind, own.iou, own.moved) for kind, own in told]
-        pictures.append(_probe(picture_url, image_size_wh, answer.probe.phrase, answer.probe.kind.value, shown, marks))
+        wording, what = answer.probe.phrase, answer.probe.kind.value
+        pictures.append(_probe(picture_url, image_size_wh, wording, what, shown, marks, truths.get(wording, ())))
     return (
         f'<section class="bw-probes" aria-label="Probes"><ul class="bw-verdicts">{verdicts}</ul>'
         f'<div class="bw-probe-row">{"".join(pictures)}</div></section>'
@@ -79,8 +90,10 @@ def _probe(
     what: str,
     shown: Sequence[tuple[Kind, Prediction]],
     marks: Sequence[tuple[Kind, float, bool]],
+    truth: Sequence[Box],
 ) -> str:
-    layers = [Layer(str(kind), kind, answer.boxes_xyxy_px, labelled=False) for kind, answer in shown]
+    layers = [Layer("truth", "truth", tuple(truth), labelled=False)]
+    layers += [Layer(str(kind), kind, answer.boxes_xyxy_px, labelled=False) for kind, answer in shown]
     figure = figure_html(picture_url, image_size_wh, layers, alt=f"The answers to “{phrase}”")
     told = "".join(
         f'<span data-moved="{str(moved).lower()}" title="Overlap with the answer as asked">'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,30 @@ def test_the_verdict(moved: dict[ProbeKind, bool], verdict: Verdict) -> None:
     assert result(moved).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("of_phrase", "of_other", "verdict"),
+    [
+        (0.0, None, Verdict.STRAYS),
+        (0.1, 0.2, Verdict.STRAYS),
+        (0.9, 0.2, Verdict.FOLLOWS),
+        (0.1, 0.9, Verdict.FOLLOWS),
+        (None, None, Verdict.FOLLOWS),
+    ],
+)
+def test_a_box_that_moves_and_hits_nothing_strays(
+    of_phrase: float | None, of_other: float | None, verdict: Verdict
+) -> None:
+    told = result({ProbeKind.BLANK: True, ProbeKind.OTHER: True})
+    blank, other = told.answers
+    told = replace(told, answers=(blank, replace(other, truth_iou=of_other)), truth_iou=of_phrase)
+    assert told.verdict is verdict
+    if of_other == 0.2 and verdict is Verdict.STRAYS:
+        assert told.sentence == (
+            "The box does not follow the words: it moved in 2 of 2 probes, but not to what they name "
+            "(best IoU 0.20 with the 2 true boxes known here)."
+        )
+
+
 @pytest.mark.parametrize("status", [Status.UNREADABLE, Status.DEGENERATE])
 def test_without_an_answer_there_is_no_verdict(status: Status) -> None:
     silent = result({ProbeKind.OTHER: True}, status)
@@ -143,6 +168,14 @@ def test_one_call_answers_all_probes_for_all_models() -> None:
     assert deaf.verdict is Verdict.STAYS
     assert deaf.original.adapter == "deaf"
     assert deaf.mean_iou == 1.0
+
+
+def test_answers_are_held_against_what_the_wordings_mean() -> None:
+    truths = {"left mug": (HERE,), "lamp": (HERE,)}
+    base, deaf = probe(Scripted(), "a.png", "left mug", [None, "deaf"], other="lamp", truths=truths)  # type: ignore[arg-type]
+    assert (base.truth_iou, deaf.truth_iou) == (1.0, 1.0)
+    assert [answer.truth_iou for answer in base.answers] == [None, None, None, 0.0]
+    assert deaf.answers[-1].truth_iou == 1.0
 
 
 def test_nothing_there_both_times_is_the_same_answer() -> None:

@@ -142,10 +142,11 @@ const showHeat = () => {
   }
   host.toggleAttribute('data-heated', heated.size > 0);
 };
-// Ask for a part once a question; it comes with the next filling of this element.
-const want = (part) => {
+// Ask for a part once a question, and once more when a person wants what has failed; it comes with the next filling.
+const want = (part, again = false) => {
   const now = answers();
-  if (!now || now.dataset[part] !== 'no' || asked[part] === now.dataset.question) return;
+  const state = now?.dataset[part];
+  if (!(again && state === 'failed') && (state !== 'no' || asked[part] === now.dataset.question)) return;
   asked[part] = now.dataset.question;
   host.setAttribute(`data-asking-${part}`, '');
   trigger('more', { part });
@@ -179,14 +180,14 @@ element.addEventListener('click', (event) => {
     const { place } = heat.closest('.bw-card').dataset;
     if (!heated.delete(place)) heated.add(place);
     showHeat();
-    if (heated.size) want('heats');
+    if (heated.size) want('heats', true);
   }
   const ask = event.target.closest('.bw-ask');
-  if (ask) want(ask.dataset.part);
+  if (ask) want(ask.dataset.part, true);
   const summary = event.target.closest('.bw-read summary');
   if (summary) {
     readOpen = !summary.parentElement.open;
-    if (readOpen) want('prompt');
+    if (readOpen) want('prompt', true);
   }
 });
 element.addEventListener('input', (event) => {

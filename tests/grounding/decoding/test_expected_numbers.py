@@ -204,8 +204,7 @@ def test_the_whole_distribution_is_the_exact_one(
         spread, written, _ = spreads[0]
         shares = spread.shares(tuple(f"{written:.0f}"))
         assert math.fsum(share.probability for share in shares) == pytest.approx(1, abs=1e-4)
-        unfollowed = math.fsum(share.probability for share in shares if share.low < share.high)
-        loose.append(unfollowed)
+        loose.append(math.fsum(share.probability * (share.high - share.low) for share in shares))
         for value in range(0, 1001, 25):
             surely = math.fsum(share.probability for share in shares if share.high <= value)
             perhaps = math.fsum(share.probability for share in shares if share.low <= value)
@@ -213,7 +212,7 @@ def test_the_whole_distribution_is_the_exact_one(
             assert surely - 0.003 <= below <= perhaps + 0.003, (ask.phrase, value)
         compared += 1
     assert compared >= 3
-    assert sorted(loose)[len(loose) // 2] < 0.2, loose  # or anything would pass
+    assert sorted(loose)[len(loose) // 2] < 10, loose  # thousandths of the picture; or anything would pass
 
 
 # --- one number by hand ---

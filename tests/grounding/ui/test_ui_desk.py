@@ -341,6 +341,8 @@ def test_a_part_that_fails_says_why_and_leaves_the_answers(compare: Compare, pre
     assert "Out of &lt;memory&gt;." in html
     assert f'data-{part}="failed"' in html
     assert "IoU 0.25" in html
+    predictor.error = None
+    assert f'data-{part}="yes"' in (compare.more(desk, part) or ""), "asked once more it comes"
 
 
 def test_what_nobody_offers_is_not_given(compare: Compare) -> None:
