@@ -22,6 +22,7 @@ from grounding.errors import BoxError, ModelError, SettingsError
 from grounding.families import DetectorFamily, TextFamily
 from grounding.features import ImageFeatures
 from grounding.formats import Decoded
+from grounding.heat import BoxHeat, box_heat
 from grounding.models import LoadedModel
 from grounding.records import Status
 
@@ -43,13 +44,15 @@ class Ask:
 @dataclass(frozen=True)
 class Answer:
     """What a model answered. `confidence` is that of the first box, or of "nothing there", 0.0 to 1.0;
-    `box_confidences` has one a box where the model's decisions are known, else none."""
+    `box_confidences` has one a box where the model's decisions are known, else none; `heats` likewise where they were
+    asked for."""
 
     text: str
     decoded: Decoded
     confidence: float | None
     box_confidences: tuple[float, ...] = ()
     evidence: tuple[BoxEvidence, ...] = ()
+    heats: tuple[BoxHeat, ...] = ()
 
 
 class Answerer:
@@ -79,12 +82,15 @@ class Answerer:
         except ModelError as error:
             self.notes = (f"Answers come from transformers' generate, the slower way: {error}",)
 
-    def answer(self, asks: Sequence[Ask], how: Decoding, should_stop: ShouldStop | None = None) -> list[Answer]:
-        """One answer a question, in order: the likeliest. Raises what `should_stop` raises."""
+    def answer(
+        self, asks: Sequence[Ask], how: Decoding, should_stop: ShouldStop | None = None, *, heats: bool = False
+    ) -> list[Answer]:
+        """One answer a question, in order: the likeliest. `heats`: with where each box could be, if the fast pass
+        answers. Raises what `should_stop` raises."""
         family = self.loaded.family
         if isinstance(family, DetectorFamily):
             return self._detect(family, asks, should_stop)
-        return self._write(asks, how, _sampling(how, temperature=0.0), should_stop)
+        return self._write(asks, how, replace(_sampling(how, temperature=0.0), shares=heats), should_stop)
 
     def answer_as_it_is(self, features: Sequence[ImageFeatures], phrases: Sequence[str]) -> list[Answer]:
         """The likeliest answers of the model with whatever peft has active in it, as while an adapter is trained."""
@@ -187,14 +193,18 @@ class Answerer:
             return Answer(text, Decoded((), Status.NO_BOX), nothing)
         box_format, frame = self.loaded.profile.text_format, ask.features.frame
         kept: dict[Box, BoxEvidence] = {}
+        heats: dict[Box, BoxHeat] = {}
         for index, numbers in enumerate(answer.expected or answer.values):
             box = box_format.place(numbers, frame)
             if box is not None:
                 kept.setdefault(box, box_evidence(answer.decisions, index))  # a repeated box counts once
+                if answer.shares:
+                    heats.setdefault(box, box_heat(box, answer.values[index], answer.shares[index], box_format, frame))
         if not kept:
             return Answer(text, Decoded((), Status.DEGENERATE), 0.0)
         chances = tuple(self._chance(evidence) for evidence in kept.values())
-        return Answer(text, Decoded(tuple(kept), Status.OK), chances[0], chances, tuple(kept.values()))
+        decoded = Decoded(tuple(kept), Status.OK)
+        return Answer(text, decoded, chances[0], chances, tuple(kept.values()), tuple(heats.values()))
 
     def _read_written(self, ask: Ask, answer: Written) -> Answer:
         if answer.forced is not None:

@@ -12,10 +12,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from grounding.boxes import Box
 
-Kind = Literal["truth", "base", "adapter", "target"]
+Kind = Literal["truth", "base", "adapter", "adapter2", "adapter3", "adapter4", "target"]
 
-# Orange against blue-violet stays apart for every common colour blindness; the truth is told by its dashes.
-COLOURS: dict[Kind, str] = {"truth": "#ffffff", "base": "#ffa21f", "adapter": "#9389ff", "target": "#2fd3e6"}
+# Orange against blue-violet stays apart for every common colour blindness; the truth is told by its dashes. Further
+# adapters differ in lightness too, and always carry their names where they share a picture.
+COLOURS: dict[Kind, str] = {
+    "truth": "#ffffff",
+    "base": "#ffa21f",
+    "adapter": "#9389ff",
+    "adapter2": "#2fd3e6",
+    "adapter3": "#ff6fb5",
+    "adapter4": "#d4ee4f",
+    "target": "#2fd3e6",
+}
 TRUTH_DASH_COLOUR = "#12a150"
 HALO_COLOUR = "#0b0d12"
 LABEL_TEXT_COLOUR = "#14161c"
@@ -40,12 +49,18 @@ class Layer:
 
 
 def figure_html(
-    picture_url: str, image_size_wh: tuple[int, int], layers: Sequence[Layer], *, alt: str | None = None
+    picture_url: str,
+    image_size_wh: tuple[int, int],
+    layers: Sequence[Layer],
+    *,
+    alt: str | None = None,
+    heat_url: str | None = None,
 ) -> str:
     """The picture with its boxes drawn over it, as one `<figure>` that scales with the page.
 
     `picture_url` and every label are escaped, so text from a data set or a person is safe here. Boxes are
-    clipped to the picture of `image_size_wh` pixels; labels stay inside it and never cover each other.
+    clipped to the picture of `image_size_wh` pixels; labels stay inside it and never cover each other. `heat_url` is
+    a transparent picture of any size that is stretched over this one, beneath the boxes.
     """
     width, height = image_size_wh
     font_px = _font_px(image_size_wh)
@@ -58,11 +73,12 @@ def figure_html(
         for (layer, _), text, corner in zip(drawn, texts, corners, strict=True)
         if corner is not None
     ]
+    heat = f'<img class="bw-heat" src="{escape(heat_url)}" alt="" draggable="false">' if heat_url else ""
     described = alt if alt is not None else _description(layers)
     return (
         f'<figure class="bw-figure" style="--bw-ratio:{width / height:.5f}">'
         f'<img src="{escape(picture_url)}" alt="{escape(described)}" width="{width}" height="{height}" '
-        'decoding="async" draggable="false">'
+        f'decoding="async" draggable="false">{heat}'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(shapes)}{''.join(labels)}</svg></figure>"
     )

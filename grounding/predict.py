@@ -24,9 +24,11 @@ from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
 from grounding.features import ImageFeatures
 from grounding.formats import Decoded
+from grounding.heat import Heat
 from grounding.models import LoadedModel
 from grounding.pictures import check_header, check_type, open_picture
 from grounding.profiles import ModelProfile
+from grounding.prompts import ReadPrompt, read_prompt
 from grounding.records import Prediction, Sample, Status, check_phrase
 
 Picture = str | Path | Image.Image
@@ -203,14 +205,7 @@ class Predictor:
         should_stop: Callable[[], None],
     ) -> list[Answer]:
         """The answers of every pair, one for each adapter. The caller holds the lock."""
-        pictures = {_key(image): image for image, _ in pairs}
-        shared = self._look_at(pictures, should_stop)
-        features = [self._look_at_with(info, pictures, should_stop) or shared for info in infos]
-        asks = [
-            Ask(seen[_key(image)], phrase, info)
-            for image, phrase in pairs
-            for seen, info in zip(features, infos, strict=True)
-        ]
+        asks = self._asks(pairs, infos, should_stop)
         if how.samples == 1:
             return self._answerer.answer(asks, how, should_stop)
         drawn = self._answerer.sample(asks, how, should_stop)
@@ -220,6 +215,48 @@ class Predictor:
             answers[0] if len(answers) == 1 else self._choose(image, ask, answers, how)
             for image, ask, answers in zip(images, asks, drawn, strict=True)
         ]
+
+    def _asks(
+        self, pairs: Sequence[tuple[Picture, str]], infos: Sequence[AdapterInfo | None], should_stop: Callable[[], None]
+    ) -> list[Ask]:
+        """The questions of every pair, one for each adapter, with what the vision tower makes of the pictures."""
+        pictures = {_key(image): image for image, _ in pairs}
+        shared = self._look_at(pictures, should_stop)
+        features = [self._look_at_with(info, pictures, should_stop) or shared for info in infos]
+        return [
+            Ask(seen[_key(image)], phrase, info)
+            for image, phrase in pairs
+            for seen, info in zip(features, infos, strict=True)
+        ]
+
+    def heat(self, image: Picture, phrase: str, adapters: Sequence[str | None] = (None,)) -> list[Heat]:
+        """Where the boxes of each entry of `adapters` (None: the base) could be: see `grounding.heat`.
+
+        Always of the likeliest answer, whatever `decoding` says. Raises what `compare` raises.
+        """
+        pair = _checked((image, phrase))
+        infos = [None if adapter is None else self.registry.find(adapter) for adapter in adapters]
+        with self._lock.held(_go_on):
+            answers = self._answerer.answer(self._asks([pair], infos, _go_on), Decoding(), heats=True)
+        return [self._heat_of(answer) for answer in answers]
+
+    def _heat_of(self, answer: Answer) -> Heat:
+        if answer.heats:
+            return Heat(answer.heats)
+        if isinstance(self.loaded.family, DetectorFamily):
+            return Heat((), f"{self.model_id} is a detector: it gives boxes with scores and writes no digits.")
+        if answer.decoded.status is not Status.OK:
+            return Heat((), "This answer holds no box.")
+        return Heat(
+            (), "This answer comes from transformers' generate, which shows no other digits than those written."
+        )
+
+    def prompt(self, image: Picture, phrase: str) -> ReadPrompt:
+        """What the model reads for this question, token by token; the same for the base and every adapter."""
+        image, phrase = _checked((image, phrase))
+        with self._lock.held(_go_on):
+            (features,) = self._look_at({_key(image): image}, _go_on).values()
+            return read_prompt(self.loaded, features, phrase)
 
     def calibrate(self, samples: Sequence[Sample], *, progress: Progress | None = None) -> Calibration:
         """How far the base's own probabilities can be trusted, measured on samples with one target box each.
@@ -327,6 +364,10 @@ class Predictor:
             box_confidences=(choice.agreement,) * len(choice.boxes_xyxy_px),
             evidence=(),
         )
+
+
+def _go_on() -> None:
+    """For work that nobody cancels."""
 
 
 def _checked(pair: object) -> tuple[Picture, str]:

@@ -21,6 +21,16 @@ _LEAST_SHARE = 0.005  # of the number's whole probability; less is not worth a t
 _WINDOW = 0.05  # of the largest value: what counts as near
 
 
+@dataclass(frozen=True)
+class Share:
+    """A part of a number's probability, 0.0 to 1.0: that of one value (`low` equals `high`), or of a beginning that was
+    not followed further, whose number lies somewhere from `low` to `high`."""
+
+    low: float
+    high: float
+    probability: float
+
+
 class _Chunk(Protocol):
     ids: list[int]
     positions: list[int]
@@ -109,6 +119,24 @@ class NumberSpread:
                 share = math.exp(log_probability)
                 total, weight = total + share * value, weight + share
         return total / weight if weight > 0 else center
+
+    def shares(self, written: tuple[str, ...]) -> tuple[Share, ...]:
+        """The whole distribution, far values and all, once the number is `written`; it sums up to 1.
+
+        A beginning that was not followed counts as a number of as many places as the one written.
+        """
+        unfinished = {node.written: node.log_probability for node in (*self._to_feed, *self._fed)}
+        found = [Share(value := self.spelling.value(number), value, math.exp(p)) for number, p in self.finished.items()]
+        for beginning, log_probability in {**self.given_up, **unfinished}.items():
+            least, most = (self._grown(beginning, len(written), which) for which in (0, -1))
+            found.append(Share(self.spelling.value(least), self.spelling.value(most), math.exp(log_probability)))
+        return tuple(share for share in found if share.probability > 0)
+
+    def _grown(self, written: tuple[str, ...], length: int, which: int) -> tuple[str, ...]:
+        """A beginning with its least (0) or greatest (-1) digits put behind it, up to this many symbols."""
+        while len(written) < length and (symbols := self.spelling.following(written)[0]):
+            written = (*written, symbols[which])
+        return written
 
     def _children(self, node: _Node, options: Sequence[int], scores: torch.Tensor) -> list[_Node]:
         """The node with each further symbol; where it may end, that share becomes a leaf."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from grounding.decoding.expected import NumberSpread
+from grounding.decoding.expected import NumberSpread, Share
 from grounding.decoding.lora import LoraWeights
 from grounding.decoding.skeleton import Choice, Cursor, Skeleton
 from grounding.decoding.text_model import KeyValues, RowAdapters, TextModel
@@ -51,12 +51,14 @@ class Prompt:
 @dataclass(frozen=True)
 class Sampling:
     """How decisions are taken. `temperature` 0 takes the likeliest. `expected` also follows the runners-up of each
-    number and returns the expected value around the likeliest."""
+    number and returns the expected value around the likeliest; `shares` follows them too and returns each number's
+    distribution."""
 
     temperature: float = 0.0
     seed: int = 0
     expected: bool = False
     max_boxes: int = 16
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ class Decision:
 @dataclass(frozen=True)
 class ForcedAnswer:
     """`tokens` of the whole answer with its end, `values` four numbers a box, `expected` the same as expected values
-    (empty unless asked for), `decisions` in order."""
+    (empty unless asked for), `decisions` in order, `shares` four distributions a box (empty unless asked for): each of
+    a number after those that were written before it."""
 
     tokens: tuple[int, ...]
     values: tuple[tuple[float, ...], ...]
     expected: tuple[tuple[float, ...], ...]
     decisions: tuple[Decision, ...]
+    shares: tuple[tuple[tuple[Share, ...], ...], ...] = ()
 
 
 @torch.inference_mode()
@@ -92,7 +96,7 @@ def decode(
     Raises `ModelError` where the model computes no finite numbers: there is nothing to decide by.
     """
     how = how or Sampling()
-    rows = [_Row(prompt, Cursor(prompt.skeleton, how.max_boxes), how.expected) for prompt in prompts]
+    rows = [_Row(prompt, Cursor(prompt.skeleton, how.max_boxes), how) for prompt in prompts]
     skeletons = {id(prompt.skeleton): prompt.skeleton for prompt in prompts}.values()
     tokens = sorted({token for skeleton in skeletons for token in skeleton.tokens()})
     scorer = _Scorer(model, tokens, how)
@@ -118,13 +122,14 @@ class _Row:
 
     prompt: Prompt
     cursor: Cursor
-    wants_expected: bool
+    how: Sampling
     pending: list[int] = field(default_factory=list)
     guess: list[int] = field(default_factory=list)
     guess_column: int = 0
     position: int = 0
     decisions: list[Decision] = field(default_factory=list)
     expected: list[float] = field(default_factory=list)
+    shares: list[tuple[Share, ...]] = field(default_factory=list)
     spread: NumberSpread | None = None
 
     def begin(self) -> None:
@@ -165,8 +170,28 @@ class _Row:
 
     def answer(self) -> ForcedAnswer:
         values = tuple(tuple(numbers) for numbers in self.cursor.values())
-        expected = tuple(tuple(self.expected[i : i + 4]) for i in range(0, 4 * len(values), 4)) if self.expected else ()
-        return ForcedAnswer(tuple(self.cursor.tokens), values, expected, tuple(self.decisions))
+        boxes = range(0, 4 * len(values), 4)
+        expected = tuple(tuple(self.expected[i : i + 4]) for i in boxes) if self.how.expected else ()
+        shares = tuple(tuple(self.shares[i : i + 4]) for i in boxes) if self.how.shares else ()
+        return ForcedAnswer(tuple(self.cursor.tokens), values, expected, tuple(self.decisions), shares)
+
+    @property
+    def follows_numbers(self) -> bool:
+        """Whether the runners-up of each number are fed beside it."""
+        return self.how.expected or self.how.shares
+
+    def close_number(self) -> None:
+        """Keep what is known of the number just finished; where its first symbol also decided that there is a box, its
+        own value is all that is known."""
+        written = self.cursor.numbers[-1]
+        if self.spread is not None:
+            self.expected.append(self.spread.expected(written))
+            self.shares.append(self.spread.shares(written))
+        else:
+            value = self.prompt.skeleton.spellings[(len(self.cursor.numbers) - 1) % 4].value(written)
+            self.expected.append(value)
+            self.shares.append((Share(value, value, 1.0),))
+        self.spread = None
 
 
 @dataclass
@@ -343,26 +368,18 @@ class _Scorer:
             best = int(torch.multinomial(scaled, 1, generator=self._generator(row)))
         else:
             best = int(log_probabilities.argmax())
-        if row.wants_expected and choice.number >= 0:
+        if row.follows_numbers and choice.number >= 0:
             if row.spread is None and choice.place == 0:
                 row.spread = NumberSpread(row.prompt.skeleton, choice.number)
             if row.spread is not None:
                 row.spread.expand(choice.options, log_probabilities, logits[1:], self.column, choice.options[best])
         before = len(row.cursor.numbers)
         row.take(choice.options[best], choice, float(log_probabilities[best]))
-        if row.wants_expected and len(row.cursor.numbers) > before:
-            row.expected.append(self._expected(row))
-            row.spread = None
+        if row.follows_numbers and len(row.cursor.numbers) > before:
+            row.close_number()
 
     def _generator(self, row: _Row) -> torch.Generator:
         if id(row) not in self._random:
             question = zlib.crc32(repr((row.prompt.suffix, row.prompt.draw)).encode())
             self._random[id(row)] = torch.Generator().manual_seed(self.how.seed ^ question)
         return self._random[id(row)]
-
-    def _expected(self, row: _Row) -> float:
-        """Of the number just finished; its own value where its first symbol also decided that there is a box."""
-        written = row.cursor.numbers[-1]
-        if row.spread is not None:
-            return row.spread.expected(written)
-        return row.prompt.skeleton.spellings[(len(row.cursor.numbers) - 1) % 4].value(written)

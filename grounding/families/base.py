@@ -123,6 +123,10 @@ class DetectorFamily(Family):
     padding_side = "right"
     reduced_precision = False  # its boxes come out as numbers, and bfloat16 has 8 bits for one
 
+    def caption(self, loaded: LoadedModel, phrase: str) -> str:
+        """The phrase as its text encoder reads it."""
+        return loaded.profile.prompt_for(phrase)
+
     @abstractmethod
     def detect(
         self, loaded: LoadedModel, features: Sequence[ImageFeatures], phrases: Sequence[str]

@@ -46,6 +46,10 @@ class GroundingDinoLike(DetectorFamily):
         """The pixels as the model takes them, `pooled` [3, height, width], prepared once for all phrases."""
         return [self._prepared(loaded, image) for image in images]
 
+    def caption(self, loaded: LoadedModel, phrase: str) -> str:
+        """The phrase as one label: see `caption` of this module."""
+        return caption(loaded, phrase)
+
     def detect(
         self, loaded: LoadedModel, features: Sequence[ImageFeatures], phrases: Sequence[str]
     ) -> list[list[tuple[tuple[float, float, float, float], float]]]:
@@ -55,7 +59,7 @@ class GroundingDinoLike(DetectorFamily):
         backbone and the choice of queries see the padding in spite of the pixel mask.
         """
         found: list[list[tuple[tuple[float, float, float, float], float]]] = [[] for _ in features]
-        captions = [caption(loaded, phrase) for phrase in phrases]
+        captions = [self.caption(loaded, phrase) for phrase in phrases]
         for places in _same_size(features):
             answers = self._pass(loaded, [features[i] for i in places], [captions[i] for i in places])
             for place, answer in zip(places, answers, strict=True):

@@ -200,6 +200,10 @@ class BoxFormat(Protocol):
         """
         ...
 
+    def px_of(self, place: int, number: float, frame: Frame) -> tuple[int, float]:
+        """Number `place` (0 to 3, in the order written): its axis (0: x, 1: y), and where it lies on it in pixels."""
+        ...
+
     def step_px(self, frame: Frame) -> tuple[float, float]:
         """One quantisation step along x and y, in pixels of the original image."""
         ...

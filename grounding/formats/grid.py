@@ -114,6 +114,11 @@ class GridFormat(ABC):
         except BoxError:
             return None
 
+    def px_of(self, place: int, number: float, frame: Frame) -> tuple[int, float]:
+        """Number `place` (0 to 3, in the order written): its axis (0: x, 1: y), and where it lies on it in pixels."""
+        axis = (place + self.y_first) % 2
+        return axis, self.axes(frame)[axis].px(number, frame.image_size_wh[axis])
+
     def _is_meant(self, numbers: Sequence[float], frame: Frame) -> bool:
         """Whether all four numbers can be positions on the picture."""
         x_axis, y_axis = self.axes(frame)

@@ -1,19 +1,27 @@
-"""The answers of the base and an adapter, side by side on the picture: plain HTML, everything escaped.
+"""The answers of up to four models on one picture: plain HTML, everything escaped.
 
 gradio puts an HTML component's value into the page as it is, so no text from a person or a file may come here
 unescaped. The default template `${value}` is kept on purpose: a Handlebars template of one's own would run
 `${...}` out of a phrase as code.
+
+Every state holds the same parts in the same places, so that nothing jumps when answers come: the cards side by side,
+all boxes on one picture, two models with a divider. `assets/compare.js` shows one of these three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
-from grounding.boxes import set_iou
+from grounding.boxes import Box, set_iou
+from grounding.heat import Heat
 from grounding.overlay import Kind, Layer, figure_html
+from grounding.probes import ProbeResult
+from grounding.prompts import ReadPrompt
 from grounding.records import Prediction, Status
+from grounding.ui.chosen import Models, kinds_of, title_of
+from grounding.ui.evidence import HEAT_NOTE, heat_url, probes_html, prompt_html
 from grounding.ui.truth import Truth
 
 GOOD_IOU = 0.5
@@ -23,11 +31,15 @@ _STATUS_WORDS = {
     Status.UNREADABLE: "Unreadable answer",
     Status.DEGENERATE: "Box without area",
 }
+_STAGE = (
+    '<div class="bw-stage" tabindex="0" role="group" '
+    'aria-label="Picture. Plus and minus zoom, 0 shows it whole, arrow keys move it.">'
+)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What both cards show: the picture, the phrase and the truth. `image_size_wh` in pixels of the original."""
+    """What all cards show: the picture, the phrase and the truth. `image_size_wh` in pixels of the original."""
 
     picture_url: str
     image_size_wh: tuple[int, int]
@@ -35,28 +47,60 @@ class Scene:
     truth: Truth
 
 
-def answers_html(scene: Scene, predictions: Sequence[Prediction]) -> str:
-    """One card per prediction; a base on its own is followed by the way to a first adapter."""
-    cards = [_answer_card(scene, prediction) for prediction in predictions]
-    if len(cards) == 1:
-        cards.append(_NO_ADAPTER_CARD)
-    return _frame(scene, cards, _verdict(scene, predictions))
+@dataclass(frozen=True)
+class Evidence:
+    """What was asked for besides the answers, None until then. `heats` and `probes` have one entry a model; `problems`
+    says why a part could not come, by its name; `truths` has the boxes that the probes' wordings are known to mean.
+    `question` tells one question from the next.
+    """
+
+    question: int = 0
+    heats: tuple[Heat, ...] | None = None
+    probes: tuple[ProbeResult, ...] | None = None
+    prompt: ReadPrompt | None = None
+    problems: tuple[tuple[str, str], ...] = ()
+    truths: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+
+    def problem(self, part: str) -> str | None:
+        return dict(self.problems).get(part)
 
 
-def pending_html(scene: Scene, adapter: str | None, message: str, *, busy: bool = True) -> str:
-    """The same cards before there are answers, so that the picture stands still when they come."""
-    return _frame(scene, _unanswered(scene, adapter, message, busy), "", busy=busy)
+@dataclass(frozen=True)
+class _Entry:
+    """One model's part of the page. `boxes` is None before there is an answer."""
+
+    title: str
+    kind: Kind
+    layer: Layer | None
+    badge: str = ""
+    facts: str = ""
+    raw_text: str = ""
+    alt: str = "The picture, no answer yet"
+    heat: Heat | None = None
 
 
-def problem_html(scene: Scene, adapter: str | None, message: str) -> str:
-    """The cards without answers, and why."""
+def answers_html(scene: Scene, predictions: Sequence[Prediction], evidence: Evidence | None = None) -> str:
+    """One card per prediction, and what else was asked for; a base on its own is followed by the way to a first
+    adapter."""
+    evidence = evidence or Evidence()
+    models = tuple(prediction.adapter for prediction in predictions)
+    heats = evidence.heats or (None,) * len(models)
+    entries = [
+        _answered(scene, prediction, kind, heat)
+        for prediction, kind, heat in zip(predictions, kinds_of(models), heats, strict=True)
+    ]
+    return _frame(scene, entries, _verdict(scene, predictions), evidence)
+
+
+def pending_html(scene: Scene, models: Models, message: str, *, busy: bool = True) -> str:
+    """The same before there are answers, so that the picture stands still when they come."""
+    return _frame(scene, _unanswered(models, message, busy), "", None, busy=busy)
+
+
+def problem_html(scene: Scene, models: Models, message: str) -> str:
+    """The same without answers, and why."""
     problem = f'<strong class="bw-problem" role="alert">{escape(message)}</strong>'
-    return _frame(scene, _unanswered(scene, adapter, "No answer", False), problem)
-
-
-def _unanswered(scene: Scene, adapter: str | None, message: str, busy: bool) -> list[str]:
-    second = _pending_card(scene, "adapter", adapter, message, busy) if adapter else _NO_ADAPTER_CARD
-    return [_pending_card(scene, "base", "Base model", message, busy), second]
+    return _frame(scene, _unanswered(models, "No answer", False), problem, None)
 
 
 def empty_html(sentence: str) -> str:
@@ -64,11 +108,63 @@ def empty_html(sentence: str) -> str:
     return f'<div class="bw-empty"><p>{escape(sentence)}</p></div>'
 
 
-def _frame(scene: Scene, cards: Sequence[str], verdict: str, *, busy: bool = False) -> str:
+def _unanswered(models: Models, message: str, busy: bool) -> list[_Entry]:
+    bar = '<span class="bw-wait" role="progressbar" aria-label="Waiting for the model"></span>' if busy else ""
+    facts = f'<li class="bw-waiting">{bar}{escape(message)}</li>'
+    return [
+        _Entry(title_of(model), kind, None, facts=facts) for model, kind in zip(models, kinds_of(models), strict=True)
+    ]
+
+
+def _answered(scene: Scene, prediction: Prediction, kind: Kind, heat: Heat | None) -> _Entry:
+    name = prediction.adapter or "base"
+    alt = f"{prediction.adapter or 'The base model'} on “{scene.phrase}”: {_status_words(prediction)}"
+    layer = Layer(name, kind, prediction.boxes_xyxy_px, labelled=False)
+    badge, facts = _badge(scene, prediction), _facts(prediction)
+    return _Entry(title_of(prediction.adapter), kind, layer, badge, facts, prediction.raw_text, alt, heat)
+
+
+def _frame(
+    scene: Scene, entries: Sequence[_Entry], verdict: str, evidence: Evidence | None, *, busy: bool = False
+) -> str:
+    cards = [_card(scene, entry, place) for place, entry in enumerate(entries)]
+    if len(cards) == 1:
+        cards.append(_NO_ADAPTER_CARD)
     return (
-        f'<div class="bw-answers" aria-busy="{"true" if busy else "false"}">'
-        f'<div class="bw-cards">{"".join(cards)}</div>'
-        f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span></p></div>'
+        f'<div class="bw-answers" aria-busy="{"true" if busy else "false"}"{_states(evidence)}>'
+        f'<div class="bw-cards" data-count="{len(cards)}">{"".join(cards)}</div>'
+        f"{_overlay(scene, entries)}{_slider(scene, entries)}"
+        f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span></p>{HEAT_NOTE}'
+        f"{_asides(scene, entries, evidence)}</div>"
+    )
+
+
+def _states(evidence: Evidence | None) -> str:
+    """Which parts are there, for the page's script: "yes", "no", or "failed"."""
+    if evidence is None:
+        return ""
+    parts = {"heats": evidence.heats, "probes": evidence.probes, "prompt": evidence.prompt}
+    states = {
+        part: "failed" if evidence.problem(part) else "no" if value is None else "yes" for part, value in parts.items()
+    }
+    told = "".join(f' data-{part}="{state}"' for part, state in states.items())
+    return f' data-question="{evidence.question}"{told}'
+
+
+def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None) -> str:
+    """The two questions that one may ask of an answer; there from the beginning, so that nothing moves."""
+    waiting = "" if evidence is not None else " disabled"
+    problems = [problem for part in ("heats", "probes") if evidence and (problem := evidence.problem(part))]
+    told = "".join(f'<p class="bw-problem" role="alert">{escape(problem)}</p>' for problem in problems)
+    probes = ""
+    if evidence is not None and evidence.probes is not None:
+        models = [(entry.title, entry.kind) for entry in entries]
+        probes = probes_html(scene.picture_url, scene.image_size_wh, models, evidence.probes, evidence.truths)
+    prompt = evidence.prompt if evidence else None
+    return (
+        f'<div class="bw-asides"><button type="button" class="bw-ask" data-part="probes"{waiting}>'
+        f"Does it follow the words?</button>{told}{probes}"
+        f"{prompt_html(prompt, evidence.problem('prompt') if evidence else None)}</div>"
     )
 
 
@@ -79,10 +175,12 @@ def _truth_note(truth: Truth) -> str:
 
 def _verdict(scene: Scene, predictions: Sequence[Prediction]) -> str:
     truth = scene.truth.boxes_xyxy_px
-    if truth is None or len(predictions) != 2:
+    if truth is None or len(predictions) < 2:
         return ""
-    base, adapter = (set_iou(prediction.boxes_xyxy_px, truth) for prediction in predictions)
-    gain = adapter - base
+    overlaps = [set_iou(prediction.boxes_xyxy_px, truth) for prediction in predictions]
+    if len(predictions) > 2 or predictions[0].adapter is not None:
+        return _best(predictions, overlaps)
+    gain = overlaps[1] - overlaps[0]
     if abs(gain) < 0.005:
         return '<b class="bw-gain" data-sign="same">Same overlap</b>'
     sign = "up" if gain > 0 else "down"
@@ -90,35 +188,77 @@ def _verdict(scene: Scene, predictions: Sequence[Prediction]) -> str:
     return f'<b class="bw-gain" data-sign="{sign}">Adapter {amount} IoU</b>'
 
 
-def _answer_card(scene: Scene, prediction: Prediction) -> str:
-    kind: Kind = "adapter" if prediction.adapter else "base"
-    layers = _truth_layers(scene)
-    layers.append(Layer(prediction.adapter or "base", kind, prediction.boxes_xyxy_px, labelled=False))
-    alt = f"{prediction.adapter or 'The base model'} on “{scene.phrase}”: {_status_words(prediction)}"
-    figure = figure_html(scene.picture_url, scene.image_size_wh, layers, alt=alt)
-    return _card(
-        kind,
-        prediction.adapter or "Base model",
-        _badge(scene, prediction),
-        figure,
-        _facts(prediction),
-        prediction.raw_text,
+def _best(predictions: Sequence[Prediction], overlaps: Sequence[float]) -> str:
+    most = max(overlaps)
+    names = [
+        title_of(prediction.adapter)
+        for prediction, overlap in zip(predictions, overlaps, strict=True)
+        if most - overlap < 0.005
+    ]
+    if len(names) == len(predictions):
+        return '<b class="bw-gain" data-sign="same">Same overlap</b>'
+    return f'<b class="bw-gain" data-sign="same">Best: {escape(", ".join(names))} ({most:.2f} IoU)</b>'
+
+
+def _figure(scene: Scene, layers: Sequence[Layer], alt: str, heat: Heat | None = None) -> str:
+    return figure_html(
+        scene.picture_url, scene.image_size_wh, layers, alt=alt, heat_url=heat_url(heat) if heat is not None else None
     )
 
 
-def _pending_card(scene: Scene, kind: Kind, title: str, message: str, busy: bool) -> str:
-    figure = figure_html(scene.picture_url, scene.image_size_wh, _truth_layers(scene), alt="The picture, no answer yet")
-    bar = '<span class="bw-wait" role="progressbar" aria-label="Waiting for the model"></span>' if busy else ""
-    return _card(kind, title, "", figure, f'<li class="bw-waiting">{bar}{escape(message)}</li>', "")
-
-
-def _card(kind: Kind, title: str, badge: str, figure: str, facts: str, raw_text: str) -> str:
-    raw = f"<code>{escape(raw_text)}</code>" if raw_text else "<code>&nbsp;</code>"
+def _card(scene: Scene, entry: _Entry, place: int) -> str:
+    layers = [*_truth_layers(scene), *([entry.layer] if entry.layer else [])]
+    raw = f"<code>{escape(entry.raw_text)}</code>" if entry.raw_text else "<code>&nbsp;</code>"
+    reason = entry.heat.reason if entry.heat is not None else ""
+    no_heat = f'<li class="bw-no-heat">No heat map: {escape(reason)}</li>' if reason else ""
+    off = "" if entry.layer else " disabled"
     return (
-        f'<section class="bw-card" data-kind="{kind}"><header><i class="bw-key" data-kind="{kind}"></i>'
-        f'<h3>{escape(title)}</h3>{badge}</header><div class="bw-stage">{figure}</div>'
-        f'<ul class="bw-facts">{facts}</ul><div class="bw-raw" title="What the model wrote">{raw}</div></section>'
+        f'<section class="bw-card" data-kind="{entry.kind}" data-place="{place}"><header>{_key(entry.kind)}'
+        f'<h3 title="{escape(entry.title)}">{escape(entry.title)}</h3>'
+        f'<button type="button" class="bw-heat-switch" aria-pressed="false" aria-label="Heat map of '
+        f'{escape(entry.title)}" title="Where the box could be"{off}><i></i></button>{entry.badge}</header>'
+        f"{_STAGE}{_figure(scene, layers, entry.alt, entry.heat)}</div>"
+        f'<ul class="bw-facts">{entry.facts}{no_heat}</ul>'
+        f'<div class="bw-raw" title="What the model wrote">{raw}</div></section>'
     )
+
+
+def _overlay(scene: Scene, entries: Sequence[_Entry]) -> str:
+    """All boxes on one picture, each with its name."""
+    layers = [Layer("truth", "truth", truth)] if (truth := scene.truth.boxes_xyxy_px) else []
+    layers += [Layer(e.layer.label, e.kind, e.layer.boxes_xyxy_px) for e in entries if e.layer]
+    legend = "".join(f"<li>{_key(entry.kind)}<span>{escape(entry.title)}</span>{entry.badge}</li>" for entry in entries)
+    alt = "; ".join(entry.alt for entry in entries)
+    return (
+        f'<section class="bw-card bw-overlay"><ul class="bw-legend">{legend}</ul>'
+        f"{_STAGE}{_figure(scene, layers, alt)}</div></section>"
+    )
+
+
+def _slider(scene: Scene, entries: Sequence[_Entry]) -> str:
+    """Two of the models, or one and the truth alone, with a divider to be moved."""
+    figures = [
+        _figure(scene, [*_truth_layers(scene), *([entry.layer] if entry.layer else [])], entry.alt) for entry in entries
+    ]
+    figures.append(_figure(scene, _truth_layers(scene), "The truth alone" if _truth_layers(scene) else "The picture"))
+    titles = [entry.title for entry in entries] + ["Truth alone" if _truth_layers(scene) else "Picture alone"]
+    options = "".join(f'<option value="{place}">{escape(title)}</option>' for place, title in enumerate(titles))
+    layered = "".join(
+        f'<div class="bw-layer" data-place="{place}">{figure}</div>' for place, figure in enumerate(figures)
+    )
+    width, height = scene.image_size_wh
+    return (
+        '<section class="bw-card bw-slider"><div class="bw-legend">'
+        f'<select class="bw-side" data-side="left" aria-label="Left of the divider">{options}</select>'
+        f'<select class="bw-side" data-side="right" aria-label="Right of the divider">{options}</select></div>'
+        f'{_STAGE}<div class="bw-layers" style="--bw-ratio:{width / height:.5f}">{layered}'
+        '<input type="range" class="bw-split" min="0" max="100" step="1" value="50" '
+        'aria-label="Divider between both models"></div></div></section>'
+    )
+
+
+def _key(kind: Kind) -> str:
+    return f'<i class="bw-key" data-kind="{kind}"></i>'
 
 
 _NO_ADAPTER_CARD = (

@@ -1,4 +1,4 @@
-"""The Compare tab: where the base and an adapter put the box for a phrase. Widgets and wiring only."""
+"""The Compare tab: where up to four models put the box for a phrase. Widgets and wiring only."""
 
 from __future__ import annotations
 
@@ -14,18 +14,32 @@ from grounding.errors import BoxwrightError, Cancelled
 from grounding.records import MAX_PHRASE_CHARACTERS, check_phrase
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
+from grounding.ui.chosen import MOST_MODELS, Models, first_adapter, first_choice, model_choices
 from grounding.ui.desk import Compare, Desk
 from grounding.ui.events import tell
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.summary import progress_html, summary_html
+from grounding.ui.theme import ASSETS
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 """Everything that runs on the model waits in one line; everything else runs beside it."""
 FREE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ALL_SPLITS = "all"
-BASE_ONLY = ""
+_VIEWS = (("side", "Side by side"), ("overlay", "Overlay"), ("slider", "Slider"))
+_TOOLS = (
+    '<div class="bw-tools"><fieldset class="bw-views" aria-label="View">'
+    + "".join(
+        f'<label><input type="radio" name="bw-view" value="{name}"{" checked" * (name == "side")}>{label}</label>'
+        for name, label in _VIEWS
+    )
+    + '</fieldset><div class="bw-zooms" role="group" aria-label="Zoom">'
+    '<button type="button" data-zoom="out" aria-label="Zoom out">−</button>'
+    '<button type="button" data-zoom="whole" class="bw-zoom-now" title="Show the whole picture" '
+    'aria-label="Show the whole picture">100%</button>'
+    '<button type="button" data-zoom="in" aria-label="Zoom in">+</button></div></div>'
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Widgets:
     grid: gr.HTML
     upload: gr.UploadButton
     phrase: gr.Textbox
-    adapter: gr.Dropdown
+    models: gr.Dropdown
     run: gr.Button
     results: gr.HTML
     summary_run: gr.Button
@@ -78,16 +92,19 @@ def _lay_out() -> Widgets:
                     scale=1,
                     elem_id="compare-phrase",
                 )
-                adapter = gr.Dropdown(
-                    label="Adapter",
+                run = gr.Button("Run", variant="primary", scale=0, min_width=92, elem_id="compare-run")
+            with gr.Row(elem_id="compare-view-bar", equal_height=True):
+                models = gr.Dropdown(
+                    label="Models",
                     show_label=False,
                     container=False,
-                    scale=0,
-                    min_width=190,
-                    elem_id="compare-adapter",
+                    multiselect=True,
+                    max_choices=MOST_MODELS,
+                    elem_id="compare-models",
                 )
-                run = gr.Button("Run", variant="primary", scale=0, min_width=92, elem_id="compare-run")
-            results = gr.HTML(elem_id="compare-results", apply_default_css=False)
+                gr.HTML(_TOOLS, elem_id="compare-tools", apply_default_css=False)
+            script = (ASSETS / "compare.js").read_text(encoding="utf-8")
+            results = gr.HTML(elem_id="compare-results", js_on_load=script, apply_default_css=False)
     with gr.Column(elem_id="compare-summary-panel"):
         with gr.Row(elem_id="compare-summary-bar", equal_height=True):
             gr.HTML(f"<h2>Over the {SUMMARY_SPLIT} split</h2>", apply_default_css=False)
@@ -95,13 +112,13 @@ def _lay_out() -> Widgets:
             stop = gr.Button("Stop", size="sm", visible=False, scale=0, min_width=84, elem_id="compare-summary-stop")
             compute = gr.Button("Compute", size="sm", scale=0, min_width=110, elem_id="compare-summary-run")
         summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
-    return Widgets(desk, split, grid, upload, phrase, adapter, run, results, compute, stop, progress, summary)
+    return Widgets(desk, split, grid, upload, phrase, models, run, results, compute, stop, progress, summary)
 
 
 def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
     asking: dict[str, Any] = {
         "fn": h.ask_picked,
-        "inputs": [w.desk, w.phrase, w.adapter],
+        "inputs": [w.desk, w.phrase, w.models],
         "outputs": w.results,
         # Each picture laid down asks for itself: by default gradio would drop the later ones while one is answered.
         "trigger_mode": "multiple",
@@ -110,28 +127,29 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
     }
     typed: dict[str, Any] = asking | {"fn": h.ask_typed, "trigger_mode": "always_last"}
     laid = [w.phrase, w.results]
-    demo.load(h.open_page, w.desk, [w.split, w.grid, w.adapter, *laid], **FREE_QUEUE, **_QUIET).then(**asking)
-    w.grid.pick(h.pick, [w.desk, w.adapter], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).then(**asking)
+    demo.load(h.open_page, w.desk, [w.split, w.grid, w.models, *laid], **FREE_QUEUE, **_QUIET).then(**asking)
+    w.grid.pick(h.pick, [w.desk, w.models], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).then(**asking)
     w.grid.turn(h.turn, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
     w.split.input(h.turn_to_start, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
     w.upload.upload(
-        h.upload, [w.upload, w.desk, w.split, w.phrase, w.adapter], [w.grid, *laid], **FREE_QUEUE, **_QUIET
+        h.upload, [w.upload, w.desk, w.split, w.phrase, w.models], [w.grid, *laid], **FREE_QUEUE, **_QUIET
     ).success(**asking)
     gr.on([w.run.click, w.phrase.submit], **typed)
-    w.adapter.change(**typed | {"fn": h.ask_adapter})
-    tab.select(h.refresh_adapters, [w.desk, w.adapter], w.adapter, **FREE_QUEUE, **_QUIET)
+    w.models.change(**typed | {"fn": h.ask_models})
+    w.results.more(h.more, w.desk, w.results, trigger_mode="multiple", **MODEL_QUEUE, **_QUIET)
+    tab.select(h.refresh_models, [w.desk, w.models], w.models, **FREE_QUEUE, **_QUIET)
 
 
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
     buttons = [w.summary_run, w.summary_stop]
     computing = w.summary_run.click(h.begin_summary, w.desk, buttons, **FREE_QUEUE, **_QUIET).then(
-        h.compute_summary, [w.desk, w.adapter], [w.progress, w.summary], **MODEL_QUEUE, **_QUIET
+        h.compute_summary, [w.desk, w.models], [w.progress, w.summary], **MODEL_QUEUE, **_QUIET
     )
     # Both, as `then` alone does not follow a failure in gradio 6.31.
     computing.success(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
     computing.failure(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
     w.summary_stop.click(h.stop_summary, w.desk, w.summary_stop, **FREE_QUEUE, **_QUIET)
-    w.adapter.change(h.show_summary, w.adapter, w.summary, **FREE_QUEUE, **_QUIET)
+    w.models.change(h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
     demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
 
 
@@ -149,23 +167,23 @@ class Handlers:
         first = compare.first_sample(split)
         if first is not None:
             compare.pick(desk, first.id)
-        phrase, adapters = first.phrase if first else "", self._adapter_choices()
-        desk.offered = tuple(name for _, name in adapters if name)
+        phrase, adapters = first.phrase if first else "", compare.adapter_names()
+        desk.offered, chosen = tuple(adapters), first_choice(adapters)
         counts = source.splits()
         splits = [(f"{name} · {count:,} samples", name) for name, count in counts.items() if count]
         splits.append((f"all · {sum(counts.values()):,} samples", ALL_SPLITS))
         return (
             gr.Dropdown(choices=splits, value=split or ALL_SPLITS),
             self._grid_html(desk, split),
-            gr.Dropdown(choices=adapters, value=adapters[0][1]),
+            gr.Dropdown(choices=model_choices(adapters), value=chosen, multiselect=True),
             phrase,
-            compare.waiting_html(desk, phrase, adapters[0][1] or None),
+            compare.waiting_html(desk, phrase, compare.check_models(chosen)),
         )
 
     @tell
-    def pick(self, event: gr.EventData, desk: Desk, adapter: str | None) -> tuple[str, str]:
+    def pick(self, event: gr.EventData, desk: Desk, chosen: list[str] | None) -> tuple[str, str]:
         sample = self.compare.pick(desk, getattr(event, "id", None))
-        return sample.phrase, self.compare.waiting_html(desk, sample.phrase, self.compare.check_adapter(adapter))
+        return sample.phrase, self.compare.waiting_html(desk, sample.phrase, self.compare.check_models(chosen))
 
     @tell
     def turn(self, event: gr.EventData, desk: Desk, split: str | None) -> str:
@@ -178,17 +196,17 @@ class Handlers:
 
     @tell
     def upload(
-        self, path: str | None, desk: Desk, split: str | None, phrase: str, adapter: str | None
+        self, path: str | None, desk: Desk, split: str | None, phrase: str, chosen: list[str] | None
     ) -> tuple[str, str, str]:
         """The uploaded picture on the desk. A phrase that belonged to the sample before goes; one's own stays."""
-        chosen = self.compare.check_adapter(adapter)
+        models = self.compare.check_models(chosen)
         if phrase == self.compare.phrase_of_sample(desk):
             phrase = ""
         self.compare.upload(desk, Path(path or ""))
-        return self._grid(desk, split, desk.offset), phrase, self.compare.waiting_html(desk, phrase, chosen)
+        return self._grid(desk, split, desk.offset), phrase, self.compare.waiting_html(desk, phrase, models)
 
     @tell
-    def ask_picked(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
+    def ask_picked(self, desk: Desk, phrase: str, chosen: list[str] | None) -> Iterator[Any]:
         """Ask about the picture that was laid down last; those that were passed over quickly are not asked about."""
         if desk.picture_sha256 is None or desk.answered_number == desk.picture_number:
             yield gr.skip()
@@ -198,41 +216,51 @@ class Handlers:
         if not phrase.strip():
             yield gr.skip()
             return
-        yield from self.compare.ask(desk, phrase, self.compare.check_adapter(adapter))
+        yield from self.compare.ask(desk, phrase, self.compare.check_models(chosen))
 
     @tell
-    def ask_typed(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
-        chosen = self.compare.check_adapter(adapter)
+    def ask_typed(self, desk: Desk, phrase: str, chosen: list[str] | None) -> Iterator[Any]:
+        models = self.compare.check_models(chosen)
         if phrase.strip():
-            yield from self.compare.ask(desk, check_phrase(phrase), chosen)
+            yield from self.compare.ask(desk, check_phrase(phrase), models)
         else:
-            yield self.compare.waiting_html(desk, "", chosen)
+            desk.answered = None
+            yield self.compare.waiting_html(desk, "", models)
 
     @tell
-    def ask_adapter(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[Any]:
-        """Ask again with another adapter, chosen here or sent from the Train tab; not for the page's own first fill."""
-        chosen, phrase = self.compare.check_adapter(adapter), " ".join(phrase.split())
-        if desk.asked is None or not phrase or desk.asked == (desk.picture_number, phrase, chosen):
+    def ask_models(self, desk: Desk, phrase: str, chosen: list[str] | None) -> Iterator[Any]:
+        """Ask again with other models, chosen here or sent from the Train tab; not for the page's own first fill."""
+        models, phrase = self.compare.check_models(chosen), " ".join(phrase.split())
+        if desk.asked is None or not phrase or desk.asked == (desk.picture_number, phrase, models):
             yield gr.skip()
         else:
-            yield from self.compare.ask(desk, check_phrase(phrase), chosen)
+            yield from self.compare.ask(desk, check_phrase(phrase), models)
 
     @tell
-    def refresh_adapters(self, desk: Desk, adapter: str | None) -> Any:
-        """The adapters as they stand now. The choice stays, unless it is gone or there was nothing to choose from."""
-        choices, offered = self._adapter_choices(), desk.offered
-        desk.offered = tuple(name for _, name in choices if name)
-        # None: gradio tells of the first tab before the page has filled the list.
-        stays = bool(offered) if adapter == BASE_ONLY else adapter in desk.offered
-        return gr.Dropdown(choices=choices, value=adapter if stays else choices[0][1])
+    def more(self, event: gr.EventData, desk: Desk) -> Any:
+        """Heat, probes or the prompt for the answers on the page; nothing when they are gone by then."""
+        html = self.compare.more(desk, getattr(event, "part", None))
+        return gr.skip() if html is None else html
+
+    @tell
+    def refresh_models(self, desk: Desk, chosen: list[str] | None) -> Any:
+        """The adapters as they stand now. The choice stays, unless some of it is gone or there was none to choose."""
+        names, offered = self.compare.adapter_names(), desk.offered
+        desk.offered = tuple(names)
+        choices = model_choices(names)
+        known = [value for _, value in choices]
+        kept = [one for one in chosen or () if one in known]
+        # Nothing chosen: gradio tells of the first tab before the page has filled the list.
+        stays = bool(kept) and len(kept) == len(chosen or ()) and (bool(offered) or kept != first_choice(()))
+        return gr.Dropdown(choices=choices, value=kept if stays else first_choice(names), multiselect=True)
 
     @tell
     def show_newest_summary(self) -> str:
-        return self._summary(self._adapter_choices()[0][1])
+        return self._summary(self.compare.check_models(first_choice(self.compare.adapter_names())))
 
     @tell
-    def show_summary(self, adapter: str | None) -> str:
-        return self._summary(adapter)
+    def show_summary(self, chosen: list[str] | None) -> str:
+        return self._summary(self.compare.check_models(chosen))
 
     @tell
     def begin_summary(self, desk: Desk) -> tuple[Any, Any]:
@@ -240,15 +268,15 @@ class Handlers:
         return gr.Button(interactive=False), gr.Button("Stop", visible=True, interactive=True)
 
     @tell
-    def compute_summary(self, desk: Desk, adapter: str | None) -> Iterator[tuple[Any, Any]]:
+    def compute_summary(self, desk: Desk, chosen: list[str] | None) -> Iterator[tuple[Any, Any]]:
         """Score the test split. What was computed before a stop or a failure is kept and shown."""
-        chosen = self.compare.check_adapter(adapter)
+        models = self.compare.check_models(chosen)
         try:
-            for done, total in self.compare.board.computing(chosen, lambda: desk.stop_summary):
+            for done, total in self.compare.board.computing(first_adapter(models), lambda: desk.stop_summary):
                 yield progress_html(done, total), gr.skip()
         except BoxwrightError as error:
             (gr.Info if isinstance(error, Cancelled) else gr.Warning)(escape(str(error)), title="Not computed")
-        yield "", self._summary(chosen)
+        yield "", self._summary(models)
 
     @tell
     def stop_summary(self, desk: Desk) -> Any:
@@ -265,12 +293,8 @@ class Handlers:
     def _grid_html(self, desk: Desk, split: str | None) -> str:
         return grid_html(self.compare.parts.source, split, desk.offset, desk.sample_id, version=desk.picture_number)
 
-    def _adapter_choices(self) -> list[tuple[str, str]]:
-        """(label, value), newest first; the base alone comes last and has the value ""."""
-        return [(info.name, info.name) for info in self.compare.board.adapters()] + [("Base only", BASE_ONLY)]
-
-    def _summary(self, adapter: str | None) -> str:
-        chosen = self.compare.check_adapter(adapter)
+    def _summary(self, models: Models) -> str:
+        chosen = first_adapter(models)
         board = self.compare.board
         try:
             samples = board.samples()

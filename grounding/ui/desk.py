@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grounding.errors import AdapterError, BoxwrightError, PictureError, StoreError
+from grounding.boxes import Box
+from grounding.errors import BoxwrightError, PictureError, StoreError
 from grounding.pictures import open_picture, picture_size_wh
-from grounding.records import Sample
-from grounding.ui.cards import Scene, answers_html, empty_html, pending_html, problem_html
+from grounding.probes import probe
+from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Sample, check_phrase
+from grounding.ui.cards import Evidence, Scene, answers_html, empty_html, pending_html, problem_html
+from grounding.ui.chosen import Models, check_models
 from grounding.ui.model_service import Phase
 from grounding.ui.pictures import figure_url, find_picture
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
@@ -19,7 +22,24 @@ from grounding.ui.truth import truth_for
 
 NOTHING_YET = "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter."
 WRITE_A_PHRASE = "Write what to look for and press Enter"
+PARTS = ("heats", "probes", "prompt")
+"""What may be asked of answers besides; see `Evidence`."""
+
 _POLL_SECONDS = 0.4
+_OTHERS_LOOKED_AT = 24  # samples, for one with another phrase
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers on the desk, with what else was asked for."""
+
+    scene: Scene
+    models: Models
+    predictions: tuple[Prediction, ...]
+    evidence: Evidence
+
+    def html(self) -> str:
+        return answers_html(self.scene, self.predictions, self.evidence)
 
 
 @dataclass
@@ -27,8 +47,9 @@ class Desk:
     """The picture that one visitor looks at. Lives in the session and changes in place.
 
     `picture_number` counts the pictures laid here, so that an answer that comes late for an earlier one is
-    recognised; `answered_number` is the last of them that was asked about by itself, and `asked` the last
-    question: picture number, phrase, adapter. `offered` are the adapters that the page has shown.
+    recognised; `answered_number` is the last of them that was asked about by itself, `asked` the last question
+    (picture number, phrase, models), `questions` how many there were, `answered` what it was answered. `offered` are
+    the adapters that the page has shown.
     """
 
     sample_id: str | None = None
@@ -36,13 +57,16 @@ class Desk:
     offset: int = 0
     picture_number: int = 0
     answered_number: int = 0
-    asked: tuple[int, str, str | None] | None = None
+    asked: tuple[int, str, Models] | None = None
+    questions: int = 0
+    answered: Answered | None = None
     offered: tuple[str, ...] = ()
     stop_summary: bool = False
 
     def lay(self, picture_sha256: str, sample_id: str | None) -> None:
         self.picture_sha256, self.sample_id = picture_sha256, sample_id
         self.picture_number += 1
+        self.answered = None
 
 
 class Compare:
@@ -68,13 +92,13 @@ class Compare:
             raise StoreError(f"There is no split {str(split)[:40]!r} in this workspace. Choose one from the list.")
         return split
 
-    def check_adapter(self, adapter: object) -> str | None:
-        """An adapter out of the client's choice; None for the base alone. Raises `AdapterError` for an unknown one."""
-        if adapter in (None, ""):
-            return None
-        if not any(info.name == adapter for info in self.board.adapters()):
-            raise AdapterError(f"There is no adapter {str(adapter)[:80]!r} for this model. Choose one from the list.")
-        return str(adapter)
+    def check_models(self, chosen: object) -> Models:
+        """The models out of the client's choice. Raises `AdapterError` or `SettingsError` as `chosen.check_models`."""
+        return check_models(chosen, self.adapter_names())
+
+    def adapter_names(self) -> list[str]:
+        """The adapters that fit the app's model, newest first."""
+        return [info.name for info in self.board.adapters()]
 
     def pick(self, desk: Desk, sample_id: object) -> Sample:
         """Lay a sample on the desk. Raises `StoreError` for an unknown id."""
@@ -101,47 +125,109 @@ class Compare:
         truth = truth_for(sample, phrase, self.parts.is_placeholder)
         return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth)
 
-    def waiting_html(self, desk: Desk, phrase: str, adapter: str | None) -> str:
+    def waiting_html(self, desk: Desk, phrase: str, models: Models) -> str:
         """The desk before the model was asked."""
         if desk.picture_sha256 is None:
             return empty_html(NOTHING_YET)
         scene = self.scene(desk, phrase)
         if not phrase.strip():
-            return pending_html(scene, adapter, WRITE_A_PHRASE, busy=False)
-        return pending_html(scene, adapter, self._model_message())
+            return pending_html(scene, models, WRITE_A_PHRASE, busy=False)
+        return pending_html(scene, models, self._model_message())
 
-    def ask(self, desk: Desk, phrase: str, adapter: str | None) -> Iterator[str]:
+    def ask(self, desk: Desk, phrase: str, models: Models) -> Iterator[str]:
         """The cards as they come: while the model loads, while it works, and with the answers.
 
         Stops without a word when another picture was laid on the desk meanwhile.
         """
         number, scene = desk.picture_number, self.scene(desk, phrase)
-        desk.asked = (number, phrase, adapter)
-        yield from self._until_loaded(desk, scene, adapter)
+        desk.asked, desk.answered = (number, phrase, models), None
+        desk.questions += 1
+        evidence = Evidence(desk.questions)
+        yield from self._until_loaded(desk, scene, models)
+        answered = None
         try:
-            html = self._answers(desk, scene, adapter)
+            answered = Answered(scene, models, self._answers(desk, scene, models), evidence)
+            html = answered.html()
         except BoxwrightError as error:
-            html = problem_html(scene, adapter, str(error))
+            html = problem_html(scene, models, str(error))
         except Exception:
-            yield problem_html(scene, adapter, "This did not work, for a reason that Boxwright did not foresee.")
+            yield problem_html(scene, models, "This did not work, for a reason that Boxwright did not foresee.")
             raise
         if desk.picture_number == number:
+            desk.answered = answered
             yield html
 
-    def _until_loaded(self, desk: Desk, scene: Scene, adapter: str | None) -> Iterator[str]:
+    def more(self, desk: Desk, part: object) -> str | None:
+        """The answers on the desk with one more of `PARTS`, or why it can't come; None when they are gone."""
+        answered = desk.answered
+        if answered is None or part not in PARTS:
+            return None
+        others = tuple(problem for problem in answered.evidence.problems if problem[0] != part)
+        try:
+            evidence = replace(self._with_part(desk, answered, str(part)), problems=others)
+        except BoxwrightError as error:
+            evidence = replace(answered.evidence, problems=(*others, (str(part), str(error))))
+        if desk.answered is not answered:
+            return None
+        desk.answered = replace(answered, evidence=evidence)
+        return desk.answered.html()
+
+    def _with_part(self, desk: Desk, answered: Answered, part: str) -> Evidence:
+        assert desk.picture_sha256 is not None
+        path = find_picture(self.parts.workspace, desk.picture_sha256)
+        phrase, models, evidence = answered.scene.phrase, answered.models, answered.evidence
+        other, truths = self._other_phrase(desk, answered.scene) if part == "probes" else (None, {})
+        with self.parts.models.use() as predictor:
+            if part == "heats":
+                return replace(evidence, heats=tuple(predictor.heat(path, phrase, models)))
+            if part == "probes":
+                results = probe(predictor, path, phrase, models, other=other, truths=truths)
+                return replace(evidence, probes=tuple(results), truths=truths)
+            return replace(evidence, prompt=predictor.prompt(path, phrase))
+
+    def _other_phrase(self, desk: Desk, scene: Scene) -> tuple[str | None, dict[str, tuple[Box, ...]]]:
+        """The phrase of another sample, of the same split where the desk holds one (None: no other is found), and the
+        true boxes of both phrases, as far as they are known."""
+        phrase = scene.phrase
+        split = self.parts.source.get_sample(desk.sample_id).split if desk.sample_id else None
+        samples, _ = self.parts.source.page(split, 0, _OTHERS_LOOKED_AT)
+        own = set(phrase.casefold().split())
+        usable = [
+            sample
+            for sample in samples
+            if sample.id != desk.sample_id
+            and 0 < len(sample.phrase.strip()) <= MAX_PHRASE_CHARACTERS
+            and sample.phrase.casefold() != phrase.casefold()
+            and not self.parts.is_placeholder(sample.phrase)
+        ]
+        # Of the same picture, it names a thing that is there; and the fewer words it shares, the more it says.
+        usable.sort(
+            key=lambda sample: (
+                picture_id(sample) != desk.picture_sha256,
+                len(own.intersection(sample.phrase.casefold().split())),
+            )
+        )
+        truths = {} if scene.truth.boxes_xyxy_px is None else {phrase: scene.truth.boxes_xyxy_px}
+        if not usable:
+            return None, truths
+        other = check_phrase(usable[0].phrase)
+        if picture_id(usable[0]) == desk.picture_sha256:
+            truths[other] = usable[0].boxes_xyxy_px
+        return other, truths
+
+    def _until_loaded(self, desk: Desk, scene: Scene, models: Models) -> Iterator[str]:
         number = desk.picture_number
         while self.parts.models.state.phase is Phase.LOADING and desk.picture_number == number:
-            yield pending_html(scene, adapter, self._model_message())
+            yield pending_html(scene, models, self._model_message())
             time.sleep(_POLL_SECONDS)
         if desk.picture_number == number:
-            yield pending_html(scene, adapter, "Asking the model")
+            yield pending_html(scene, models, "Asking the model")
 
-    def _answers(self, desk: Desk, scene: Scene, adapter: str | None) -> str:
+    def _answers(self, desk: Desk, scene: Scene, models: Models) -> tuple[Prediction, ...]:
         assert desk.picture_sha256 is not None
         path = find_picture(self.parts.workspace, desk.picture_sha256)
         with self.parts.models.use() as predictor:
-            predictions = predictor.compare(path, scene.phrase, [None, adapter] if adapter else [None])
-        return answers_html(scene, predictions)
+            return tuple(predictor.compare(path, scene.phrase, models))
 
     def _model_message(self) -> str:
         state = self.parts.models.state

@@ -26,8 +26,8 @@ _TAKE_SUGGESTION = """(suggestion, name) => {
 }"""
 
 
-def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, adapter_choice: gr.Dropdown) -> Widgets:
-    """Lay out the tab and connect it. `tabs` and `adapter_choice` are where "Show in Compare" leads."""
+def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.Dropdown) -> Widgets:
+    """Lay out the tab and connect it. `tabs` and `model_choice` are where "Show in Compare" leads."""
     widgets = lay_out(preset_of(parts.models.model), parts.models.model)
     handlers = Handlers(parts, widgets)
     w = widgets
@@ -53,13 +53,13 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
             tab,
             GalleryParts(parts.workspace, lambda: parts.models.model),
             tabs,
-            adapter_choice,
+            model_choice,
             w.view,
             w.looked_at,
         )
-    widgets.compare.click(handlers.show_in_compare, w.looked_at, [tabs, adapter_choice], **_FREE)
+    widgets.compare.click(handlers.show_in_compare, w.looked_at, [tabs, model_choice], **_FREE)
     build_queue(demo, tab, parts.workspace, w.timer, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
     sweep_parts = SweepParts(parts.workspace, parts.models, parts.curation)
     build_sweeps(demo, tab, sweep_parts, w.sweeps, (handlers, w.settings), (w.timer, w.shown))
-    build_adapters(demo, tab, parts, w.shown, tabs, adapter_choice)
+    build_adapters(demo, tab, parts, w.shown, tabs, model_choice)
     return widgets

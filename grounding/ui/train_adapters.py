@@ -18,6 +18,7 @@ from grounding.adapters.export import export_folder, export_zip
 from grounding.adapters.hub import push
 from grounding.errors import AdapterError, BoxwrightError
 from grounding.ui.adapter_cards import Card, adapters_html, told_html
+from grounding.ui.chosen import shown_in_compare
 from grounding.ui.compare import MODEL_QUEUE
 from grounding.ui.events import tell
 from grounding.ui.train_parts import TrainParts
@@ -100,9 +101,9 @@ class Widgets:
 
 
 def build_adapters(
-    demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, changed: gr.State, tabs: gr.Tabs, adapter_choice: gr.Dropdown
+    demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, changed: gr.State, tabs: gr.Tabs, model_choice: gr.Dropdown
 ) -> Widgets:
-    """Lay out the panel and connect it. `changed` changes when a run tells something; `tabs` and `adapter_choice` are
+    """Lay out the panel and connect it. `changed` changes when a run tells something; `tabs` and `model_choice` are
     where "Show in Compare" leads."""
     told = gr.HTML(elem_id="train-adapters-told", js_on_load=_UNDO, apply_default_css=False)
     download = gr.DownloadButton("Download", visible=False, elem_id="train-adapters-download")
@@ -116,7 +117,7 @@ def build_adapters(
     dynamic.act(handlers.act, None, done, **_FREE)
     dynamic.merge(handlers.merge, None, done, trigger_mode="once", **_MODEL)
     dynamic.push(handlers.push, None, done, trigger_mode="once", **_FREE)
-    dynamic.show(handlers.show, None, [tabs, adapter_choice], **_FREE)
+    dynamic.show(handlers.show, None, [tabs, model_choice], **_FREE)
     undone: Any = w.told
     undone.undo(handlers.undo, None, done, **_FREE)
     return w
@@ -218,8 +219,7 @@ class Handlers:
         names = [info.name for info in known if info.base == self.parts.models.model]
         if name not in names:
             raise AdapterError(f"The adapter {name[:80]!r} is not there for this model. Reload the page.")
-        choices = [(each, each) for each in names] + [("Base only", "")]
-        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=name)
+        return gr.Tabs(selected="compare"), shown_in_compare(names, name)
 
     def _renamed(self, name: str, new_name: str) -> tuple[str, str, Path | None]:
         changes.rename(self.workspace, name, new_name)

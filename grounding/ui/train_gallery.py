@@ -19,6 +19,7 @@ from grounding.overlay import Layer, figure_html
 from grounding.pictures import picture_size_wh
 from grounding.training.gallery import Change, Gallery, read_gallery
 from grounding.training.history import SampleRow
+from grounding.ui.chosen import shown_in_compare
 from grounding.ui.events import tell
 from grounding.ui.pictures import find_picture, picture_url
 from grounding.ui.wording import count_of
@@ -58,7 +59,7 @@ def build_gallery(
     tab: gr.Tab,
     parts: GalleryParts,
     tabs: gr.Tabs,
-    adapter_choice: gr.Dropdown,
+    model_choice: gr.Dropdown,
     view: gr.HTML,
     looked_at: gr.State,
 ) -> gr.HTML:
@@ -68,7 +69,7 @@ def build_gallery(
     html = gr.HTML(elem_id="train-gallery", js_on_load=_ON_LOAD, apply_default_css=False)
     key = gr.State("")
     gr.on([demo.load, tab.select, view.change], handlers.show, [key, looked_at], [html, key], **_QUIET)
-    html.compare(handlers.to_compare, looked_at, [tabs, adapter_choice], **_QUIET)
+    html.compare(handlers.to_compare, looked_at, [tabs, model_choice], **_QUIET)
     html.annotate(handlers.to_annotate, None, tabs, **_QUIET)
     return html
 
@@ -100,8 +101,7 @@ class Handlers:
         names = [info.name for info in self.adapters.list() if info.base == self.parts.model()]
         if found is None or found[1].name not in names:
             raise AdapterError("The adapter of this run is gone, or its base is another than Compare has.")
-        choices = [(name, name) for name in names] + [("Base only", "")]
-        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=found[1].name)
+        return gr.Tabs(selected="compare"), shown_in_compare(names, found[1].name)
 
     @tell
     def to_annotate(self) -> Any:

@@ -22,6 +22,7 @@ from grounding.jobs.store import RunRecord, RunStore
 from grounding.models import training_settings
 from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
+from grounding.ui.chosen import shown_in_compare
 from grounding.ui.events import tell
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.ready_view import ready_html
@@ -117,8 +118,7 @@ class Handlers:
         if not names:
             raise AdapterError("There is no adapter in this workspace yet. Press Train to make one.")
         chosen = own.name if own is not None and own.name in names else names[0]
-        choices = [(name, name) for name in names] + [("Base only", "")]
-        return gr.Tabs(selected="compare"), gr.Dropdown(choices=choices, value=chosen)
+        return gr.Tabs(selected="compare"), shown_in_compare(names, chosen)
 
     def _show(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
         """Everything on the tab. For a name that a run has used, the next free one is suggested."""

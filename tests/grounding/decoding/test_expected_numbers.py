@@ -190,6 +190,31 @@ def test_expected_boxes_do_not_depend_on_the_batch(answerer: Answerer, asks: Seq
     assert numbers(answerer.answer(asks[::-1], EXPECTED)[::-1]) == pytest.approx(together, abs=0.02)
 
 
+def test_the_whole_distribution_is_the_exact_one(
+    loaded: Any, answerer: Answerer, asks: Sequence[Ask], spreads: list[tuple[NumberSpread, float, float]]
+) -> None:
+    """Up to each value as much lies below as the stock model says, but for what was not followed to its end."""
+    compared, loose = 0, []
+    for ask in asks[:12:2]:
+        spreads.clear()
+        answerer.answer([ask], Decoding(coordinates="expected", max_boxes=1))
+        if not spreads:
+            continue
+        exact = exact_number(loaded, ask.features, ask.phrase, '[{"bbox_2d": [')
+        spread, written, _ = spreads[0]
+        shares = spread.shares(tuple(f"{written:.0f}"))
+        assert math.fsum(share.probability for share in shares) == pytest.approx(1, abs=1e-4)
+        loose.append(math.fsum(share.probability * (share.high - share.low) for share in shares))
+        for value in range(0, 1001, 25):
+            surely = math.fsum(share.probability for share in shares if share.high <= value)
+            perhaps = math.fsum(share.probability for share in shares if share.low <= value)
+            below = math.fsum(share for number, share in exact.items() if number <= value)
+            assert surely - 0.003 <= below <= perhaps + 0.003, (ask.phrase, value)
+        compared += 1
+    assert compared >= 3
+    assert sorted(loose)[len(loose) // 2] < 10, loose  # thousandths of the picture; or anything would pass
+
+
 # --- one number by hand ---
 
 
@@ -256,6 +281,24 @@ def test_a_waver_between_two_hundreds_is_averaged(skeleton: Skeleton) -> None:
         "40": {"1": 1.0},
     }
     assert ByHand(skeleton, table).write("399") == pytest.approx(0.55 * 399 + 0.45 * 401, abs=1e-3)
+
+
+def test_a_waver_between_two_hundreds_has_both_shares(skeleton: Skeleton) -> None:
+    table = {
+        "": {"3": 0.55, "4": 0.449, "7": 0.001},
+        "3": {"9": 1.0},
+        "39": {"9": 1.0},
+        "4": {"0": 1.0},
+        "40": {"1": 1.0},
+    }
+    hand = ByHand(skeleton, table)
+    hand.write("399")
+    shares = {(s.low, s.high): s.probability for s in hand.spread.shares(("3", "9", "9")) if s.probability > 1e-6}
+    assert shares == {
+        (399, 399): pytest.approx(0.55, abs=1e-4),
+        (401, 401): pytest.approx(0.449, abs=1e-4),
+        (700, 799): pytest.approx(0.001, abs=1e-5),  # too unlikely to be followed
+    }
 
 
 def test_values_far_away_are_left_out(skeleton: Skeleton) -> None:

@@ -332,3 +332,15 @@ def test_a_detector_is_not_trained(case: Case, tmp_path: Path) -> None:
     )
     with pytest.raises(JobError, match=r"can't be trained here: its profile '.*' names no layers\.$"):
         run.train(plan, lambda event: None, lambda: False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_shows_its_words_and_says_why_it_has_no_heat(kind: str, tmp_path: Path) -> None:
+    predictor = Predictor(load_model(str(write_detector(kind, tmp_path / kind))), tmp_path / "adapters")
+    picture = Image.new("RGB", (64, 48), "grey")
+    prompt = predictor.prompt(picture, "The RED dog?")
+    assert prompt.text == "the red dog."
+    assert [token.text for token in prompt.tokens] == ["[CLS]", "the", "red", "dog", ".", "[SEP]"]
+    (heat,) = predictor.heat(picture, "the red dog")
+    assert heat.boxes == ()
+    assert "is a detector" in heat.reason

@@ -13,6 +13,8 @@ from PIL import Image
 from grounding.adapters import AdapterInfo
 from grounding.boxes import Box
 from grounding.errors import Cancelled, StoreError
+from grounding.heat import Band, BoxHeat, Heat
+from grounding.prompts import PromptToken, ReadPrompt
 from grounding.records import Prediction, Sample, Status
 from grounding.ui.model_service import ModelService, Phase
 from grounding.ui.sources import Parts
@@ -57,6 +59,27 @@ class FakePredictor:
 
     def compare(self, image: object, phrase: str, adapters: Sequence[str | None]) -> list[Prediction]:
         return [self.predict_many([(image, phrase)], adapter)[0] for adapter in adapters]
+
+    def compare_many(
+        self,
+        pairs: Sequence[tuple[object, str]],
+        adapters: Sequence[str | None],
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[list[Prediction]]:
+        return [self.compare(image, phrase, adapters) for image, phrase in pairs]
+
+    def heat(self, image: object, phrase: str, adapters: Sequence[str | None]) -> list[Heat]:
+        if self.error is not None:
+            raise self.error
+        near, far = (Band(0, 0, 1.0),), (Band(10, 30, 1.0),)
+        return [Heat((BoxHeat(BASE_BOX, (100, 80), near, near, far, far),)) for _ in adapters]
+
+    def prompt(self, image: object, phrase: str) -> ReadPrompt:
+        if self.error is not None:
+            raise self.error
+        words = [PromptToken(number, word) for number, word in enumerate(phrase.split())]
+        return ReadPrompt(phrase, (PromptToken(99, "<|image_pad|>", 64, is_image=True), *words))
 
 
 class ListSource:

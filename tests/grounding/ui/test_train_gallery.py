@@ -9,6 +9,7 @@ from grounding.jobs.store import RunState
 from grounding.training.gallery import Change, Gallery
 from grounding.training.history import SampleRow
 from grounding.ui import train_gallery
+from grounding.ui.chosen import BASE
 from grounding.ui.train_gallery import GalleryParts, Handlers, gallery_html
 from grounding.workspace import Workspace
 
@@ -73,7 +74,7 @@ def test_it_stays_while_others_wait_in_the_queue(handlers: Handlers) -> None:
     add_run(handlers, "mugs")
     handlers.store.enqueue(name="cups", model_id="demo", quantize="none", snapshot="/s", settings={})
     assert "Where mugs differs" in handlers.show("")[0]
-    assert handlers.to_compare()[1].value == "mugs"
+    assert handlers.to_compare()[1].value == [BASE, "mugs"]
 
 
 def test_it_follows_an_adapter_that_was_renamed(handlers: Handlers) -> None:
@@ -82,7 +83,7 @@ def test_it_follows_an_adapter_that_was_renamed(handlers: Handlers) -> None:
     (adapters / "mugs").rename(adapters / "cups")
     html, key = handlers.show("")
     assert "Where cups differs" in html
-    assert handlers.to_compare()[1].value == "cups"
+    assert handlers.to_compare()[1].value == [BASE, "cups"]
     (adapters / "cups").rename(adapters / "jars")
     assert "Where jars differs" in handlers.show(key)[0], "a name that changes is shown"
 
@@ -92,7 +93,7 @@ def test_it_is_that_of_the_run_on_the_page(handlers: Handlers) -> None:
     add_run(handlers, "cups")
     assert "Where cups differs" in handlers.show("")[0]
     html, key = handlers.show("", first)
-    assert "Where mugs differs" in html and handlers.to_compare(first)[1].value == "mugs"
+    assert "Where mugs differs" in html and handlers.to_compare(first)[1].value == [BASE, "mugs"]
     assert "Where cups differs" in handlers.show(key, "")[0]
     handlers.store.add(name="next", model_id="demo", quantize="none", snapshot="/s", settings={})
     assert handlers.show(key, "") == ("", "none") and "Where mugs differs" in handlers.show("", first)[0]

@@ -20,6 +20,7 @@ from grounding.errors import AdapterError
 from grounding.training.presets import presets_for
 from grounding.training.settings import TrainSettings
 from grounding.ui.adapter_cards import Card, adapters_html, told_html
+from grounding.ui.chosen import BASE
 from grounding.ui.model_service import ModelService
 from grounding.ui.train_adapters import Handlers
 from grounding.ui.train_presets import Chooser, as_typed, preset_html
@@ -125,7 +126,7 @@ def test_nothing_is_sent_until_something_changes(handlers: Handlers) -> None:
 
 def test_show_in_compare_takes_adapters_of_this_base_only(handlers: Handlers) -> None:
     tabs, dropdown = handlers.show(event(name="b"))
-    assert tabs.selected == "compare" and dropdown.value == "b"
+    assert tabs.selected == "compare" and dropdown.value == [BASE, "b"]
     with pytest.raises(gr.Error, match="not there for this model"):
         handlers.show(event(name="c"))
     html = adapters_html([_card(handlers, "c", fits=False)], [])

@@ -10,8 +10,9 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from grounding.errors import AdapterError, ModelError, PictureError, RecordError, StoreError
+from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
 from grounding.ui.browser import PAGE_SIZE, grid_html
+from grounding.ui.chosen import BASE
 from grounding.ui.compare import Handlers
 from grounding.ui.desk import WRITE_A_PHRASE, Compare, Desk
 from grounding.ui.model_service import ModelService
@@ -35,7 +36,7 @@ def test_the_page_opens_on_the_first_test_sample(handlers: Handlers, add_adapter
     splits, grid, adapters, phrase, results = handlers.open_page(desk)
     assert (desk.sample_id, phrase) == ("s0", "the red mug")
     assert splits.value == "test"
-    assert adapters.value == "tools-v1"
+    assert adapters.value == [BASE, "tools-v1"]
     assert 'data-sample="s0"' in grid
     assert 'aria-busy="true"' in results
 
@@ -51,7 +52,7 @@ def test_asking_shows_the_answers_of_both(compare: Compare, predictor: Any, add_
     add_adapter("tools-v1")
     desk = Desk()
     compare.pick(desk, "s0")
-    *waiting, answers = compare.ask(desk, "the red mug", "tools-v1")
+    *waiting, answers = compare.ask(desk, "the red mug", (None, "tools-v1"))
     assert all('aria-busy="true"' in html for html in waiting)
     assert "IoU 0.25" in answers
     assert "IoU 1.00" in answers
@@ -62,7 +63,7 @@ def test_asking_shows_the_answers_of_both(compare: Compare, predictor: Any, add_
 def test_an_answer_for_a_picture_that_is_gone_is_dropped(compare: Compare) -> None:
     desk = Desk()
     compare.pick(desk, "s0")
-    answers = compare.ask(desk, "the red mug", None)
+    answers = compare.ask(desk, "the red mug", (None,))
     next(answers)
     compare.pick(desk, "s1")
     assert list(answers) == []
@@ -73,7 +74,7 @@ def test_pictures_passed_over_quickly_are_not_asked_about(handlers: Handlers, co
     for sample_id in ("s0", "s1", "s3"):
         compare.pick(desk, sample_id)
     for _ in range(3):
-        list(handlers.ask_picked(desk, "a phrase the page showed before", ""))
+        list(handlers.ask_picked(desk, "a phrase the page showed before", [BASE]))
     assert predictor.asked == [("left mug", None)]
 
 
@@ -81,7 +82,7 @@ def test_an_error_of_the_model_stands_in_the_cards(compare: Compare, predictor: 
     predictor.error = ModelError("Out of memory: choose --quantize 4bit.")
     desk = Desk()
     compare.pick(desk, "s0")
-    *_, last = compare.ask(desk, "the red mug", None)
+    *_, last = compare.ask(desk, "the red mug", (None,))
     assert "choose --quantize 4bit" in last
     assert 'aria-busy="false"' in last
 
@@ -92,7 +93,7 @@ def test_an_unforeseen_error_does_not_leave_the_page_waiting(compare: Compare, p
     compare.pick(desk, "s0")
     seen = []
     with pytest.raises(ZeroDivisionError):
-        for html in compare.ask(desk, "the red mug", None):
+        for html in compare.ask(desk, "the red mug", (None,)):
             seen.append(html)
     assert 'aria-busy="false"' in seen[-1]
 
@@ -103,7 +104,7 @@ def test_the_first_answer_waits_for_the_model(parts: Parts, predictor: Any) -> N
     desk = Desk()
     late.pick(desk, "s0")
     service.start()
-    *_, last = late.ask(desk, "the red mug", None)
+    *_, last = late.ask(desk, "the red mug", (None,))
     assert "IoU" in last
 
 
@@ -111,7 +112,7 @@ def test_the_first_answer_waits_for_the_model(parts: Parts, predictor: Any) -> N
 def test_without_a_phrase_nothing_is_asked(handlers: Handlers, compare: Compare, predictor: Any, phrase: str) -> None:
     desk = Desk()
     compare.pick(desk, "s0")
-    (html,) = handlers.ask_typed(desk, phrase, "")
+    (html,) = handlers.ask_typed(desk, phrase, [BASE])
     assert WRITE_A_PHRASE in html
     assert predictor.asked == []
 
@@ -173,7 +174,7 @@ def test_after_an_upload_ones_own_words_stay(
     Image.new("RGB", (30, 20)).save(tmp_path / "mine.png")
     desk = Desk()
     compare.pick(desk, "s0")
-    grid, phrase, _ = handlers.upload(str(tmp_path / "mine.png"), desk, "test", typed, "")
+    grid, phrase, _ = handlers.upload(str(tmp_path / "mine.png"), desk, "test", typed, [BASE])
     assert phrase == kept
     assert 'aria-pressed="true"' not in grid
 
@@ -185,8 +186,9 @@ def test_after_an_upload_ones_own_words_stay(
         (lambda c: c.pick(Desk(), None), StoreError),
         (lambda c: c.check_split("secret"), StoreError),
         (lambda c: c.check_split({"a": 1}), StoreError),
-        (lambda c: c.check_adapter("../../etc"), AdapterError),
-        (lambda c: c.check_adapter(["x"]), AdapterError),
+        (lambda c: c.check_models("../../etc"), AdapterError),
+        (lambda c: c.check_models(["../../etc"]), AdapterError),
+        (lambda c: c.check_models([BASE, {"a": 1}]), AdapterError),
         (lambda c: c.scene(Desk(), "a phrase"), PictureError),
     ],
 )
@@ -199,7 +201,7 @@ def test_a_phrase_beyond_the_limit_is_refused(handlers: Handlers, compare: Compa
     desk = Desk()
     compare.pick(desk, "s0")
     with pytest.raises(gr.Error, match="limit is 500"):
-        list(handlers.ask_typed(desk, "x" * 501, ""))
+        list(handlers.ask_typed(desk, "x" * 501, [BASE]))
     with pytest.raises(RecordError):
         from grounding.records import check_phrase
 
@@ -228,14 +230,16 @@ def test_the_grid_escapes_ids_and_phrases(source: Any) -> None:
 
 def test_the_newest_adapter_comes_when_the_tab_is_opened(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
     desk = Desk()
-    assert handlers.refresh_adapters(desk, "").value == ""
+    assert handlers.refresh_models(desk, [BASE]).value == [BASE]
     add_adapter("first", "2026-01-01T00:00:00+00:00")
-    assert handlers.refresh_adapters(desk, "").value == "first", "the first one to choose from is chosen"
+    assert handlers.refresh_models(desk, [BASE]).value == [BASE, "first"], "the first one to choose from is chosen"
     add_adapter("second", "2026-02-01T00:00:00+00:00")
-    assert handlers.refresh_adapters(desk, "first").value == "first"
-    assert handlers.refresh_adapters(desk, "").value == "", "the base alone was a choice"
-    assert handlers.refresh_adapters(desk, "gone").value == "second"
-    assert handlers.refresh_adapters(desk, None).value == "second", "before the page has filled the list"
+    assert handlers.refresh_models(desk, ["first"]).value == ["first"]
+    assert handlers.refresh_models(desk, ["second", BASE, "first"]).value == ["second", BASE, "first"]
+    assert handlers.refresh_models(desk, [BASE]).value == [BASE], "the base alone was a choice"
+    assert handlers.refresh_models(desk, [BASE, "gone"]).value == [BASE, "second"]
+    for nothing in ([], None):
+        assert handlers.refresh_models(desk, nothing).value == [BASE, "second"], "before the page has filled the list"
 
 
 def test_another_adapter_asks_again_but_the_first_fill_does_not(
@@ -244,19 +248,104 @@ def test_another_adapter_asks_again_but_the_first_fill_does_not(
     add_adapter("tools-v1")
     desk = Desk()
     compare.pick(desk, "s0")
-    list(handlers.ask_adapter(desk, "the red mug", "tools-v1"))
+    list(handlers.ask_models(desk, "the red mug", [BASE, "tools-v1"]))
     assert predictor.asked == [], "nothing was asked yet: the picture asks for itself"
-    list(handlers.ask_picked(desk, "", ""))
-    list(handlers.ask_adapter(desk, "the red mug", ""))
+    list(handlers.ask_picked(desk, "", [BASE]))
+    list(handlers.ask_models(desk, "the red mug", [BASE]))
     assert len(predictor.asked) == 1, "the same question is not asked twice"
-    list(handlers.ask_adapter(desk, "the red mug", "tools-v1"))
+    list(handlers.ask_models(desk, "the red mug", [BASE, "tools-v1"]))
     assert predictor.asked[1:] == [("the red mug", None), ("the red mug", "tools-v1")]
 
 
 def test_the_summary_is_computed_with_progress_and_shown(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
     add_adapter("tools-v1")
     assert "Not computed yet" in handlers.show_newest_summary()
-    *_, (progress, summary) = handlers.compute_summary(Desk(), "tools-v1")
+    *_, (progress, summary) = handlers.compute_summary(Desk(), [BASE, "tools-v1"])
     assert progress == ""
     assert "+0.750" in summary
-    assert summary == handlers.show_summary("tools-v1")
+    assert summary == handlers.show_summary([BASE, "tools-v1"])
+
+
+def test_several_models_answer_in_the_order_chosen(
+    compare: Compare, predictor: Any, add_adapter: Callable[..., None]
+) -> None:
+    for name in ("one", "two", "three"):
+        add_adapter(name)
+    desk = Desk()
+    compare.pick(desk, "s0")
+    models = compare.check_models(["two", BASE, "one", "two"])
+    assert models == ("two", None, "one")
+    *_, html = compare.ask(desk, "the red mug", models)
+    assert [adapter for _, adapter in predictor.asked] == ["two", None, "one"]
+    assert 'data-count="3"' in html
+    assert "Best: two, one (1.00 IoU)" in html
+
+
+def test_more_models_than_there_is_room_for_are_refused(compare: Compare, add_adapter: Callable[..., None]) -> None:
+    names = [f"a{number}" for number in range(5)]
+    for name in names:
+        add_adapter(name)
+    assert compare.check_models(names[:4]) == tuple(names[:4])
+    with pytest.raises(SettingsError, match="room for 4"):
+        compare.check_models(names)
+    assert compare.check_models([]) == (None,), "nothing chosen: the base alone"
+
+
+def answered(compare: Compare, models: tuple[str | None, ...] = (None,)) -> Desk:
+    desk = Desk()
+    compare.pick(desk, "s0")
+    list(compare.ask(desk, "the red mug", models))
+    return desk
+
+
+@pytest.mark.parametrize("part", ["heats", "probes", "prompt"])
+def test_a_part_joins_the_answers_and_the_others_stay(compare: Compare, part: str) -> None:
+    desk = answered(compare)
+    before = compare.more(desk, "prompt")
+    html = compare.more(desk, part)
+    assert before is not None and html is not None
+    assert f'data-{part}="yes"' in html
+    assert 'data-prompt="yes"' in html
+    assert "IoU 0.25" in html, "the answers themselves stay"
+
+
+def test_probes_ask_with_another_samples_phrase(compare: Compare, predictor: Any) -> None:
+    desk = answered(compare)
+    html = compare.more(desk, "probes") or ""
+    asked = [phrase for phrase, _ in predictor.asked[1:]]
+    assert asked[:2] == ["the red mug", "the object"]
+    assert asked[-1] == "the absent dog", "the only other usable phrase of this split"
+    assert "The box does not follow the words: it stays (mean IoU 1.00 over 3 probes)." in html
+
+
+def test_what_comes_late_for_other_answers_is_dropped(compare: Compare) -> None:
+    desk = answered(compare)
+    fake: Any = compare.parts.models.predictor()
+    prompt = fake.prompt
+
+    def slowly(image: object, phrase: str) -> Any:
+        list(compare.ask(desk, "another phrase", (None,)))
+        return prompt(image, phrase)
+
+    fake.prompt = slowly
+    assert compare.more(desk, "prompt") is None
+    compare.pick(desk, "s1")
+    assert compare.more(desk, "heats") is None, "nothing is answered yet"
+
+
+@pytest.mark.parametrize("part", ["heats", "probes", "prompt"])
+def test_a_part_that_fails_says_why_and_leaves_the_answers(compare: Compare, predictor: Any, part: str) -> None:
+    desk = answered(compare)
+    predictor.error = ModelError("Out of <memory>.")
+    html = compare.more(desk, part) or ""
+    assert "Out of &lt;memory&gt;." in html
+    assert f'data-{part}="failed"' in html
+    assert "IoU 0.25" in html
+    predictor.error = None
+    assert f'data-{part}="yes"' in (compare.more(desk, part) or ""), "asked once more it comes"
+
+
+def test_what_nobody_offers_is_not_given(compare: Compare) -> None:
+    desk = answered(compare)
+    for part in (None, "html", {"a": 1}):
+        assert compare.more(desk, part) is None
