@@ -37,7 +37,8 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
     steps = int(run.settings.get("steps", 1))
     percent = 100 * share_done(run, progress)
     return (
-        f'<section class="bw-run" data-state="{run.state.value}"><header><h3>{escape(run.name)}</h3>'
+        f'<section class="bw-run" data-run="{escape(run.id)}" data-state="{run.state.value}">'
+        f"<header><h3>{escape(run.name)}</h3>"
         f'<span class="bw-state" data-state="{run.state.value}">{_state_text(run)}</span>'
         f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
         f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '

@@ -20,7 +20,6 @@ from grounding.ui.train_sweeps import SweepWidgets, lay_out_sweeps
 from grounding.ui.train_values import GROUPS, as_typed
 from grounding.ui.wording import setting_label
 
-_POLL_SECONDS = 1.5
 # Until the counts are there, in the place that they take: nothing jumps when they come.
 _COUNTING = '<section class="bw-ready"><h3>What it learns from</h3><p>Counting the phrases…</p></section>'
 
@@ -44,7 +43,6 @@ class Widgets:
     queue: QueueWidgets
     accordion: gr.Accordion
     shown: gr.State
-    timer: gr.Timer
     settings: Mapping[str, Any]
     preflight: PreflightWidgets
     preview: PreviewWidgets
@@ -85,14 +83,12 @@ def lay_out(preset: TrainSettings, model_id: str) -> Widgets:
             panel, log = lay_out_panel()
             sweeps = lay_out_sweeps(preset)
     queue = QueueWidgets(panel, log, bar, says, new_name, save, cancel, gr.State(None), gr.State(""))
-    timer = gr.Timer(_POLL_SECONDS, active=True)
     return Widgets(
         *(ready, name, suggestion, start, stop, resume, compare, view, back),
         looked_at=gr.State(""),
         queue=queue,
         accordion=accordion,
         shown=gr.State(""),
-        timer=timer,
         settings=settings,
         preflight=preflight,
         preview=preview,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import gradio as gr
@@ -29,6 +30,7 @@ from grounding.ui.ready_view import ready_html
 from grounding.ui.run_view import run_html
 from grounding.ui.train_form import Widgets
 from grounding.ui.train_parts import TrainParts
+from grounding.ui.train_watch import Live
 
 
 class Handlers:
@@ -52,6 +54,21 @@ class Handlers:
         if self._fingerprint(*self._looked_up(looked_at)) == shown:
             return (gr.skip(),) * 10
         return self._show(name, looked_at)
+
+    def mark(self, run_id: str) -> str:
+        """Changes whenever the tab with this run on it would look different but for the run's own progress."""
+        end_lost_run(self.store)
+        newest = self.store.shown()
+        return f"{newest.id if newest else ''} {self._fingerprint(*self._looked_up(run_id))}"
+
+    def live(self, run_id: str, known: str) -> Live:
+        """The picture of this run as it is now, unless `known` is its key."""
+        shown, _ = self._looked_up(run_id)
+        if shown is None or not run_id:
+            return Live("", None)
+        html = run_html(shown, self.store.progress(shown.id))
+        key = hashlib.sha256(html.encode()).hexdigest()[:16]
+        return Live(key, None if key == known else html)
 
     @tell
     def look(self, event: gr.EventData, name: str | None) -> tuple[Any, ...]:
@@ -160,13 +177,13 @@ class Handlers:
         return self.store.active() is not None or bool(self.queue.waiting())
 
     def _fingerprint(self, shown: RunRecord | None, earlier: bool) -> str:
-        """Changes whenever the tab would look different."""
+        """Changes whenever the tab would look different but for the run's own progress, which `live` tells."""
         ready = self.parts.curation.ready()
         if shown is None:
             return f"none {ready}"
         active = self.store.active()
         asked = f"{active.id} {active.stop_requested} {active.discard_requested}" if active is not None else "none"
-        at = f"{shown.id} {shown.state} {shown.heartbeat_at} {shown.finished_at} {earlier}"
+        at = f"{shown.id} {shown.state} {shown.finished_at} {earlier}"
         return f"{at} {asked} {self._must_wait()} {self._left_an_adapter(shown)} {ready}"
 
     def _taken(self) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,9 @@ from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
 from grounding.ui.preflight_desk import DeskState, PreflightDesk
 from grounding.ui.preflight_view import as_of_now, is_old, may_be_forced, panel_html, rounds_under
+from grounding.ui.train_watch import Look
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-_POLL_SECONDS = 1.0
 # A plain link would be taken against the page's base address, which may be another one, and reload the page.
 _FOLLOW = """
 element.addEventListener('click', (event) => {
@@ -35,7 +36,6 @@ class PreflightWidgets:
     look: gr.Button
     force: gr.Button
     shown: gr.State
-    timer: gr.Timer
 
 
 def lay_out_preflight() -> PreflightWidgets:
@@ -47,20 +47,22 @@ def lay_out_preflight() -> PreflightWidgets:
         with gr.Row(elem_id="train-check-buttons"):
             look = gr.Button("See what the model sees", size="sm", elem_id="train-look")
             force = gr.Button("Train anyway", size="sm", variant="stop", visible=False, elem_id="train-force")
-    return PreflightWidgets(panel, look, force, gr.State(""), gr.Timer(_POLL_SECONDS, active=True))
+    return PreflightWidgets(panel, look, force, gr.State(""))
 
 
 def build_preflight(
     demo: gr.Blocks, tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ
-) -> None:
-    """Connect the panel. `inputs` are the components that `read` makes settings of."""
+) -> Look:
+    """Connect the panel; returns how it follows the data. `inputs` are the components that `read` makes settings of."""
     w = widgets
     handlers = PreflightHandlers(desk, read)
     outputs = [w.panel, w.look, w.force, w.shown]
     gr.on([demo.load, tab.select], handlers.open, inputs, outputs, **_FREE)
-    w.timer.tick(handlers.tick, {w.shown, *inputs}, outputs, **_FREE)
+    changes = [component.change for component in inputs]
+    gr.on(changes, handlers.tick, {w.shown, *inputs}, outputs, trigger_mode="always_last", **_FREE)
     handlers.shown = w.shown
     w.look.click(handlers.look, inputs, outputs, trigger_mode="once", **_FREE)
+    return Look(handlers.mark, handlers.tick, {w.shown, *inputs}, outputs)
 
 
 class PreflightHandlers:
@@ -87,6 +89,13 @@ class PreflightHandlers:
         if _fingerprint(state, settings) == values.get(self.shown) and not state.looking:
             return (gr.skip(),) * 4
         return self._show(settings)
+
+    def mark(self, _: str = "") -> str:
+        """Changes whenever the panel would look different under the same settings; and while a look goes on, which
+        counts its seconds. Begins the cheap part when the data has changed."""
+        state = self.desk.state
+        self.desk.refresh(state.settings or TrainSettings())
+        return f"{state.fingerprint} {time.monotonic():.0f}" if state.looking else state.fingerprint
 
     @tell
     def look(self, values: dict[Any, Any]) -> tuple[Any, ...]:

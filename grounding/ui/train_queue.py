@@ -5,6 +5,7 @@ The same for every browser: all of it stands in runs.db, and each page looks the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,7 @@ from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.events import tell
 from grounding.ui.queue_view import Row, queue_html
 from grounding.ui.train_values import as_typed
+from grounding.ui.train_watch import Look
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -103,22 +105,20 @@ def lay_out_bar() -> tuple[gr.Column, gr.HTML, gr.Textbox, gr.Button, gr.Button]
     return bar, says, name, save, cancel
 
 
-def build_queue(
-    demo: gr.Blocks, tab: gr.Tab, workspace: Workspace, timer: gr.Timer, widgets: QueueWidgets, form: QueueForm
-) -> None:
-    """Connect the panel. `form` is the tab's own, in which a run is edited."""
+def build_queue(demo: gr.Blocks, tab: gr.Tab, workspace: Workspace, widgets: QueueWidgets, form: QueueForm) -> Look:
+    """Connect the panel; returns how it follows the workspace. `form` is the tab's own, in which a run is edited."""
     w = widgets
     handlers = QueueHandlers(workspace, tuple(form.settings))
     panel = [w.panel, w.shown]
     edits = [w.bar, w.says, w.name, w.save, w.editing, form.name, form.start, form.accordion, *form.settings.values()]
     gr.on([demo.load, tab.select], handlers.open, None, panel, **_FREE)
-    timer.tick(handlers.tick, w.shown, panel, **_FREE)
     w.panel.act(handlers.act, [w.editing, *form.settings.values()], [*panel, w.log, *edits], **_FREE)
     w.log.act(handlers.close_log, None, w.log, **_FREE)
     w.save.click(
         handlers.save, [w.editing, w.name, *form.settings.values()], [*panel, *edits], trigger_mode="once", **_FREE
     )
     w.cancel.click(handlers.cancel, w.editing, edits, **_FREE)
+    return Look(handlers.mark, handlers.tick, w.shown, panel)
 
 
 class QueueHandlers:
@@ -207,6 +207,10 @@ class QueueHandlers:
             raise JobError(f"{action!r:.40} is nothing that can be done with a run. Reload the page.")
         actions[action]()
         launch.advance(workspace)
+
+    def mark(self, _: str = "") -> str:
+        """Changes whenever the panel would look different."""
+        return hashlib.sha256(self._panel()[1].encode()).hexdigest()
 
     def _place(self, run_id: str) -> int:
         waiting = [run.id for run in self.queue.waiting()]

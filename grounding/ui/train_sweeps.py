@@ -27,6 +27,7 @@ from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.sweep_view import broken_html, plan_html, setting_words, sweep_html
+from grounding.ui.train_watch import Look
 from grounding.workspace import Workspace
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -145,16 +146,15 @@ def build_sweeps(
     parts: SweepParts,
     widgets: SweepWidgets,
     form: tuple[Tab, Mapping[str, Any]],
-    clock: tuple[gr.Timer, gr.State],
-) -> None:
-    """Connect the panel. `form` is the tab with its settings' inputs; `clock` its timer, and what changes when its
-    adapters are to be looked at again."""
-    w, (owner, settings), (timer, changed) = widgets, form, clock
+    changed: gr.State,
+) -> Look:
+    """Connect the panel; returns how it follows the workspace. `form` is the tab with its settings' inputs; `changed`
+    what changes when its adapters are to be looked at again."""
+    w, (owner, settings) = widgets, form
     handlers = SweepHandlers(parts, w, owner)
     inputs = {*w.inputs, *settings.values()}
     shown = [w.view, w.shown]
     gr.on([demo.load, tab.select], handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.name], **_FREE)
-    timer.tick(handlers.tick, [w.chosen, w.shown], shown, **_FREE)
     changes = [component.change for component in inputs]
     gr.on(
         [w.panel.expand, w.shown.change, *changes],
@@ -167,6 +167,7 @@ def build_sweeps(
     w.start.click(handlers.start, inputs, [*shown, w.name, w.chosen], trigger_mode="once", **_FREE)
     dynamic: Any = w.view  # gradio finds out about events of an HTML component's own script when they are named
     dynamic.act(handlers.act, w.chosen, [*shown, w.chosen, changed], **_FREE)
+    return Look(handlers.mark, handlers.tick, [w.chosen, w.shown], shown)
 
 
 class SweepHandlers:
@@ -189,6 +190,10 @@ class SweepHandlers:
     def tick(self, chosen: str, shown: str) -> tuple[Any, Any]:
         """The view as it should be now; nothing is sent when it is so already."""
         return (gr.skip(), gr.skip()) if self._fingerprint(chosen) == shown else self._show(chosen)
+
+    def mark(self, _: str = "") -> str:
+        """Changes whenever the view would look different, whichever sweep is looked at."""
+        return self._fingerprint("")
 
     @tell
     def describe(self, values: dict[Any, Any]) -> str:
