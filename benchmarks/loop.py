@@ -45,6 +45,7 @@ from served import ServedApp, free_port  # noqa: E402
 RESULT = ROOT / "benchmarks" / "results" / "loop.json"
 PICTURES = ROOT / "docs" / "images"
 _WAIT_MS = 900_000
+_POLL_MS = 1000
 _MORE_PICTURES = 400
 
 
@@ -136,7 +137,8 @@ def _train(page: Page, pictures: Path) -> None:
     page.get_by_role("tab", name="Train").click()
     expect(page.locator("#train-name").get_by_role("textbox")).not_to_have_value("")
     page.locator("#train-start").click()
-    page.wait_for_function("document.querySelectorAll('.bw-curve[data-kind=iou] circle').length >= 3")
+    # Asked rarely: a question at every frame would take a core from the training.
+    page.wait_for_function("document.querySelectorAll('.bw-curve[data-kind=iou] circle').length >= 3", polling=_POLL_MS)
     page.screenshot(path=pictures / "train.png")
     expect(page.locator("#train-compare")).to_be_visible()
     expect(page.locator("#train-run")).to_contain_text("Done")

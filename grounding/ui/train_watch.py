@@ -17,7 +17,7 @@ import gradio as gr
 from grounding.ui.theme import ASSETS
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-_LONGEST_ID = 200
+_LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,29 @@ class Live:
 def build_watch(looks: Mapping[str, Look], live: Callable[[str, str], Live]) -> None:
     """Connect the panels. `looks` by the names in assets/watch.js: run, queue, sweeps, check. `live` gives the picture
     of the run whose id stands on the page ("": none), where its key is another than the given one of what is there."""
-
-    def changes(asked: Any) -> dict[str, Any]:
-        run, known = (str(asked.get(key) or "")[:_LONGEST_ID] if isinstance(asked, dict) else "" for key in _ASKED)
-        marks = {name: look.mark(run) for name, look in looks.items()}
-        now = live(run, known)
-        return {"marks": marks, "live": now.key, "html": now.html}
-
     watch: Any = gr.HTML(
         elem_id="train-watch",
         js_on_load=(ASSETS / "watch.js").read_text(encoding="utf-8"),
         apply_default_css=False,
-        server_functions=[changes],
+        server_functions=[changes_of(looks, live)],
     )
     for name, look in looks.items():
         # What changes while the panel is being drawn must not be dropped.
         getattr(watch, name)(look.fn, look.inputs, look.outputs, trigger_mode="always_last", **_FREE)
 
 
-_ASKED = ("run", "live")
+def changes_of(looks: Mapping[str, Look], live: Callable[[str, str], Live]) -> Callable[[Any], dict[str, Any]]:
+    """What the script asks: {"run": id on the page, "live": key of its picture} -> the marks of all panels, and the
+    picture where it is another one by now."""
+
+    def changes(asked: Any) -> dict[str, Any]:
+        given = asked if isinstance(asked, dict) else {}
+        run, known = (str(given.get(key) or "")[:_LONGEST_TEXT] for key in ("run", "live"))
+        now = live(run, known)
+        return {
+            "marks": {name: look.mark(run) for name, look in looks.items()},
+            "live": now.key,
+            "html": now.html,
+        }
+
+    return changes

@@ -19,6 +19,7 @@ from grounding.jobs import launch
 from grounding.jobs.launch import RunRequest
 from grounding.jobs.store import RunRecord, RunState
 from grounding.records import Sample
+from grounding.training.events import StepEvent
 from grounding.training.settings import TrainSettings
 from grounding.ui import train_handlers
 from grounding.ui.model_service import ModelService
@@ -239,6 +240,20 @@ def test_a_tick_sends_nothing_until_something_changes(handlers: Handlers, starte
     assert all(isinstance(part, dict) and part["__type__"] == "update" for part in handlers.tick(fingerprint, "a"))
     handlers.parts.curation.counts = Counted(train_ready=7)  # type: ignore[attr-defined]
     assert "<b>7</b> of 8" in handlers.tick(fingerprint, "a")[0]
+
+
+def test_progress_is_drawn_without_an_event(handlers: Handlers, started: list[RunRequest]) -> None:
+    assert handlers.live("", "").html is None, "no run is on the page"
+    handlers.start(values(handlers, "mugs"))
+    run = handlers.store.list(1)[0]
+    mark, first = handlers.mark(run.id), handlers.live(run.id, "")
+    assert first.html is not None and f'data-run="{run.id}"' in first.html
+    assert handlers.live(run.id, first.key).html is None, "the page has it"
+    handlers.store.tell(run.id, StepEvent(3, 8, 0.5, 1e-3, 24, 1.5))
+    assert "Step 3 of 8" in (handlers.live(run.id, first.key).html or "")
+    assert handlers.mark(run.id) == mark, "a step is no event"
+    handlers.store.finish(run.id, RunState.DONE, "So it ended.")
+    assert handlers.mark(run.id) != mark
 
 
 def test_the_name_moves_on_when_a_run_has_it(handlers: Handlers, started: list[RunRequest]) -> None:
