@@ -21,6 +21,7 @@ from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.summary import progress_html, summary_html
 from grounding.ui.theme import ASSETS
+from grounding.ui.whole import build_whole
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 """Everything that runs on the model waits in one line; everything else runs beside it."""
@@ -66,6 +67,7 @@ def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard)
     handlers = Handlers(Compare(parts, board))
     _connect_desk(demo, tab, widgets, handlers)
     _connect_summary(demo, widgets, handlers)
+    build_whole(tab, parts, widgets.models, [widgets.summary.change])
     return widgets
 
 

@@ -1,0 +1,292 @@
+"""A whole-set comparison in the Compare tab: two kept evaluations, their figures, and every sample behind them.
+
+It fills itself when it comes into view. `build_whole` wires it; `finished` are events that tell of a new kept
+evaluation, after which the lists are read again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from grounding.adapters import AdapterRegistry
+from grounding.adapters.evaluations import adapter_of
+from grounding.compared.exports import FORMATS
+from grounding.compared.filters import order_rows, page_of
+from grounding.errors import BoxwrightError, RecordError, WorkspaceError
+from grounding.ui.cards import empty_html
+from grounding.ui.chosen import BASE, MOST_MODELS, model_choices
+from grounding.ui.events import tell
+from grounding.ui.sources import Parts
+from grounding.ui.theme import ASSETS
+from grounding.ui.whole_bar import bar_html
+from grounding.ui.whole_breakdowns import breakdowns_html
+from grounding.ui.whole_figures import figures_html
+from grounding.ui.whole_kept import ALONE, Opened, Shelf, first_pair, report_choices, report_id
+from grounding.ui.whole_look import PAGE_SIZE, Looking
+from grounding.ui.whole_samples import samples_html, suspects_html
+
+NOTHING_YET = "Nothing is evaluated yet. Press Evaluate above: the result opens here, with every sample behind it."
+_QUIET: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+_FORMATS = {
+    "markdown": "Markdown report",
+    "csv": "CSV tables",
+    "parquet": "Parquet tables",
+    "json": "JSON document",
+    "coco": "COCO results",
+    "fiftyone": "FiftyOne data set",
+}
+_EXPORTS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Widgets:
+    """The controls, in the order in which they stand on the page."""
+
+    look: gr.State
+    a: gr.Dropdown
+    b: gr.Dropdown
+    swap: gr.Button
+    format: gr.Dropdown
+    export: gr.Button
+    download: gr.DownloadButton
+    bar: gr.HTML
+    figures: gr.HTML
+    breakdowns: gr.HTML
+    samples: gr.HTML
+
+    @property
+    def shown(self) -> list[gr.HTML]:
+        return [self.bar, self.figures, self.breakdowns, self.samples]
+
+
+def build_whole(tab: gr.Tab, parts: Parts, models: gr.Dropdown, finished: Sequence[Callable[..., Any]] = ()) -> Widgets:
+    """Lay it out here and connect it. `models` is the list of the part for one picture, which follows the sample that
+    is opened there; `finished` are events after which there may be another kept evaluation."""
+    w = _lay_out()
+    h = Handlers(parts)
+    evaluations = [w.a, w.b]
+    filled = {"outputs": [*evaluations, *w.shown], **_QUIET}
+    w.figures.show(h.show, w.look, **filled)  # type: ignore[attr-defined]
+    gr.on([tab.select, *finished], h.refresh, w.look, **filled)
+    gr.on([w.a.input, w.b.input], h.choose, [w.look, *evaluations], w.shown, trigger_mode="always_last", **_QUIET)
+    w.swap.click(h.swap, [w.look], [*evaluations, *w.shown], **_QUIET)
+    for html in w.shown:
+        html.ask(h.ask, w.look, w.shown, trigger_mode="multiple", **_QUIET)  # type: ignore[attr-defined]
+    w.samples.lay(h.to_models, [w.look, models], models, **_QUIET)  # type: ignore[attr-defined]
+    exporting: dict[str, Any] = _QUIET | {"concurrency_limit": 1}
+    w.export.click(h.begin_export, None, [w.export, w.download], **_QUIET).then(
+        h.export, [w.look, w.format], w.download, **exporting
+    ).then(h.end_export, None, w.export, **_QUIET)
+    return w
+
+
+def _lay_out() -> Widgets:
+    script = (ASSETS / "whole.js").read_text(encoding="utf-8")
+    html: dict[str, Any] = {"js_on_load": script, "apply_default_css": False}
+    look = gr.State(Looking())
+    with gr.Column(elem_id="whole"):
+        with gr.Row(elem_id="whole-head", equal_height=True):
+            gr.HTML("<h2>Whole set</h2>", apply_default_css=False, elem_id="whole-title")
+            b = _evaluations("Evaluation b: what is compared", "whole-b")
+            gr.HTML("<span>against</span>", apply_default_css=False, elem_id="whole-against")
+            a = _evaluations("Evaluation a: what it is compared with", "whole-a")
+            swap = gr.Button("⇄", size="sm", scale=0, min_width=40, elem_id="whole-swap")
+        bar = gr.HTML(elem_id="whole-bar", **html)
+        figures = gr.HTML(elem_id="whole-figures", **html)
+        breakdowns = gr.HTML(elem_id="whole-breakdowns", **html)
+        with gr.Row(elem_id="whole-exports", equal_height=True):
+            format_ = gr.Dropdown(
+                label="Export as",
+                choices=[(title, name) for name, title in _FORMATS.items()],
+                value="markdown",
+                show_label=False,
+                container=False,
+                filterable=False,
+                min_width=180,
+                scale=0,
+                elem_id="whole-format",
+            )
+            export = gr.Button("Export these samples", size="sm", scale=0, min_width=168, elem_id="whole-export")
+            download = gr.DownloadButton(
+                "Download", size="sm", scale=0, min_width=168, interactive=False, elem_id="whole-download"
+            )
+        samples = gr.HTML(elem_id="whole-list", **html)
+    return Widgets(look, a, b, swap, format_, export, download, bar, figures, breakdowns, samples)
+
+
+def _evaluations(label: str, elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown(label=label, show_label=False, container=False, min_width=240, scale=1, elem_id=elem_id)
+
+
+class Handlers:
+    """What happens on each event: checks what the client sent, looks into the comparison, and fills the widgets."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.shelf = Shelf(parts.workspace)
+        self._exports: deque[Path] = deque()
+
+    @tell
+    def show(self, look: Looking) -> Iterator[tuple[Any, ...]]:
+        """The first filling, once somebody sees it."""
+        if not look.shown:
+            look.shown = True
+            yield from self._fill(look)
+        else:
+            yield self._same()
+
+    @tell
+    def refresh(self, look: Looking) -> Iterator[tuple[Any, ...]]:
+        """The lists as they stand now. The newest pair opens unless somebody has chosen evaluations by hand."""
+        if look.shown:
+            yield from self._fill(look)
+        else:
+            yield self._same()
+
+    @tell
+    def choose(self, look: Looking, a: object, b: object) -> Iterator[tuple[Any, ...]]:
+        """Other evaluations, all of their samples."""
+        look.by_hand = look.shown = True
+        look.choose(str(a or ""), str(b or ALONE))
+        yield from self._everything(look)
+
+    @tell
+    def swap(self, look: Looking) -> Iterator[tuple[Any, ...]]:
+        """The same two the other way round."""
+        if look.b == ALONE:
+            raise RecordError("One evaluation alone can't be turned round: choose a second one first.")
+        look.by_hand = True
+        look.choose(look.b, look.a)
+        for shown in self._everything(look):
+            yield (gr.Dropdown(value=look.a), gr.Dropdown(value=look.b), *shown)
+
+    @tell
+    def ask(self, event: gr.EventData, look: Looking) -> Iterator[tuple[Any, ...]]:
+        """A filter, an order, a page or the other list: samples and figures at once, intervals as soon as they are
+        known, unless something else was asked for meanwhile."""
+        before = (look.filter, look.with_seen)
+        look.change(getattr(event, "change", None))
+        yield from self._everything(look, figures=before != (look.filter, look.with_seen))
+
+    @tell
+    def to_models(self, look: Looking, chosen: list[str] | None) -> Any:
+        """The list of models above with those of this comparison, as far as the app has them."""
+        wanted = self._models(look)
+        if not wanted or wanted == chosen:
+            return gr.skip()
+        names = [info.name for info in self._adapters()]
+        return gr.Dropdown(choices=model_choices(names), value=wanted[:MOST_MODELS], multiselect=True)
+
+    def begin_export(self) -> tuple[Any, Any]:
+        return gr.Button("Writing…", interactive=False), gr.DownloadButton("Download", value=None, interactive=False)
+
+    @tell
+    def export(self, look: Looking, format_: object) -> Any:
+        """The samples that pass the filter and their figures as one zip file."""
+        opened = self._opened(look)
+        if format_ not in FORMATS:
+            raise WorkspaceError(f"There is no export {str(format_)[:40]!r}: expected one of {', '.join(FORMATS)}.")
+        report = opened.report(look.filter, look.with_seen)
+        name = f"comparison-{format_}"
+        folder = Path(tempfile.mkdtemp(prefix="boxwright-export-"))
+        self._exports.append(folder)
+        while len(self._exports) > _EXPORTS_KEPT:
+            shutil.rmtree(self._exports.popleft(), ignore_errors=True)
+        report.export(folder / name, str(format_))
+        archive = Path(shutil.make_archive(str(folder / name), "zip", folder / name))
+        shutil.rmtree(folder / name)
+        size = archive.stat().st_size / 1e6
+        told = f"Download {size:.1f} MB" if size >= 0.1 else f"Download {1000 * size:.0f} kB"
+        return gr.DownloadButton(told, value=str(archive), interactive=True)
+
+    def end_export(self) -> Any:
+        return gr.Button("Export these samples", interactive=True)
+
+    def _fill(self, look: Looking) -> Iterator[tuple[Any, ...]]:
+        """Lists and figures; where nothing new is to be opened, the lists alone."""
+        reports = self.shelf.list()
+        there = [report_id(kept) for kept in reports]
+        a, b = first_pair(reports)
+        stays = look.a in there and look.b in (ALONE, *there) and (look.by_hand or (look.a, look.b) == (a, b))
+        choices = report_choices(reports)
+        if not stays:
+            look.choose(a, b)
+        lists = (
+            gr.Dropdown(choices=choices, value=look.a or None, interactive=bool(reports)),
+            gr.Dropdown(
+                choices=[("nothing: the other alone", ALONE), *choices], value=look.b, interactive=bool(reports)
+            ),
+        )
+        if stays:
+            yield (*lists, *(gr.skip() for _ in range(4)))
+            return
+        for shown in self._everything(look):
+            yield (*lists, *shown)
+            lists = (gr.skip(), gr.skip())
+
+    def _everything(self, look: Looking, *, figures: bool = True) -> Iterator[tuple[Any, ...]]:
+        """(bar, figures, breakdowns, list): first without intervals, then those two again with them."""
+        number = look.number
+        if not look.a:
+            yield "", empty_html(NOTHING_YET), "", ""
+            return
+        try:
+            opened = self._opened(look)
+        except BoxwrightError as error:
+            yield "", empty_html(str(error)), "", ""
+            return
+        asked, with_seen = look.filter, look.with_seen
+        report = opened.report(asked, with_seen)
+        rows = order_rows(opened.comparison, report.listed, look.order)
+        bar = bar_html(opened.comparison, look, len(rows))
+        if not figures:
+            yield bar, gr.skip(), gr.skip(), self._list(opened, look, rows)
+            return
+        found = opened.figures(asked, with_seen, exact=False)
+        if look.number == number:
+            yield bar, figures_html(found), breakdowns_html(found), self._list(opened, look, rows)
+        if not found.exact and look.number == number:
+            found = opened.figures(asked, with_seen, exact=True)
+            if look.number == number:
+                yield gr.skip(), figures_html(found), breakdowns_html(found), gr.skip()
+
+    def _list(self, opened: Opened, look: Looking, rows: np.ndarray) -> str:
+        comparison = opened.comparison
+        if look.list == "suspects" and comparison.b is not None:
+            found = opened.suspects(look.filter)
+            page = page_of(np.arange(len(found)), look.page, PAGE_SIZE)
+            return suspects_html(comparison, found, page, self.parts)
+        return samples_html(comparison, page_of(rows, look.page, PAGE_SIZE), self.parts)
+
+    def _opened(self, look: Looking) -> Opened:
+        if not look.a:
+            raise WorkspaceError(NOTHING_YET)
+        return self.shelf.open(look.a, look.b)
+
+    def _models(self, look: Looking) -> list[str]:
+        """The models of this comparison that the app has, by the values of its list."""
+        found = []
+        for side in self._opened(look).comparison.sides:
+            kept = side.kept
+            if kept is None or kept.model_id != self.parts.models.model:
+                continue
+            info = adapter_of(kept, self._adapters()) if kept.adapter else None
+            if kept.adapter is None or info is not None:
+                found.append(info.name if info else BASE)
+        return list(dict.fromkeys(found))
+
+    def _adapters(self) -> Sequence[Any]:
+        registry = AdapterRegistry(self.parts.workspace.adapters)
+        return [info for info in registry.list() if info.base == self.parts.models.model]
+
+    def _same(self) -> tuple[Any, ...]:
+        return tuple(gr.skip() for _ in range(6))

@@ -1,0 +1,124 @@
+"""The breakdowns of a whole-set comparison: a small table a dimension, every row a way to its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from types import MappingProxyType
+
+from grounding.buckets import NO_CATEGORY
+from grounding.compared import Filter
+from grounding.compared.figures import Bucket, figure_of
+from grounding.compared.wording import figure_text, interval_text, signed_text
+from grounding.ui.whole_figures import Figures, half_range, sign_of, whisker_html
+from grounding.ui.whole_parts import KINDS, press
+
+_ROWS_AT_ONCE = 10
+DIMENSION_CHIPS: Mapping[str, str] = MappingProxyType(
+    {
+        "phrase_words": "Length",
+        "spatial": "Says where",
+        "box_size": "Box",
+        "category": "Category",
+        "source": "Source",
+    }
+)
+"""Each dimension in a word: over its table and on its chip."""
+_OPEN = ("category", "source")  # as many rows as the data set likes: a column of their own
+_NAMES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("phrase_words", "1"): "1 word",
+        ("phrase_words", "2-3"): "2–3 words",
+        ("phrase_words", "4-7"): "4–7 words",
+        ("phrase_words", "8+"): "8 or more",
+        ("spatial", "spatial"): "Says where",
+        ("spatial", "plain"): "Doesn’t",
+        ("box_size", "small"): "Small",
+        ("box_size", "medium"): "Medium",
+        ("box_size", "large"): "Large",
+        ("box_size", "none"): "Refers to nothing",
+    }
+)
+
+
+def bucket_title(dimension: str, name: str) -> str:
+    """What a bucket is called on the page."""
+    return "None given" if name == NO_CATEGORY else _NAMES.get((dimension, name), name)
+
+
+def breakdowns_html(figures: Figures) -> str:
+    """A table for each dimension that tells samples apart. Everything is escaped."""
+    asked = figures.report.filter
+    telling = {
+        name: buckets for name, buckets in figures.breakdowns.items() if len(buckets) > 1 or getattr(asked, name)
+    }
+    if not telling:
+        return ""
+    end = _end(telling)
+    tables = {name: _table(name, buckets, asked, end) for name, buckets in telling.items()}
+    columns = ("".join(tables[name] for name in tables if (name in _OPEN) == is_open) for is_open in (False, True))
+    return f'<div class="bw-breakdowns">{"".join(f"<div>{column}</div>" for column in columns if column)}</div>'
+
+
+def _end(breakdowns: Mapping[str, tuple[Bucket, ...]]) -> float:
+    """One scale for all, of the differences alone: it stays as it is when intervals come."""
+    reach = [abs(d.difference) for buckets in breakdowns.values() for b in buckets for d in b.differences.values()]
+    return half_range(max(reach, default=0.0))
+
+
+def _table(dimension: str, buckets: tuple[Bucket, ...], asked: Filter, end: float) -> str:
+    two = len(buckets[0].scores) > 1 if buckets else False
+    sides = "".join(
+        f'<th scope="col"><i class="bw-key" data-kind="{KINDS[letter]}"></i>{letter}</th>'
+        for letter in ("ab" if two else "a")
+    )
+    last = f'<th scope="col">b − a</th><th scope="col"><span class="bw-hidden">±{100 * end:g} pts</span></th>'
+    head = (
+        f'<tr><th scope="col">{DIMENSION_CHIPS[dimension]}</th><th scope="col">n</th>{sides}{last if two else ""}</tr>'
+    )
+    rows = [_row(dimension, bucket, asked, end, two=two) for bucket in buckets]
+    more = ""
+    if len(rows) > _ROWS_AT_ONCE:
+        more = (
+            f'<details><summary>{len(rows) - _ROWS_AT_ONCE:,} more</summary><table aria-label="More of '
+            f'{DIMENSION_CHIPS[dimension].lower()}"><tbody>{"".join(rows[_ROWS_AT_ONCE:])}</tbody></table></details>'
+        )
+    return (
+        f'<section class="bw-breakdown" data-dimension="{dimension}"><table><thead>{head}</thead>'
+        f"<tbody>{''.join(rows[:_ROWS_AT_ONCE])}</tbody></table>{more}</section>"
+    )
+
+
+def _row(dimension: str, bucket: Bucket, asked: Filter, end: float, *, two: bool) -> str:
+    chosen = getattr(asked, dimension) == bucket.name
+    change = {dimension: "" if chosen else bucket.name}
+    figure = "accuracy_50" if bucket.count else "no_target_accuracy"
+    difference = bucket.differences.get(figure)
+    title = bucket_title(dimension, bucket.name)
+    hint = "" if bucket.count else ' title="No-target accuracy: answered “nothing there”"'
+    name = press(
+        change, escape(title), f'class="bw-open-row" aria-pressed="{str(chosen).lower()}" title="{escape(title)}"'
+    )
+    values = "".join(f"<td{hint}>{figure_text(figure, figure_of(scores, figure))}</td>" for scores in bucket.scores)
+    last = ""
+    if two and difference is not None:
+        order = {"order": "gain" if difference.difference > 0 else "loss" if difference.difference < 0 else "worst"}
+        told = press(
+            {dimension: bucket.name, **order},
+            signed_text(figure, difference.difference),
+            f'class="bw-open-gain" title="95%: {interval_text(figure, difference)}. Opens the samples, '
+            f'{"gains" if difference.difference > 0 else "losses" if difference.difference < 0 else "worst"} first"',
+        )
+        drawn = whisker_html(difference.difference, difference.low, difference.high, end)
+        last = (
+            f'<td class="bw-difference" data-sign="{sign_of(difference)}">{told}</td>'
+            f'<td class="bw-whole-axis"><div class="bw-whisker">{drawn}</div></td>'
+        )
+    elif two:
+        last = "<td>–</td><td></td>"
+    count = bucket.count or bucket.no_target_count
+    nothing = f' title="and {bucket.no_target_count:,} that refer to nothing"' if bucket.count else ""
+    return (
+        f'<tr data-chosen="{str(chosen).lower()}" data-sign="{sign_of(difference)}"><th scope="row">{name}</th>'
+        f"<td{nothing if bucket.no_target_count else ''}>{count:,}</td>{values}{last}</tr>"
+    )

@@ -1,0 +1,131 @@
+"""The kept evaluations of a workspace as the page offers them, and the few comparisons of them that are open."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from grounding.compared import Comparison, Filter, Report, open_comparison
+from grounding.compared.suspects import Suspect
+from grounding.errors import WorkspaceError
+from grounding.reports import KeptReport, ReportStore
+from grounding.ui.scoreboard import in_words
+from grounding.ui.whole_figures import Figures, faceted
+from grounding.workspace import Workspace
+
+ALONE = ""
+"""What stands in place of b's id when a stands alone."""
+_OPEN_AT_ONCE = 4
+_ANSWERS_KEPT = 64
+
+Choices = list[tuple[str, str]]
+
+
+@dataclass(eq=False)
+class Opened:
+    """An open comparison with the figures that were asked of it lately."""
+
+    comparison: Comparison
+    _figures: OrderedDict[tuple[Filter, bool], Figures] = field(default_factory=OrderedDict)
+    _suspects: OrderedDict[Filter, tuple[Suspect, ...]] = field(default_factory=OrderedDict)
+
+    def report(self, asked: Filter, with_seen: bool) -> Report:
+        return Report(self.comparison, asked, with_seen)
+
+    def figures(self, asked: Filter, with_seen: bool, *, exact: bool) -> Figures:
+        """The figures of the samples that pass; not `exact`: those with intervals where they are known by now, else
+        without, which takes a fifth of the time."""
+        key = (asked, with_seen)
+        found = self._figures.get(key)
+        if found is None:
+            found = faceted(self.report(asked, with_seen), exact=exact)
+            if exact:
+                _keep(self._figures, key, found)
+        return found
+
+    def suspects(self, asked: Filter) -> tuple[Suspect, ...]:
+        """Every label that may be wrong among the samples that pass."""
+        found = self._suspects.get(asked)
+        if found is None:
+            found = self.report(asked, False).suspects(None)
+            _keep(self._suspects, asked, found)
+        return found
+
+
+class Shelf:
+    """What the two lists offer, and what is open; safe to be used from several threads."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.reports = ReportStore(workspace.evaluations)
+        self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
+        self._lock = Lock()
+
+    def list(self) -> list[KeptReport]:
+        """Every kept evaluation, newest first."""
+        return self.reports.list()
+
+    def open(self, a: str, b: str) -> Opened:
+        """The comparison of two kept evaluations by id, or of `a` alone where `b` is `ALONE`.
+
+        Raises `WorkspaceError` for an unknown or damaged one, `RecordError` when they have no sample in common.
+        """
+        with self._lock:  # two pages that ask for the same wait for one reading
+            key = (a, b if b != a else ALONE)
+            if key not in self._open:
+                paths = {report_id(kept): kept.path for kept in self.list()}
+                folders = [_path(paths, name) for name in key if name != ALONE]
+                self._open[key] = Opened(open_comparison(folders, workspace=self.workspace))
+            self._open.move_to_end(key)
+            while len(self._open) > _OPEN_AT_ONCE:
+                self._open.popitem(last=False)
+            return self._open[key]
+
+
+def report_id(kept: KeptReport) -> str:
+    """What the page knows an evaluation by: the name of its folder."""
+    return kept.path.name
+
+
+def report_choices(reports: Sequence[KeptReport]) -> Choices:
+    """(label, id) of each: who answered, which samples, when, and how well; equal labels get their ids."""
+    labels = [_label(kept) for kept in reports]
+    told = [
+        f"{label} · {report_id(kept)}" if labels.count(label) > 1 else label
+        for label, kept in zip(labels, reports, strict=True)
+    ]
+    return list(zip(told, map(report_id, reports), strict=True))
+
+
+def first_pair(reports: Sequence[KeptReport]) -> tuple[str, str]:
+    """(a, b) to begin with: the newest evaluation of an adapter against the newest of its base on the same samples;
+    where there is none, the newest evaluation alone; ("", "") of nothing. `reports` come newest first."""
+    bases = {(kept.model_id, kept.samples_sha256): report_id(kept) for kept in reversed(reports) if not kept.adapter}
+    for kept in reports:
+        if kept.adapter and (base := bases.get((kept.model_id, kept.samples_sha256))):
+            return base, report_id(kept)
+    return (report_id(reports[0]) if reports else "", ALONE)
+
+
+def _label(kept: KeptReport) -> str:
+    who = f"{Path(kept.adapter).name} on {kept.model_id}" if kept.adapter else f"base {kept.model_id}"
+    scores = kept.scores
+    count = scores.count + scores.no_target_count
+    accuracy = f" · Acc@0.5 {scores.accuracy[0.5]:.1%}" if scores.count else ""
+    return f"{who} · {kept.split} · {count:,} samples{accuracy} · {in_words(kept.created_at)}"
+
+
+def _path(paths: dict[str, Path], name: str) -> Path:
+    if name not in paths:
+        raise WorkspaceError(f"There is no kept evaluation {name[:80]!r} in this workspace. Choose one from the list.")
+    return paths[name]
+
+
+def _keep(kept: OrderedDict[Any, Any], key: object, value: object) -> None:
+    kept[key] = value
+    while len(kept) > _ANSWERS_KEPT:
+        kept.popitem(last=False)
