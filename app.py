@@ -17,6 +17,7 @@ from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
 from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
+from grounding.evaluating.worker import Evaluator, Work
 from grounding.models import full_model_id
 from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
@@ -151,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"Boxwright is at {url} (workspace {workspace.root}). Stop it with Ctrl+C.", file=sys.stderr, flush=True)
     Keeper(workspace, models).start()
+    Evaluator(Work(workspace, store, models, is_placeholder)).start()
     demo.block_thread()
     return 0
 

@@ -1,7 +1,7 @@
 """The claim of the README: one press of Train makes the adapter hit where the base misses.
 
 Walks the whole loop in a fresh workspace through the real page, as a stranger would: the first start, Fill from the
-source, Train with its default settings, Compute. Takes the README's pictures, writes benchmarks/results/loop.json,
+source, Train with its default settings, Evaluate. Takes the README's pictures, writes benchmarks/results/loop.json,
 and puts the figures into the README. The test split has 48 phrases of known nouns, of which one is two points: so base
 and adapter are also measured on four times as many pictures, drawn as the test split is from another seed.
 
@@ -151,7 +151,7 @@ def _summarise(page: Page, workspace: Workspace, adapter: AdapterInfo) -> tuple[
     reports = ReportStore(workspace.evaluations)
     while (tuned := reports.latest("demo", adapter.name)) is None or (base := reports.latest("demo", None)) is None:
         page.wait_for_timeout(500)
-    expect(page.locator("#compare-summary table")).to_be_visible()
+    expect(page.locator("#compare-summary")).to_contain_text(f"{adapter.name} (demo)")
     return _rows(base), _rows(tuned)
 
 

@@ -50,14 +50,15 @@ def evaluate(
 
     `progress` is called with (done, total). With `log`, a file, answers are kept there as they come, and those that
     it holds already are not asked again: a crash loses one batch at most (`SAMPLES_PER_CALL` on a CPU). `conditions`
-    names what else the answers depend on, such as {"quantize": "4bit"}: a log of other settings is refused.
+    names what else the answers depend on, such as {"quantize": "4bit"}: a log of other settings is refused. A predictor
+    may say itself how many it is to be asked at once (`samples_per_call`).
 
     Raises `Cancelled` when `cancelled` says so (the log then holds what was done), `RecordError` for a phrase and
     `PictureError` for a picture that can't be asked, `WorkspaceError` for a log that can't be used, and the errors of
     `Predictor.predict_many`.
     """
     listed = list(samples)
-    check_askable(listed, predictor)
+    check_askable(listed, predictor, cancelled)
     if log is None:
         settings = None
         predictions = predictor.predict_many(_pairs(listed), adapter, progress=progress, cancelled=cancelled)
@@ -68,19 +69,22 @@ def evaluate(
     return Report(predictor.model_id, adapter, summarise(rows), rows, settings)
 
 
-def check_askable(samples: Sequence[Sample], predictor: Predictor) -> None:
+def check_askable(samples: Sequence[Sample], predictor: Predictor, cancelled: Callable[[], bool] | None = None) -> None:
     """Raises `RecordError` or `PictureError` naming a sample that can't be asked: before the first answer, not an
-    hour in.
+    hour in; `Cancelled` when `cancelled` says so.
 
     Pictures are decoded: one cut short shows that nowhere else. That takes a small part of what answering takes.
     """
-    loaded = getattr(predictor, "loaded", None)  # not every predictor opens pictures
+    # Not every predictor opens pictures. Of a loaded model no more is held here than the family: it may have to go.
+    family = getattr(getattr(predictor, "loaded", None), "family", None)
     seen: set[Path] = set()
     for sample in samples:
+        if cancelled is not None and cancelled():
+            raise Cancelled(f"Stopped while the pictures of {len(samples)} samples were checked.")
         try:
             check_phrase(sample.phrase)
-            if loaded is not None and sample.image not in seen:
-                loaded.family.check_picture(open_picture(sample.image))
+            if family is not None and sample.image not in seen:
+                family.check_picture(open_picture(sample.image))
                 seen.add(sample.image)
         except (RecordError, PictureError) as error:
             raise type(error)(f"The sample {sample.id} can't be scored. {error}") from error
@@ -98,10 +102,10 @@ def _logged(
     missing = [number for number in range(len(samples)) if number not in answers]
     if progress is not None and answers:
         progress(len(samples) - len(missing), len(samples))
-    size = SAMPLES_PER_CALL if getattr(predictor, "device", "cpu") == "cpu" else _SAMPLES_PER_CALL_OF_A_GPU
-    for start in range(0, len(missing), size):
-        asked = missing[start : start + size]
-        before = len(samples) - len(missing) + start
+    while missing:
+        size = _samples_per_call(predictor)
+        before = len(samples) - len(missing)
+        asked, missing = missing[:size], missing[size:]
 
         def told(done: int, _: int, before: int = before) -> None:
             if progress is not None:
@@ -122,6 +126,13 @@ def _logged(
         journal.append(batch)
         answers |= batch
     return [answers[number] for number in range(len(samples))]
+
+
+def _samples_per_call(predictor: Predictor) -> int:
+    own: int | None = getattr(predictor, "samples_per_call", None)
+    if own is not None:
+        return own
+    return SAMPLES_PER_CALL if getattr(predictor, "device", "cpu") == "cpu" else _SAMPLES_PER_CALL_OF_A_GPU
 
 
 def _pairs(samples: Sequence[Sample]) -> list[tuple[Path, str]]:

@@ -154,18 +154,19 @@ class ReportStore:
         return sorted(found, key=lambda kept: (kept.created_at, kept.path.stat().st_mtime_ns), reverse=True)
 
 
-def asked_plainly(kept: KeptReport) -> bool:
-    """Whether the model was asked as the page asks it: its own profile, plain decoding, nothing else about it.
+def asked_plainly(kept: KeptReport, quantize: str = "none") -> bool:
+    """Whether the model was asked as the page of an app with `--quantize` asks it: its own profile, plain decoding,
+    nothing else about it.
 
-    Reports without settings were made by the page.
+    Reports without settings were made by the page of an earlier version.
     """
     settings = kept.settings
     if not settings:
         return True
     conditions = settings.get("conditions", {})
     decoding = settings.get("decoding", {}) in ({}, Decoding().to_json())
-    whole = conditions.get("quantize", "none") == "none"
-    return decoding and whole and not conditions.keys() & {"rerank", "profile"}
+    weights = conditions.get("quantize", "none") == quantize
+    return decoding and weights and not conditions.keys() & {"rerank", "profile"}
 
 
 def report_json(kept: KeptReport) -> dict[str, Any]:

@@ -35,8 +35,9 @@ class Standing:
     base_report: KeptReport | None = None
 
 
-def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport]) -> list[KeptReport]:
-    """Those of the reports (newest first) that are of this adapter, asked in the default way, in their order.
+def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport], quantize: str = "none") -> list[KeptReport]:
+    """Those of the reports (newest first) that are of this adapter, asked in the default way on weights that were
+    quantised so, in their order.
 
     A report counts when it was made on the adapter's base after the adapter was trained, and names it as it was called
     at that time, or by its folder.
@@ -45,7 +46,7 @@ def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport]) -> list[Kep
     return [
         report
         for report in reports
-        if report.model_id == info.base and asked_plainly(report) and _is_of(report, info, spans)
+        if report.model_id == info.base and asked_plainly(report, quantize) and _is_of(report, info, spans)
     ]
 
 
@@ -55,13 +56,13 @@ def adapter_of(report: KeptReport, infos: Sequence[AdapterInfo]) -> AdapterInfo 
     return next(fitting, None)
 
 
-def standing(workspace: Workspace, info: AdapterInfo) -> Standing | None:
-    """The adapter's figures: of its newest kept evaluation, preferably one that the base has on the same samples;
-    else of the end of its training; None where it was never scored."""
+def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") -> Standing | None:
+    """The adapter's figures: of its newest kept evaluation on weights that were quantised so, preferably one that the
+    base has on the same samples; else of the end of its training; None where it was never scored."""
     store = ReportStore(workspace.evaluations)
     reports = store.list()
-    own = evaluations_of(info, reports)
-    base = {r.samples_sha256: r for r in reversed(reports) if r.model_id == info.base and is_base(r)}
+    own = evaluations_of(info, reports, quantize)
+    base = {r.samples_sha256: r for r in reversed(reports) if r.model_id == info.base and is_base(r, quantize)}
     report = next((r for r in own if r.samples_sha256 in base), own[0] if own else None)
     if report is not None:
         other = base.get(report.samples_sha256)
@@ -80,9 +81,9 @@ def standing(workspace: Workspace, info: AdapterInfo) -> Standing | None:
     return Standing("training", "val", int(info.scores.get("count", 0)), numbers, before or None)
 
 
-def is_base(report: KeptReport) -> bool:
-    """Whether the report is of a base, asked in the default way."""
-    return report.adapter is None and asked_plainly(report)
+def is_base(report: KeptReport, quantize: str = "none") -> bool:
+    """Whether the report is of a base, asked in the default way on weights that were quantised so."""
+    return report.adapter is None and asked_plainly(report, quantize)
 
 
 def figures(scores: Scores) -> dict[str, float]:

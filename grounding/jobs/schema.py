@@ -145,3 +145,38 @@ def m003_sweeps(db: Database) -> None:
             trouble TEXT NOT NULL DEFAULT ''
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def m004_evaluations(db: Database) -> None:
+    """Evaluations behind the page. `adapter` is NULL for the base; `position` orders those that wait; `pid`,
+    `process_started`, `machine` and `heartbeat_at` tell of the running ones' process as those of `runs` do; `folder`
+    is the name of one in the workspace's evaluations."""
+    db.execute("""
+        CREATE TABLE evaluations (
+            id TEXT PRIMARY KEY,
+            model_id TEXT NOT NULL,
+            quantize TEXT NOT NULL,
+            adapter TEXT,
+            split TEXT NOT NULL,
+            words TEXT NOT NULL DEFAULT '',
+            category TEXT NOT NULL DEFAULT '',
+            state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'stopped', 'failed')),
+            position INTEGER NOT NULL,
+            done INTEGER NOT NULL DEFAULT 0,
+            total INTEGER NOT NULL DEFAULT 0,
+            left_out INTEGER NOT NULL DEFAULT 0,
+            seconds REAL NOT NULL DEFAULT 0,
+            sentence TEXT NOT NULL DEFAULT '',
+            folder TEXT NOT NULL DEFAULT '',
+            created_at TEXT NOT NULL,
+            finished_at TEXT,
+            pid INTEGER CHECK ((pid IS NOT NULL) = (state = 'running')),
+            process_started REAL,
+            machine TEXT,
+            heartbeat_at TEXT,
+            stop_requested INTEGER NOT NULL DEFAULT 0 CHECK (stop_requested IN (0, 1))
+        ) STRICT
+    """)
+    db.execute("CREATE INDEX evaluations_on_their_way ON evaluations (state, position)")
+    db.execute("CREATE INDEX evaluations_by_end ON evaluations (finished_at)")

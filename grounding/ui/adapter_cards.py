@@ -75,7 +75,7 @@ def _card(card: Card) -> str:
 
 def _scores(found: Standing | None) -> str:
     if found is None:
-        return '<p class="bw-ad-none">Not scored yet: choose it in Compare and press Compute.</p>'
+        return '<p class="bw-ad-none">Not scored yet: choose it in Compare and press Evaluate.</p>'
     rows = "".join(_row(words, found, key) for key, words in _FIGURES if key in found.scores)
     where = (
         f"Kept evaluation on {found.split}, {count_of(found.count, 'phrase')}"

@@ -34,10 +34,10 @@ def shown_in_compare(adapters: Sequence[str], adapter: str) -> gr.Dropdown:
     return gr.Dropdown(choices=model_choices(adapters), value=[BASE, adapter], multiselect=True)
 
 
-def check_models(chosen: object, adapters: Sequence[str]) -> Models:
+def check_models(chosen: object, adapters: Sequence[str], *, most: int = MOST_MODELS) -> Models:
     """The models out of the client's choice; none chosen: the base alone.
 
-    Raises `AdapterError` for an unknown one, `SettingsError` for more than can be shown.
+    Raises `AdapterError` for an unknown one, `SettingsError` for more than `most`.
     """
     if not isinstance(chosen, list | tuple):
         chosen = [] if chosen is None else [chosen]
@@ -45,8 +45,8 @@ def check_models(chosen: object, adapters: Sequence[str]) -> Models:
     for name in names:
         if name != BASE and name not in adapters:
             raise AdapterError(f"There is no adapter {name[:80]!r} for this model. Choose one from the list.")
-    if len(names) > MOST_MODELS:
-        raise SettingsError(f"{len(names)} models are chosen, and there is room for {MOST_MODELS}: take some away.")
+    if len(names) > most:
+        raise SettingsError(f"{len(names)} models are chosen, and there is room for {most}: take some away.")
     return tuple(None if name == BASE else name for name in names) or (None,)
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from grounding.errors import BoxwrightError, Cancelled
+from grounding.errors import BoxwrightError
 from grounding.records import MAX_PHRASE_CHARACTERS, check_phrase
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
 from grounding.ui.chosen import MOST_MODELS, Models, first_adapter, first_choice, model_choices
 from grounding.ui.desk import Compare, Desk
+from grounding.ui.evaluations_panel import EvaluationWidgets, build_evaluations, lay_out_evaluations
 from grounding.ui.events import tell
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
-from grounding.ui.summary import progress_html, summary_html
+from grounding.ui.summary import summary_html
 from grounding.ui.theme import ASSETS
 from grounding.ui.whole import build_whole
 
@@ -55,9 +55,7 @@ class Widgets:
     models: gr.Dropdown
     run: gr.Button
     results: gr.HTML
-    summary_run: gr.Button
-    summary_stop: gr.Button
-    progress: gr.HTML
+    evaluations: EvaluationWidgets
     summary: gr.HTML
 
 
@@ -66,6 +64,7 @@ def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard)
     widgets = _lay_out()
     handlers = Handlers(Compare(parts, board))
     _connect_desk(demo, tab, widgets, handlers)
+    build_evaluations(demo, tab, widgets.evaluations, board, widgets.models)
     _connect_summary(demo, widgets, handlers)
     build_whole(tab, parts, widgets.models, [widgets.summary.change])
     return widgets
@@ -108,13 +107,9 @@ def _lay_out() -> Widgets:
             script = (ASSETS / "compare.js").read_text(encoding="utf-8")
             results = gr.HTML(elem_id="compare-results", js_on_load=script, apply_default_css=False)
     with gr.Column(elem_id="compare-summary-panel"):
-        with gr.Row(elem_id="compare-summary-bar", equal_height=True):
-            gr.HTML(f"<h2>Over the {SUMMARY_SPLIT} split</h2>", apply_default_css=False)
-            progress = gr.HTML(elem_id="compare-summary-progress", apply_default_css=False)
-            stop = gr.Button("Stop", size="sm", visible=False, scale=0, min_width=84, elem_id="compare-summary-stop")
-            compute = gr.Button("Compute", size="sm", scale=0, min_width=110, elem_id="compare-summary-run")
+        evaluations = lay_out_evaluations()
         summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
-    return Widgets(desk, split, grid, upload, phrase, models, run, results, compute, stop, progress, summary)
+    return Widgets(desk, split, grid, upload, phrase, models, run, results, evaluations, summary)
 
 
 def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
@@ -143,16 +138,8 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
 
 
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
-    buttons = [w.summary_run, w.summary_stop]
-    computing = w.summary_run.click(h.begin_summary, w.desk, buttons, **FREE_QUEUE, **_QUIET).then(
-        h.compute_summary, [w.desk, w.models], [w.progress, w.summary], **MODEL_QUEUE, **_QUIET
-    )
-    # Both, as `then` alone does not follow a failure in gradio 6.31.
-    computing.success(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
-    computing.failure(h.end_summary, None, buttons, **FREE_QUEUE, **_QUIET)
-    w.summary_stop.click(h.stop_summary, w.desk, w.summary_stop, **FREE_QUEUE, **_QUIET)
-    w.models.change(h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
     demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
+    gr.on([w.models.change, w.evaluations.newest.change], h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
 
 
 class Handlers:
@@ -263,30 +250,6 @@ class Handlers:
     @tell
     def show_summary(self, chosen: list[str] | None) -> str:
         return self._summary(self.compare.check_models(chosen))
-
-    @tell
-    def begin_summary(self, desk: Desk) -> tuple[Any, Any]:
-        desk.stop_summary = False
-        return gr.Button(interactive=False), gr.Button("Stop", visible=True, interactive=True)
-
-    @tell
-    def compute_summary(self, desk: Desk, chosen: list[str] | None) -> Iterator[tuple[Any, Any]]:
-        """Score the test split. What was computed before a stop or a failure is kept and shown."""
-        models = self.compare.check_models(chosen)
-        try:
-            for done, total in self.compare.board.computing(first_adapter(models), lambda: desk.stop_summary):
-                yield progress_html(done, total), gr.skip()
-        except BoxwrightError as error:
-            (gr.Info if isinstance(error, Cancelled) else gr.Warning)(escape(str(error)), title="Not computed")
-        yield "", self._summary(models)
-
-    @tell
-    def stop_summary(self, desk: Desk) -> Any:
-        desk.stop_summary = True
-        return gr.Button("Stopping…", interactive=False)
-
-    def end_summary(self) -> tuple[Any, Any]:
-        return gr.Button(interactive=True), gr.Button(visible=False)
 
     def _grid(self, desk: Desk, split: str | None, offset: int) -> str:
         desk.offset = offset

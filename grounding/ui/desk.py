@@ -61,7 +61,6 @@ class Desk:
     questions: int = 0
     answered: Answered | None = None
     offered: tuple[str, ...] = ()
-    stop_summary: bool = False
 
     def lay(self, picture_sha256: str, sample_id: str | None) -> None:
         self.picture_sha256, self.sample_id = picture_sha256, sample_id

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from grounding.errors import BoxwrightError, BusyError, ModelError
+from grounding.turns import Turns
 from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class ModelService:
     """Loads one model in a background thread and lends it out.
 
     The page opens at once: nothing of torch is imported before `start`. Everything that touches the model goes
-    through `use`, which holds the one lock. `unload` frees the memory for a training run, `reload` fetches the
-    model again; `lent` frees it as long as a block runs.
+    through `use`, which holds the one lock: whoever has waited longest is next. `unload` frees the memory for a
+    training run, `reload` fetches the model again; `lent` frees it as long as a block runs.
     """
 
     def __init__(self, model: str, quantize: str, workspace: Workspace, *, load: Loader | None = None) -> None:
@@ -54,7 +55,7 @@ class ModelService:
         self.quantize = quantize
         self.workspace = workspace
         self._load: Loader = load or self._load_predictor
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self._changed = threading.Condition()
         self._generation = 0
         self._predictor: Predictor | None = None
@@ -69,6 +70,11 @@ class ModelService:
             if self._state.phase is not Phase.LOADING:
                 return self._state
             return ModelState(Phase.LOADING, self._state.sentence, time.monotonic() - self._began)
+
+    def away(self) -> str:
+        """Why the model can't be asked now, "" when it can."""
+        state = self.state
+        return "" if state.phase is Phase.READY else state.sentence
 
     def start(self) -> None:
         """Begin loading in the background, unless the model is there or on its way."""
@@ -138,7 +144,7 @@ class ModelService:
     def use_if_free(self, wait_seconds: float = 1.0) -> Iterator[Predictor]:
         """As `use`, for who would rather come back than wait. Raises `BusyError` while the model loads, is lent out,
         or has been busy for `wait_seconds`; `ModelError` when it can't come."""
-        if not self._lock.acquire(timeout=wait_seconds):
+        if not self._lock.acquire(wait_seconds):
             raise BusyError("The model is answering somebody else. Ask again in a moment.")
         try:
             with self._changed:

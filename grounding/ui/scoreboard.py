@@ -1,32 +1,24 @@
-"""Scores of the base and of adapters over the test split: computed once, kept on disk, shown again."""
+"""The kept scores of the base and of adapters over the test split, and how old they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from threading import Event
-from typing import TYPE_CHECKING
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.adapters.evaluations import evaluations_of, is_base, moment
 from grounding.boxes import Box
-from grounding.errors import StoreError
-from grounding.evaluation import evaluate
-from grounding.records import MAX_PHRASE_CHARACTERS, Sample
+from grounding.evaluating.selection import Selection
+from grounding.records import Sample
 from grounding.reports import KeptReport, ReportStore, samples_digest
 from grounding.ui.sources import Parts
 from grounding.ui.summary import KeptScores
 
-if TYPE_CHECKING:
-    from grounding.predict import Predictor
-
 SUMMARY_SPLIT = "test"
-_TELL_SECONDS = 0.3
 
 
 class Scoreboard:
-    """What the summary shows, and how it is computed anew."""
+    """What the summary shows."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -34,15 +26,7 @@ class Scoreboard:
 
     def samples(self) -> list[Sample]:
         """The test samples with a usable phrase. Raises `StoreError` when there are none."""
-        source, is_placeholder = self.parts.source, self.parts.is_placeholder
-        usable = [
-            sample
-            for sample in source.iterate(SUMMARY_SPLIT)
-            if not is_placeholder(sample.phrase) and 0 < len(sample.phrase.strip()) <= MAX_PHRASE_CHARACTERS
-        ]
-        if not usable:
-            raise StoreError(f"No {SUMMARY_SPLIT} sample has a usable phrase, so there is nothing to score.")
-        return usable
+        return list(Selection(SUMMARY_SPLIT).pick(self.parts.source, self.parts.is_placeholder).samples)
 
     def kept(self, adapter: str | None, samples: Sequence[Sample]) -> KeptScores | None:
         """The newest scores of the base (None) or an adapter, with how many of `samples` were edited since.
@@ -57,53 +41,6 @@ class Scoreboard:
         edits = 0 if report.samples_sha256 == digest else count_edits(report, samples)
         return KeptScores(report, in_words(report.created_at), edits)
 
-    def compute(
-        self,
-        predictor: Predictor,
-        adapter: str | None,
-        *,
-        progress: Callable[[int, int], None],
-        cancelled: Callable[[], bool],
-    ) -> None:
-        """Score the adapter, and the base where its kept scores are of other samples. Raises `Cancelled`."""
-        samples = self.samples()
-        base_stands = self.reports.find(self.parts.models.model, None, samples_digest(samples)) is not None
-        names = [adapter] if adapter and base_stands else [None, adapter] if adapter else [None]
-        for index, name in enumerate(names):
-
-            def told(done: int, _: int, before: int = index * len(samples)) -> None:
-                progress(before + done, len(names) * len(samples))
-
-            report = evaluate(samples, predictor, name, progress=told, cancelled=cancelled)
-            self.reports.keep(report, split=SUMMARY_SPLIT)
-
-    def computing(self, adapter: str | None, cancelled: Callable[[], bool]) -> Iterator[tuple[int, int]]:
-        """`compute` with the app's model in a thread of its own, telling (done, total) a few times a second.
-
-        Stops the work when the caller goes away. Raises what `compute` and `ModelService.use` raise.
-        """
-        told = [(0, 0)]
-        abandoned = Event()
-
-        def work() -> None:
-            # The lock belongs to a thread, and gradio may resume a generator in another one: hence all in here.
-            with self.parts.models.use() as predictor:
-                self.compute(
-                    predictor,
-                    adapter,
-                    progress=lambda done, total: told.append((done, total)),
-                    cancelled=lambda: abandoned.is_set() or cancelled(),
-                )
-
-        with ThreadPoolExecutor(1, thread_name_prefix="summary") as pool:
-            future = pool.submit(work)
-            try:
-                while not wait([future], timeout=_TELL_SECONDS).done:
-                    yield told[-1]
-            finally:
-                abandoned.set()
-            future.result()
-
     def adapters(self) -> list[AdapterInfo]:
         """The adapters that fit the app's model, newest first."""
         registry = AdapterRegistry(self.parts.workspace.adapters)
@@ -113,9 +50,10 @@ class Scoreboard:
         """The kept evaluations of the base (None) or of an adapter that stands here, newest first."""
         reports = self.reports.list()
         if adapter is None:
-            return [report for report in reports if report.model_id == self.parts.models.model and is_base(report)]
+            base = self.parts.models.model
+            return [one for one in reports if one.model_id == base and is_base(one, self.parts.models.quantize)]
         info = next((info for info in self.adapters() if info.name == adapter), None)
-        return evaluations_of(info, reports) if info is not None else []
+        return evaluations_of(info, reports, self.parts.models.quantize) if info is not None else []
 
 
 def count_edits(report: KeptReport, samples: Sequence[Sample]) -> int:

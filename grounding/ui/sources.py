@@ -23,6 +23,9 @@ class SampleSource(Protocol):
     def get_sample(self, sample_id: str) -> Sample:
         """One sample. Raises `StoreError` for an unknown id."""
 
+    def categories(self) -> list[str]:
+        """The categories that samples have, by name."""
+
     def iterate(self, split: str | None) -> Iterator[Sample]:
         """Every sample of a split, or of all of them."""
 

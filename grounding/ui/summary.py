@@ -33,8 +33,8 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
     if base is None and adapter is None:
         against = f" and {adapter_name}" if adapter_name else ""
         return (
-            f'<div class="bw-empty bw-empty-small"><p>Not computed yet. <b>Compute</b> asks the base{escape(against)} '
-            f"for every {escape(split)} sample and keeps the result.</p></div>"
+            f'<div class="bw-empty bw-empty-small"><p>Not computed yet. <b>Evaluate</b> asks the base{escape(against)} '
+            f"for every {escape(split)} sample, behind the page, and keeps the result.</p></div>"
         )
     rows = _rows(base.report.scores if base else None, adapter.report.scores if adapter else None)
     comparable = bool(base and adapter and base.report.samples_sha256 == adapter.report.samples_sha256)
@@ -47,17 +47,6 @@ def summary_html(split: str, base: KeptScores | None, adapter: KeptScores | None
         '<th scope="col" class="bw-wide"><span class="bw-hidden">As bars</span></th></tr></thead>'
         f"<tbody>{''.join(_row_html(row, comparable) for row in rows)}</tbody></table>"
         f'<p class="bw-note">{_provenance(split, base, adapter, adapter_name)}</p></div>'
-    )
-
-
-def progress_html(done: int, total: int) -> str:
-    """A bar for the time of computing; without numbers while the model is still being waited for."""
-    if not total:
-        return '<div class="bw-progress"><span class="bw-wait" role="progressbar"></span>Waiting for the model</div>'
-    numbers = f'aria-valuenow="{done}" aria-valuemax="{total}"'
-    return (
-        f'<div class="bw-progress"><span class="bw-done" role="progressbar" {numbers}>'
-        f'<i style="width:{100 * done / total:.1f}%"></i></span>{done:,} of {total:,} answers</div>'
     )
 
 

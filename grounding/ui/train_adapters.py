@@ -266,9 +266,11 @@ class Handlers:
         return told_html(sentence, undo=undo), button, html, html
 
     def _html(self, version: int = 0) -> str:
-        base = self.parts.models.model
+        models = self.parts.models
         cards = [
-            Card(info, changes.note_of(info), standing(self.workspace, info), info.base == base)
+            Card(
+                info, changes.note_of(info), standing(self.workspace, info, models.quantize), info.base == models.model
+            )
             for info in AdapterRegistry(self.workspace.adapters).list()
         ]
         return adapters_html(cards, changes.deleted(self.workspace), version=version)

@@ -144,7 +144,9 @@ def test_compare_fix_train_compare(page: Page, served_app: ServedApp) -> None:
 
     # The figures over the test split, computed once and there again on the next visit.
     page.locator("#compare-summary-run").click()
-    expect(page.locator("#compare-summary table")).to_be_visible(timeout=120_000)
+    expect(page.locator("#compare-evaluations li[data-state=done]")).to_have_count(2, timeout=120_000)
+    expect(page.locator("#compare-summary")).to_contain_text(f"{name} (demo)")
+    expect(page.locator("#compare-summary table")).to_be_visible()
     expect(page.locator("#compare-summary")).to_contain_text("Acc@0.75")
     figures = page.locator("#compare-summary tbody").inner_text()
     page.reload()

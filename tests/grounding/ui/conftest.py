@@ -101,6 +101,9 @@ class ListSource:
                 return sample
         raise StoreError(f"There is no sample {sample_id!r}.")
 
+    def categories(self) -> list[str]:
+        return sorted({s.category for s in self.samples})
+
     def iterate(self, split: str | None) -> Iterator[Sample]:
         return (s for s in self.samples if split in (None, s.split))
 

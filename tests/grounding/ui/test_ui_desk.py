@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
+from grounding.evaluating.selection import Selection
+from grounding.evaluating.worker import Evaluator, Work
 from grounding.ui.browser import PAGE_SIZE, grid_html
 from grounding.ui.chosen import BASE
 from grounding.ui.compare import Handlers
@@ -257,13 +259,18 @@ def test_another_adapter_asks_again_but_the_first_fill_does_not(
     assert predictor.asked[1:] == [("the red mug", None), ("the red mug", "tools-v1")]
 
 
-def test_the_summary_is_computed_with_progress_and_shown(handlers: Handlers, add_adapter: Callable[..., None]) -> None:
+def test_the_summary_shows_what_was_evaluated(
+    handlers: Handlers, parts: Parts, add_adapter: Callable[..., None]
+) -> None:
     add_adapter("tools-v1")
     assert "Not computed yet" in handlers.show_newest_summary()
-    *_, (progress, summary) = handlers.compute_summary(Desk(), [BASE, "tools-v1"])
-    assert progress == ""
+    evaluator = Evaluator(Work(parts.workspace, parts.source, parts.models, parts.is_placeholder))
+    for adapter in (None, "tools-v1"):
+        evaluator.queue.add("demo", "none", adapter, Selection("test"), total=2)
+        assert evaluator.look()
+    summary = handlers.show_summary([BASE, "tools-v1"])
     assert "+0.750" in summary
-    assert summary == handlers.show_summary([BASE, "tools-v1"])
+    assert summary == handlers.show_newest_summary()
 
 
 def test_several_models_answer_in_the_order_chosen(

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from grounding.adapters.changes import rename
-from grounding.errors import Cancelled, ModelError, StoreError
+from grounding.errors import StoreError
+from grounding.evaluating.selection import Selection
+from grounding.evaluating.worker import Evaluator, Work
 from grounding.metrics import Scores
 from grounding.reports import KeptReport
+from grounding.ui.model_service import ModelService
 from grounding.ui.scoreboard import Scoreboard, in_words
 from grounding.ui.sources import Parts
-from grounding.ui.summary import KeptScores, format_difference, format_figure, progress_html, summary_html
+from grounding.ui.summary import KeptScores, format_difference, format_figure, summary_html
 
 SCORES = Scores(160, 0.5, 0.25, 0.125, {0.5: 0.4, 0.75: 0.2}, 40, 0.9)
 BETTER = replace(SCORES, detection_rate=0.75, mean_iou=0.125, accuracy={0.5: 0.41, 0.75: 0.2})
@@ -68,12 +71,6 @@ def test_names_are_escaped() -> None:
     assert "<b>x" not in summary_html("test", kept(SCORES), None, "<b>x") + summary_html("test", None, None, "<b>x")
 
 
-def test_progress_has_numbers_once_there_are_some() -> None:
-    assert "Waiting for the model" in progress_html(0, 0)
-    assert "1,250 of 5,000 answers" in progress_html(1250, 5000)
-    assert "width:25.0%" in progress_html(1250, 5000)
-
-
 @pytest.mark.parametrize(
     ("iso", "words"),
     [
@@ -87,13 +84,18 @@ def test_times_in_words(iso: str, words: str) -> None:
     assert in_words(iso) == words
 
 
-def compute(board: Scoreboard, adapter: str | None) -> list[tuple[int, int]]:
-    return list(board.computing(adapter, lambda: False))
+def compute(board: Scoreboard, *adapters: str | None) -> None:
+    """Evaluate these over the test split."""
+    parts = board.parts
+    evaluator = Evaluator(Work(parts.workspace, parts.source, parts.models, parts.is_placeholder))
+    for adapter in adapters:
+        evaluator.queue.add(parts.models.model, parts.models.quantize, adapter, Selection("test"), total=2)
+        assert evaluator.look()
 
 
 def test_scores_are_kept_and_found_again(parts: Parts, predictor: Any, add_adapter: Callable[..., None]) -> None:
     add_adapter("tools-v1")
-    compute(Scoreboard(parts), "tools-v1")
+    compute(Scoreboard(parts), None, "tools-v1")
     board = Scoreboard(parts)
     base, adapter = board.kept(None, board.samples()), board.kept("tools-v1", board.samples())
     assert base is not None
@@ -102,19 +104,6 @@ def test_scores_are_kept_and_found_again(parts: Parts, predictor: Any, add_adapt
     assert adapter.report.scores.mean_iou == pytest.approx(1.0)
     assert (base.report.scores.count, base.report.scores.no_target_count, base.edits) == (1, 1, 0)
     assert [phrase for phrase, _ in predictor.asked] == ["the red mug", "the absent dog"] * 2, "no placeholder is asked"
-
-
-def test_the_base_is_not_computed_twice_on_the_same_samples(
-    parts: Parts, source: Any, predictor: Any, add_adapter: Callable[..., None]
-) -> None:
-    add_adapter("tools-v1")
-    board = Scoreboard(parts)
-    compute(board, None)
-    compute(board, "tools-v1")
-    assert [adapter for _, adapter in predictor.asked] == [None, None, "tools-v1", "tools-v1"]
-    source.samples[0] = replace(source.samples[0], phrase="the blue mug")
-    compute(board, "tools-v1")
-    assert [adapter for _, adapter in predictor.asked[4:]] == [None, None, "tools-v1", "tools-v1"]
 
 
 def test_edits_since_are_counted(parts: Parts, source: Any) -> None:
@@ -156,17 +145,14 @@ def test_only_adapters_of_this_model_are_offered(parts: Parts, add_adapter: Call
     assert [info.name for info in Scoreboard(parts).adapters()] == ["new", "old"]
 
 
-def test_stopping_keeps_nothing_half_done(parts: Parts) -> None:
-    board = Scoreboard(parts)
-    with pytest.raises(Cancelled):
-        list(board.computing(None, lambda: True))
-    assert board.kept(None, board.samples()) is None
-
-
-def test_a_failing_model_tells_why(parts: Parts, predictor: Any) -> None:
-    predictor.error = ModelError("Out of memory.")
-    with pytest.raises(ModelError, match="Out of memory"):
-        compute(Scoreboard(parts), None)
+def test_an_app_with_quantised_weights_shows_its_own_figures(parts: Parts, workspace: Any, predictor: Any) -> None:
+    service = ModelService("demo", "4bit", workspace, load=lambda: predictor)
+    service.start()
+    service.predictor(10)
+    quantised = Scoreboard(replace(parts, models=service))
+    compute(quantised, None)
+    assert quantised.kept(None, quantised.samples()) is not None
+    assert Scoreboard(parts).kept(None, quantised.samples()) is None
 
 
 def test_a_split_without_phrases_is_a_sentence(parts: Parts, source: Any) -> None:
