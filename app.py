@@ -23,6 +23,7 @@ from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
+from grounding.ui.further import FurtherModels
 from grounding.ui.keeper import Keeper
 from grounding.ui.listener import AppListener
 from grounding.ui.model_service import ModelService
@@ -41,7 +42,7 @@ _OWN_NAMES = (
 )
 
 
-def build_app(parts: Parts, store: Store) -> gr.Blocks:
+def build_app(parts: Parts, store: Store, further: FurtherModels | None = None) -> gr.Blocks:
     """The page: a header and one tab for each step of the loop. Imports nothing of torch."""
     who = default_who()
     annotating = AnnotateParts(store, tell, figure_url, thumbnail_url, who, AppListener(parts.models))
@@ -50,7 +51,7 @@ def build_app(parts: Parts, store: Store) -> gr.Blocks:
         build_header(parts.models)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare", elem_id="tab-compare") as tab:
-                compare = build_compare(demo, tab, parts, Scoreboard(parts))
+                compare = build_compare(demo, tab, parts, Scoreboard(parts), further)
             with gr.Tab("Annotate", id="annotate", elem_id="tab-annotate") as tab:
                 build_annotate(demo, tab, annotating)
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
@@ -138,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workspace = find_workspace(flags.workspace)
         store = open_workspace(workspace, demo=flags.demo)
         models = ModelService(full_model_id(flags.model), flags.quantize, workspace)
-        demo = build_app(Parts(workspace, store, models, is_placeholder), store)
+        further = FurtherModels(models, flags.also)
+        demo = build_app(Parts(workspace, store, models, is_placeholder), store, further)
         url = serve(
             demo,
             workspace,

@@ -79,6 +79,11 @@ class Workspace:
         return self.root / "calibrations.json"
 
     @property
+    def compare_models(self) -> Path:
+        """Which further models Compare offers."""
+        return self.root / "compare-models.json"
+
+    @property
     def exists(self) -> bool:
         return self.annotations_db.is_file()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from grounding.boxes import Box
+from grounding.compared.chance import Exchange, exchange
 from grounding.compared.columns import Answers, Columns, Samples, read_columns
 from grounding.compared.pairing import align
 from grounding.compared.seen import Seen, seen_in_training
@@ -121,6 +123,11 @@ class Comparison:
     def counted(self) -> Flags:
         """[samples]: what the figures are over unless somebody asks otherwise: all that no adapter saw in training."""
         return ~self.seen
+
+    @cached_property
+    def exchanges(self) -> Mapping[str, Exchange]:
+        """{letter of a side: what its answers score when they are exchanged}; see `chance`."""
+        return MappingProxyType({side.letter: exchange(self.samples, side.answers) for side in self.sides})
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from grounding.buckets import FIXED_BUCKETS
+from grounding.compared.chance import Chance, chance_level
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.comparison import Comparison
 from grounding.compared.filters import iou_codes
@@ -66,7 +67,8 @@ class Headline:
     `scores` are those of each side. `differences` are b against a, one for each of `FIGURES` that there are samples
     for; empty with one side. `estimates` are the figures of a with intervals of their own where it stands alone, else
     empty. `outcomes` are over samples with a target, `no_target_outcomes` over the others; None with one side.
-    `left_out`: how many samples that an adapter saw in training are not among these and would be without that.
+    `chances` are what each side scores by chance, without intervals (`Report.chances` has them); None where that can't
+    be told. `left_out`: how many samples that an adapter saw in training are not among these and would be without that.
     """
 
     count: int
@@ -78,6 +80,7 @@ class Headline:
     estimates: Mapping[str, Estimate]
     outcomes: Outcomes | None
     no_target_outcomes: Outcomes | None
+    chances: tuple[Chance | None, ...]
     left_out: int
     resamples: int
     seed: int
@@ -122,6 +125,7 @@ def headline(
         estimates=_estimates(sides, drawing),
         outcomes=_outcomes(sides, sides[0].has_target),
         no_target_outcomes=_outcomes(sides, ~sides[0].has_target),
+        chances=tuple(chance_level(comparison, side, chosen, resamples=0) for side in comparison.sides),
         left_out=int(np.count_nonzero(comparison.seen)) if mask is None else 0,
         resamples=resamples,
         seed=seed,

@@ -9,6 +9,7 @@ from grounding.compared.report import Report
 from grounding.compared.wording import (
     DASH,
     DIMENSION_TITLES,
+    chance_sentences,
     comparison_title,
     difference_text,
     figure_text,
@@ -27,7 +28,8 @@ MOST_SUSPECTS = 20
 def report_markdown(report: Report, plots: Sequence[str]) -> str:
     """Figures with intervals, plots (files beside it), breakdowns, the worst samples and labels that may be wrong."""
     found = report.headline
-    said = [filter_sentence(report.filter), over_sentence(found), outcome_sentence(found), *report.notes]
+    said = [filter_sentence(report.filter), over_sentence(found), outcome_sentence(found)]
+    said += [*chance_sentences(report.comparison.sides, report.chances), *report.notes]
     parts = [f"# {escape(comparison_title(report.comparison))}"]
     parts += [escape(sentence) for sentence in said if sentence]
     parts += [_headline(report), *(f"![{escape(name.removesuffix('.svg'))}]({name})" for name in plots)]

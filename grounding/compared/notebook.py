@@ -13,6 +13,7 @@ from grounding.compared.comparison import AnswerRecord, SampleRecord
 from grounding.compared.plots import COLOURS, accuracy_svg
 from grounding.compared.report import SHOWN_SAMPLES, Report
 from grounding.compared.wording import (
+    chance_sentences,
     comparison_title,
     filter_sentence,
     headline_rows,
@@ -41,7 +42,8 @@ _STYLE = (
 def report_html(report: Report) -> str:
     """The report to be shown in a notebook."""
     found = report.headline
-    said = [filter_sentence(report.filter), over_sentence(found), outcome_sentence(found), *report.notes]
+    said = [filter_sentence(report.filter), over_sentence(found), outcome_sentence(found)]
+    said += [*chance_sentences(report.comparison.sides, report.chances), *report.notes]
     worst = report.samples("worst", SHOWN_SAMPLES)
     return (
         f'<div class="bw-report"><style>{_STYLE}</style><h3>{escape(comparison_title(report.comparison))}</h3>'

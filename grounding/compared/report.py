@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grounding.compared.chance import Chance, chance_level
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.comparison import Comparison, SampleRecord
 from grounding.compared.curves import Calibration, Curve, accuracy_curves, calibrations
@@ -63,6 +64,12 @@ class Report:
         left_out = int((self.listed & ~self.counted).sum())
         found = headline(self.comparison, self.counted, resamples=self.resamples, seed=self.seed)
         return replace(found, left_out=left_out)
+
+    @cached_property
+    def chances(self) -> tuple[Chance | None, ...]:
+        """What each side scores by chance, with intervals; see `chance.chance_level`."""
+        asked = {"resamples": self.resamples, "seed": self.seed}
+        return tuple(chance_level(self.comparison, side, self.counted, **asked) for side in self.comparison.sides)
 
     def breakdown(self, dimension: str, figures: Sequence[str] = ("accuracy_50", "mean_iou")) -> tuple[Bucket, ...]:
         """See `figures.breakdown`. Raises `RecordError` for a dimension that there isn't."""

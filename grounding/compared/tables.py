@@ -126,6 +126,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "filter": asdict(report.filter),
         "headline": headline_json(report.headline),
+        "chances": [asdict(chance) if chance else None for chance in report.chances],
         "breakdowns": {name: [_bucket_json(one) for one in rows] for name, rows in report.breakdowns().items()},
         "iou_counts": {name: list(counts) for name, counts in report.iou_counts().items()},
         "curves": [asdict(curve) for curve in report.curves()],
@@ -138,6 +139,7 @@ def headline_json(found: Headline) -> dict[str, Any]:
     """A headline with plain JSON keys."""
     plain = {**vars(found), "scores": [scores_json(scores) for scores in found.scores]}
     plain["differences"] = {name: asdict(difference) for name, difference in found.differences.items()}
+    plain["chances"] = [asdict(chance) if chance else None for chance in found.chances]
     plain["estimates"] = {name: estimate._asdict() for name, estimate in found.estimates.items()}
     for name in ("outcomes", "no_target_outcomes"):
         plain[name] = asdict(plain[name]) if plain[name] is not None else None

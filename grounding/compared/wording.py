@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
+from grounding.compared.chance import Chance
 from grounding.compared.comparison import Comparison, Side
 from grounding.compared.figures import FIGURES, SHARES, Headline, figure_of
 from grounding.compared.filters import Filter
 from grounding.paired import Difference
 
 DASH = "–"
+CHANCE_TITLE = "Acc@0.5 by chance"
 DIMENSION_TITLES = {
     "phrase_words": "Words in the phrase",
     "spatial": "Says where",
@@ -49,7 +52,8 @@ def difference_text(name: str, difference: Difference | None) -> str:
 
 
 def headline_rows(found: Headline) -> list[tuple[str, list[str], str, str]]:
-    """(measure, each side's figure, difference, interval) of every figure that there are samples for."""
+    """(measure, each side's figure, difference, interval) of every figure that there are samples for, and
+    what Acc@0.5 is by chance."""
     rows = []
     for name, title in FIGURES.items():
         values = [figure_of(scores, name) for scores in found.scores]
@@ -62,7 +66,15 @@ def headline_rows(found: Headline) -> list[tuple[str, list[str], str, str]]:
             interval = f"{figure_text(name, low)} to {figure_text(name, high)}"
         shown = [figure_text(name, value) for value in values]
         rows.append((title, shown, difference_text(name, difference), interval))
+    if any(found.chances):
+        shares = [figure_text("accuracy_50", chance.share if chance else None) for chance in found.chances]
+        rows.insert(1, (CHANCE_TITLE, shares, DASH, DASH))
     return rows
+
+
+def chance_sentences(sides: Sequence[Side], chances: Sequence[Chance | None]) -> list[str]:
+    """One sentence for each side whose level of chance is known."""
+    return [f"{side_title(side)}. {chance.sentence}" for side, chance in zip(sides, chances, strict=True) if chance]
 
 
 def outcome_sentence(found: Headline) -> str:

@@ -20,7 +20,8 @@ from grounding.overlay import Kind, Layer, figure_html
 from grounding.probes import ProbeResult
 from grounding.prompts import ReadPrompt
 from grounding.records import Prediction, Status
-from grounding.ui.chosen import Models, kinds_of, title_of
+from grounding.ui.against_chance import Standing
+from grounding.ui.chosen import Models, is_further, kinds_of, title_of
 from grounding.ui.evidence import HEAT_NOTE, heat_url, probes_html, prompt_html
 from grounding.ui.truth import Truth
 
@@ -48,18 +49,37 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class NoAnswer:
+    """Why a model has not answered: `sentence`. `waiting`: it is on its way, and the page asks again."""
+
+    model: str | None
+    sentence: str
+    waiting: bool = False
+
+
+Answer = Prediction | NoAnswer
+
+
+def model_of(answer: Answer) -> str | None:
+    """Whose answer it is, as it stands among `Models`."""
+    return answer.model if isinstance(answer, NoAnswer) else answer.adapter
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What was asked for besides the answers, None until then. `heats` and `probes` have one entry a model; `problems`
-    says why a part could not come, by its name; `truths` has the boxes that the probes' wordings are known to mean.
-    `question` tells one question from the next.
+    """What was asked for besides the answers, None until then. `heats` and `probes` have one entry a model, None for
+    one that did not answer; `prompts` what is read by whom, where several read; `problems` says why a part could not
+    come, by its name; `truths` has the boxes that the probes' wordings are known to mean, `standings` how the models do
+    over many samples, by title. `question` tells one question from the next.
     """
 
     question: int = 0
     heats: tuple[Heat, ...] | None = None
-    probes: tuple[ProbeResult, ...] | None = None
-    prompt: ReadPrompt | None = None
+    probes: tuple[ProbeResult | None, ...] | None = None
+    prompts: tuple[tuple[str, ReadPrompt], ...] | None = None
     problems: tuple[tuple[str, str], ...] = ()
     truths: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
 
     def problem(self, part: str) -> str | None:
         return dict(self.problems).get(part)
@@ -79,17 +99,19 @@ class _Entry:
     heat: Heat | None = None
 
 
-def answers_html(scene: Scene, predictions: Sequence[Prediction], evidence: Evidence | None = None) -> str:
-    """One card per prediction, and what else was asked for; a base on its own is followed by the way to a first
+def answers_html(scene: Scene, answers: Sequence[Answer], evidence: Evidence | None = None) -> str:
+    """One card per answer, and what else was asked for; a base on its own is followed by the way to a first
     adapter."""
     evidence = evidence or Evidence()
-    models = tuple(prediction.adapter for prediction in predictions)
+    models = tuple(map(model_of, answers))
     heats = evidence.heats or (None,) * len(models)
     entries = [
-        _answered(scene, prediction, kind, heat)
-        for prediction, kind, heat in zip(predictions, kinds_of(models), heats, strict=True)
+        _without_answer(answer, kind) if isinstance(answer, NoAnswer) else _answered(scene, answer, kind, heat)
+        for answer, kind, heat in zip(answers, kinds_of(models), heats, strict=True)
     ]
-    return _frame(scene, entries, _verdict(scene, predictions), evidence)
+    waiting = any(isinstance(answer, NoAnswer) and answer.waiting for answer in answers)
+    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+    return _frame(scene, entries, _verdict(scene, predictions), evidence, waiting=waiting)
 
 
 def pending_html(scene: Scene, models: Models, message: str, *, busy: bool = True) -> str:
@@ -109,29 +131,48 @@ def empty_html(sentence: str) -> str:
 
 
 def _unanswered(models: Models, message: str, busy: bool) -> list[_Entry]:
-    bar = '<span class="bw-wait" role="progressbar" aria-label="Waiting for the model"></span>' if busy else ""
-    facts = f'<li class="bw-waiting">{bar}{escape(message)}</li>'
+    facts = _waiting_fact(message, busy)
     return [
         _Entry(title_of(model), kind, None, facts=facts) for model, kind in zip(models, kinds_of(models), strict=True)
     ]
 
 
+def _waiting_fact(message: str, busy: bool) -> str:
+    bar = '<span class="bw-wait" role="progressbar" aria-label="Waiting for the model"></span>' if busy else ""
+    return f'<li class="bw-waiting">{bar}{escape(message)}</li>'
+
+
+def _without_answer(answer: NoAnswer, kind: Kind) -> _Entry:
+    if answer.waiting:
+        return _Entry(title_of(answer.model), kind, None, facts=_waiting_fact(answer.sentence, busy=True))
+    fact = f'<li class="bw-problem" role="alert">{escape(answer.sentence)}</li>'
+    return _Entry(title_of(answer.model), kind, None, facts=fact, alt="The picture, no answer")
+
+
 def _answered(scene: Scene, prediction: Prediction, kind: Kind, heat: Heat | None) -> _Entry:
-    name = prediction.adapter or "base"
-    alt = f"{prediction.adapter or 'The base model'} on “{scene.phrase}”: {_status_words(prediction)}"
+    name = "base" if prediction.adapter is None else title_of(prediction.adapter)
+    who = "The base model" if prediction.adapter is None else name
+    alt = f"{who} on “{scene.phrase}”: {_status_words(prediction)}"
     layer = Layer(name, kind, prediction.boxes_xyxy_px, labelled=False)
     badge, facts = _badge(scene, prediction), _facts(prediction)
     return _Entry(title_of(prediction.adapter), kind, layer, badge, facts, prediction.raw_text, alt, heat)
 
 
 def _frame(
-    scene: Scene, entries: Sequence[_Entry], verdict: str, evidence: Evidence | None, *, busy: bool = False
+    scene: Scene,
+    entries: Sequence[_Entry],
+    verdict: str,
+    evidence: Evidence | None,
+    *,
+    busy: bool = False,
+    waiting: bool = False,
 ) -> str:
     cards = [_card(scene, entry, place) for place, entry in enumerate(entries)]
     if len(cards) == 1:
         cards.append(_NO_ADAPTER_CARD)
     return (
-        f'<div class="bw-answers" aria-busy="{"true" if busy else "false"}"{_states(evidence)}>'
+        f'<div class="bw-answers" aria-busy="{str(busy).lower()}" data-waiting="{str(waiting).lower()}"'
+        f"{_states(evidence)}>"
         f'<div class="bw-cards" data-count="{len(cards)}">{"".join(cards)}</div>'
         f"{_overlay(scene, entries)}{_slider(scene, entries)}"
         f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span></p>{HEAT_NOTE}'
@@ -143,7 +184,7 @@ def _states(evidence: Evidence | None) -> str:
     """Which parts are there, for the page's script: "yes", "no", or "failed"."""
     if evidence is None:
         return ""
-    parts = {"heats": evidence.heats, "probes": evidence.probes, "prompt": evidence.prompt}
+    parts = {"heats": evidence.heats, "probes": evidence.probes, "prompt": evidence.prompts}
     states = {
         part: "failed" if evidence.problem(part) else "no" if value is None else "yes" for part, value in parts.items()
     }
@@ -155,16 +196,20 @@ def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None) 
     """The two questions that one may ask of an answer; there from the beginning, so that nothing moves."""
     waiting = "" if evidence is not None else " disabled"
     problems = [problem for part in ("heats", "probes") if evidence and (problem := evidence.problem(part))]
-    told = "".join(f'<p class="bw-problem" role="alert">{escape(problem)}</p>' for problem in problems)
+    failed = "".join(f'<p class="bw-problem" role="alert">{escape(problem)}</p>' for problem in problems)
     probes = ""
     if evidence is not None and evidence.probes is not None:
-        models = [(entry.title, entry.kind) for entry in entries]
-        probes = probes_html(scene.picture_url, scene.image_size_wh, models, evidence.probes, evidence.truths)
-    prompt = evidence.prompt if evidence else None
+        told = [
+            (entry.title, entry.kind, result)
+            for entry, result in zip(entries, evidence.probes, strict=True)
+            if result is not None
+        ]
+        probes = probes_html(scene.picture_url, scene.image_size_wh, told, evidence.truths, evidence.standings)
+    prompts = evidence.prompts if evidence else None
     return (
         f'<div class="bw-asides"><button type="button" class="bw-ask" data-part="probes"{waiting}>'
-        f"Does it follow the words?</button>{told}{probes}"
-        f"{prompt_html(prompt, evidence.problem('prompt') if evidence else None)}</div>"
+        f"Does it follow the words?</button>{failed}{probes}"
+        f"{prompt_html(prompts, evidence.problem('prompt') if evidence else None)}</div>"
     )
 
 
@@ -185,7 +230,9 @@ def _verdict(scene: Scene, predictions: Sequence[Prediction]) -> str:
         return '<b class="bw-gain" data-sign="same">Same overlap</b>'
     sign = "up" if gain > 0 else "down"
     amount = f"{gain:+.2f}".replace("-", "−")
-    return f'<b class="bw-gain" data-sign="{sign}">Adapter {amount} IoU</b>'
+    who = predictions[1].adapter
+    name = escape(title_of(who)) if is_further(who) else "Adapter"
+    return f'<b class="bw-gain" data-sign="{sign}">{name} {amount} IoU</b>'
 
 
 def _best(predictions: Sequence[Prediction], overlaps: Sequence[float]) -> str:
@@ -263,8 +310,8 @@ def _key(kind: Kind) -> str:
 
 _NO_ADAPTER_CARD = (
     '<section class="bw-card bw-card-empty" data-kind="adapter"><div><i class="bw-key" data-kind="adapter"></i>'
-    "<h3>No adapter to compare with</h3><p>Choose one above, or train one in the Train tab: "
-    "its answer then stands here, beside the base.</p></div></section>"
+    "<h3>No adapter to compare with</h3><p>Choose one above, train one in the Train tab, or add another "
+    "model: its answer then stands here, beside the base.</p></div></section>"
 )
 
 

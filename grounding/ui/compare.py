@@ -17,6 +17,8 @@ from grounding.ui.chosen import MOST_MODELS, Models, first_adapter, first_choice
 from grounding.ui.desk import Compare, Desk
 from grounding.ui.evaluations_panel import EvaluationWidgets, build_evaluations, lay_out_evaluations
 from grounding.ui.events import tell
+from grounding.ui.further import FurtherModels
+from grounding.ui.further_panel import FurtherWidgets, connect_further, lay_out_further, show_button
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.summary import summary_html
@@ -57,20 +59,26 @@ class Widgets:
     results: gr.HTML
     evaluations: EvaluationWidgets
     summary: gr.HTML
+    further: FurtherWidgets
 
 
-def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard) -> Widgets:
-    """Lay out the tab inside the current `gr.Tab` and connect it; `demo` gives the page-load event."""
-    widgets = _lay_out()
-    handlers = Handlers(Compare(parts, board))
+def build_compare(
+    demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard, further: FurtherModels | None = None
+) -> Widgets:
+    """Lay out the tab inside the current `gr.Tab` and connect it; `demo` gives the page-load event, `further` the
+    models besides the app's own."""
+    compare = Compare(parts, board, further)
+    widgets = _lay_out(compare.further)
+    handlers = Handlers(compare)
     _connect_desk(demo, tab, widgets, handlers)
     build_evaluations(demo, tab, widgets.evaluations, board, widgets.models)
+    connect_further(widgets.further, widgets.models, compare.further, compare.adapter_names, {**FREE_QUEUE, **_QUIET})
     _connect_summary(demo, widgets, handlers)
     build_whole(tab, parts, widgets.models, [widgets.summary.change])
     return widgets
 
 
-def _lay_out() -> Widgets:
+def _lay_out(models_besides: FurtherModels) -> Widgets:
     desk = gr.State(Desk())
     with gr.Row(elem_id="compare", equal_height=False):
         with gr.Column(scale=0, min_width=296, elem_id="compare-left"):
@@ -103,13 +111,15 @@ def _lay_out() -> Widgets:
                     max_choices=MOST_MODELS,
                     elem_id="compare-models",
                 )
+                show = show_button()
                 gr.HTML(_TOOLS, elem_id="compare-tools", apply_default_css=False)
+            further = lay_out_further(show, models_besides)
             script = (ASSETS / "compare.js").read_text(encoding="utf-8")
             results = gr.HTML(elem_id="compare-results", js_on_load=script, apply_default_css=False)
     with gr.Column(elem_id="compare-summary-panel"):
         evaluations = lay_out_evaluations()
         summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
-    return Widgets(desk, split, grid, upload, phrase, models, run, results, evaluations, summary)
+    return Widgets(desk, split, grid, upload, phrase, models, run, results, evaluations, summary, further)
 
 
 def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
@@ -164,7 +174,7 @@ class Handlers:
         return (
             gr.Dropdown(choices=splits, value=split or ALL_SPLITS),
             self._grid_html(desk, split),
-            gr.Dropdown(choices=model_choices(adapters), value=chosen, multiselect=True),
+            gr.Dropdown(choices=self._choices(adapters), value=chosen, multiselect=True),
             phrase,
             compare.waiting_html(desk, phrase, compare.check_models(chosen)),
         )
@@ -236,7 +246,7 @@ class Handlers:
         """The adapters as they stand now. The choice stays, unless some of it is gone or there was none to choose."""
         names, offered = self.compare.adapter_names(), desk.offered
         desk.offered = tuple(names)
-        choices = model_choices(names)
+        choices = self._choices(names)
         known = [value for _, value in choices]
         kept = [one for one in chosen or () if one in known]
         # Nothing chosen: gradio tells of the first tab before the page has filled the list.
@@ -250,6 +260,9 @@ class Handlers:
     @tell
     def show_summary(self, chosen: list[str] | None) -> str:
         return self._summary(self.compare.check_models(chosen))
+
+    def _choices(self, adapters: list[str]) -> list[tuple[str, str]]:
+        return model_choices(adapters, self.compare.further.keys())
 
     def _grid(self, desk: Desk, split: str | None, offset: int) -> str:
         desk.offset = offset

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from grounding.boxes import Box
 from grounding.errors import BoxwrightError, PictureError, StoreError
+from grounding.heat import Heat
 from grounding.pictures import open_picture, picture_size_wh
 from grounding.probes import probe
-from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Sample, check_phrase
-from grounding.ui.cards import Evidence, Scene, answers_html, empty_html, pending_html, problem_html
-from grounding.ui.chosen import Models, check_models
+from grounding.prompts import ReadPrompt
+from grounding.records import MAX_PHRASE_CHARACTERS, Sample, check_phrase
+from grounding.ui.against_chance import AgainstChance, Standing
+from grounding.ui.cards import (
+    Answer,
+    Evidence,
+    NoAnswer,
+    Scene,
+    answers_html,
+    empty_html,
+    pending_html,
+    problem_html,
+)
+from grounding.ui.chosen import Models, check_models, is_further, title_of
+from grounding.ui.further import FurtherModels
 from grounding.ui.model_service import Phase
 from grounding.ui.pictures import figure_url, find_picture
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts, picture_id
 from grounding.ui.truth import truth_for
 
+if TYPE_CHECKING:
+    from grounding.predict import Predictor
+
 NOTHING_YET = "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter."
 WRITE_A_PHRASE = "Write what to look for and press Enter"
 PARTS = ("heats", "probes", "prompt")
 """What may be asked of answers besides; see `Evidence`."""
+LATE_MODELS = "models"
+"""Asked for while a further model loads: its state, or its answer."""
 
+Told = TypeVar("Told")
 _POLL_SECONDS = 0.4
 _OTHERS_LOOKED_AT = 24  # samples, for one with another phrase
 
@@ -35,11 +55,11 @@ class Answered:
 
     scene: Scene
     models: Models
-    predictions: tuple[Prediction, ...]
+    answers: tuple[Answer, ...]
     evidence: Evidence
 
     def html(self) -> str:
-        return answers_html(self.scene, self.predictions, self.evidence)
+        return answers_html(self.scene, self.answers, self.evidence)
 
 
 @dataclass
@@ -71,9 +91,11 @@ class Desk:
 class Compare:
     """What the Compare tab does, without a widget: every method can be called by a test."""
 
-    def __init__(self, parts: Parts, board: Scoreboard) -> None:
+    def __init__(self, parts: Parts, board: Scoreboard, further: FurtherModels | None = None) -> None:
         self.parts = parts
         self.board = board
+        self.further = further or FurtherModels(parts.models)
+        self.against_chance = AgainstChance(parts.workspace)
 
     def first_sample(self, split: str | None) -> Sample | None:
         samples, _ = self.parts.source.page(split, 0, 1)
@@ -92,8 +114,8 @@ class Compare:
         return split
 
     def check_models(self, chosen: object) -> Models:
-        """The models out of the client's choice. Raises `AdapterError` or `SettingsError` as `chosen.check_models`."""
-        return check_models(chosen, self.adapter_names())
+        """The models out of the client's choice. Raises what `chosen.check_models` raises."""
+        return check_models(chosen, self.adapter_names(), self.further.keys())
 
     def adapter_names(self) -> list[str]:
         """The adapters that fit the app's model, newest first."""
@@ -143,22 +165,27 @@ class Compare:
         desk.questions += 1
         evidence = Evidence(desk.questions)
         yield from self._until_loaded(desk, scene, models)
-        answered = None
         try:
-            answered = Answered(scene, models, self._answers(desk, scene, models), evidence)
-            html = answered.html()
+            for answers in self._answers(desk, scene, models):
+                answered = Answered(scene, models, answers, evidence)
+                html = answered.html()
+                if desk.picture_number != number:
+                    return
+                desk.answered = answered
+                yield html
         except BoxwrightError as error:
-            html = problem_html(scene, models, str(error))
+            if desk.picture_number == number:
+                yield problem_html(scene, models, str(error))
         except Exception:
             yield problem_html(scene, models, "This did not work, for a reason that Boxwright did not foresee.")
             raise
-        if desk.picture_number == number:
-            desk.answered = answered
-            yield html
 
     def more(self, desk: Desk, part: object) -> str | None:
-        """The answers on the desk with one more of `PARTS`, or why it can't come; None when they are gone."""
+        """The answers on the desk with one more of `PARTS`, or why it can't come; with `LATE_MODELS`, those of models
+        that have come meanwhile. None when the answers are gone, or nothing is new."""
         answered = desk.answered
+        if answered is not None and part == LATE_MODELS:
+            return self._late(desk, answered)
         if answered is None or part not in PARTS:
             return None
         others = tuple(problem for problem in answered.evidence.problems if problem[0] != part)
@@ -171,18 +198,79 @@ class Compare:
         desk.answered = replace(answered, evidence=evidence)
         return desk.answered.html()
 
+    def _late(self, desk: Desk, answered: Answered) -> str | None:
+        assert desk.picture_sha256 is not None
+        path = find_picture(self.parts.workspace, desk.picture_sha256)
+        answers = tuple(
+            self._further_answer(path, answered.scene.phrase, answer.model)
+            if isinstance(answer, NoAnswer) and answer.waiting and answer.model is not None
+            else answer
+            for answer in answered.answers
+        )
+        if desk.answered is not answered or answers == answered.answers:
+            return None
+        evidence = answered.evidence
+        if any(type(old) is not type(new) for old, new in zip(answered.answers, answers, strict=True)):
+            # What was shown besides lacks the newcomer: the page asks for it anew.
+            desk.questions += 1
+            evidence = Evidence(desk.questions)
+        desk.answered = replace(answered, answers=answers, evidence=evidence)
+        return desk.answered.html()
+
     def _with_part(self, desk: Desk, answered: Answered, part: str) -> Evidence:
         assert desk.picture_sha256 is not None
         path = find_picture(self.parts.workspace, desk.picture_sha256)
-        phrase, models, evidence = answered.scene.phrase, answered.models, answered.evidence
-        other, truths = self._other_phrase(desk, answered.scene) if part == "probes" else (None, {})
-        with self.parts.models.use() as predictor:
-            if part == "heats":
-                return replace(evidence, heats=tuple(predictor.heat(path, phrase, models)))
-            if part == "probes":
-                results = probe(predictor, path, phrase, models, other=other, truths=truths)
-                return replace(evidence, probes=tuple(results), truths=truths)
-            return replace(evidence, prompt=predictor.prompt(path, phrase))
+        phrase, evidence = answered.scene.phrase, answered.evidence
+        if part == "heats":
+            heats = self._each(answered, lambda own, some: own.heat(path, phrase, some), lambda why: Heat((), why))
+            return replace(evidence, heats=heats)
+        if part == "probes":
+            other, truths = self._other_phrase(desk, answered.scene)
+            results = self._each(
+                answered,
+                lambda own, some: probe(own, path, phrase, some, other=other, truths=truths),
+                lambda why: None,
+            )
+            standings = {title_of(model): self._standing(model) for model in answered.models}
+            return replace(evidence, probes=results, truths=truths, standings=standings)
+        return replace(evidence, prompts=self._prompts(answered, path))
+
+    def _standing(self, model: str | None) -> Standing:
+        if model is not None and is_further(model):
+            return self.against_chance.of(self.further.service(model).model)
+        info = next((info for info in self.board.adapters() if info.name == model), None)
+        return self.against_chance.of(self.parts.models.model, info)
+
+    def _prompts(self, answered: Answered, path: Path) -> tuple[tuple[str, ReadPrompt], ...]:
+        """What is read by whom: the base and its adapters read the same."""
+        phrase = answered.scene.phrase
+        read = self._each(
+            answered, lambda own, some: [own.prompt(path, phrase)] + [None] * (len(some) - 1), lambda why: None
+        )
+        pairs = zip(answered.models, read, strict=True)
+        return tuple((title_of(model if is_further(model) else None), found) for model, found in pairs if found)
+
+    def _each(
+        self,
+        answered: Answered,
+        ask: Callable[[Predictor, Models], Sequence[Told]],
+        instead: Callable[[str], Told],
+    ) -> tuple[Told, ...]:
+        """What `ask` tells of each model, in order: the app's own in one call, each further one by itself; `instead`
+        of it for one that has not answered, with the reason."""
+        told: dict[str | None, Told] = {}
+        own = tuple(model for model in answered.models if not is_further(model))
+        for answer in answered.answers:
+            if isinstance(answer, NoAnswer):
+                told[answer.model] = instead(answer.sentence)
+        if any(model not in told for model in own):
+            with self.parts.models.use() as predictor:
+                told |= zip(own, ask(predictor, own), strict=True)
+        for model in answered.models:
+            if model is not None and model not in told:
+                with self.further.service(model).use(0.0) as predictor:
+                    (told[model],) = ask(predictor, (None,))
+        return tuple(told[model] for model in answered.models)
 
     def _other_phrase(self, desk: Desk, scene: Scene) -> tuple[str | None, dict[str, tuple[Box, ...]]]:
         """The phrase of another sample, of the same split where the desk holds one (None: no other is found), and the
@@ -216,17 +304,50 @@ class Compare:
 
     def _until_loaded(self, desk: Desk, scene: Scene, models: Models) -> Iterator[str]:
         number = desk.picture_number
+        if all(map(is_further, models)):
+            return
         while self.parts.models.state.phase is Phase.LOADING and desk.picture_number == number:
             yield pending_html(scene, models, self._model_message())
             time.sleep(_POLL_SECONDS)
         if desk.picture_number == number:
             yield pending_html(scene, models, "Asking the model")
 
-    def _answers(self, desk: Desk, scene: Scene, models: Models) -> tuple[Prediction, ...]:
+    def _answers(self, desk: Desk, scene: Scene, models: Models) -> Iterator[tuple[Answer, ...]]:
+        """The answers as they come: those of the app's own model first, nothing waits for a further one to load.
+
+        Raises what the app's own model raises where no other one is asked.
+        """
         assert desk.picture_sha256 is not None
         path = find_picture(self.parts.workspace, desk.picture_sha256)
-        with self.parts.models.use() as predictor:
-            return tuple(predictor.compare(path, scene.phrase, models))
+        own = tuple(model for model in models if not is_further(model))
+        others = [model for model in models if model is not None and is_further(model)]
+        told: dict[str | None, Answer] = {model: NoAnswer(model, "Asking the model", waiting=True) for model in others}
+        if own:
+            try:
+                with self.parts.models.use() as predictor:
+                    told |= zip(own, predictor.compare(path, scene.phrase, own), strict=True)
+            except BoxwrightError as error:
+                if not others:
+                    raise
+                told |= {model: NoAnswer(model, str(error)) for model in own}
+            yield tuple(told[model] for model in models)
+        for model in others:
+            told[model] = self._further_answer(path, scene.phrase, model)
+            yield tuple(told[model] for model in models)
+
+    def _further_answer(self, path: Path, phrase: str, model: str) -> Answer:
+        """A further model's answer, or where it stands: it is loaded when it is asked for."""
+        try:
+            state = self.further.want(model)
+            if state.phase is Phase.LOADING:
+                return NoAnswer(model, f"{state.sentence}, {state.seconds:.0f} s", waiting=True)
+            if state.phase is not Phase.READY:
+                return NoAnswer(model, state.sentence)
+            with self.further.service(model).use(0.0) as predictor:
+                (answer,) = predictor.compare(path, phrase, (None,))
+        except BoxwrightError as error:
+            return NoAnswer(model, str(error))
+        return replace(answer, adapter=model)
 
     def _model_message(self) -> str:
         state = self.parts.models.state

@@ -15,6 +15,7 @@ from grounding.overlay import Kind, Layer, figure_html
 from grounding.probes import ProbeResult, Verdict
 from grounding.prompts import PromptToken, ReadPrompt
 from grounding.records import Prediction, Status
+from grounding.ui.against_chance import Standing
 
 _HEAT_CELLS = 96  # along each side: smoothed by the page, the steps of the digits still show
 # Along the way from no chance to certainty: red, green, blue, opacity. Dark to light, so that it reads without colours.
@@ -56,31 +57,41 @@ def _heat_colour(chance: float) -> tuple[int, ...]:
 def probes_html(
     picture_url: str,
     image_size_wh: tuple[int, int],
-    models: Sequence[tuple[str, Kind]],
-    results: Sequence[ProbeResult],
+    told: Sequence[tuple[str, Kind, ProbeResult]],
     truths: Mapping[str, Sequence[Box]],
+    standings: Mapping[str, Standing],
 ) -> str:
-    """The verdict on each model, (title, colour), then one small picture a wording with the boxes of all of them, and
-    with what it is known to mean."""
+    """The verdict on each model, (title, colour, what it answered), then one small picture a wording with the boxes of
+    all of them, and with what it is known to mean. `standings` says how a model, by its title, does over many samples.
+    "" where none has answered."""
+    if not told:
+        return ""
     verdicts = "".join(
         f'<li data-verdict="{result.verdict.value}"><i class="bw-key" data-kind="{kind}"></i><b>{escape(title)}</b>'
         f'<span class="bw-mark" aria-hidden="true">{_VERDICT_MARKS[result.verdict]}</span>'
-        f"<span>{escape(result.sentence)}</span></li>"
-        for (title, kind), result in zip(models, results, strict=True)
+        f"<span>{escape(result.sentence)}{_standing(standings.get(title))}</span></li>"
+        for title, kind, result in told
     )
-    first = [(kind, result.original) for (_, kind), result in zip(models, results, strict=True)]
-    asked = results[0].phrase
+    first = [(kind, result.original) for _, kind, result in told]
+    asked = told[0][2].phrase
     pictures = [_probe(picture_url, image_size_wh, asked, "as asked", first, [], truths.get(asked, ()))]
-    for place, answer in enumerate(results[0].answers):
-        told = [(kind, result.answers[place]) for (_, kind), result in zip(models, results, strict=True)]
-        shown = [(kind, own.prediction) for kind, own in told]
-        marks = [(kind, own.iou, own.moved) for kind, own in told]
+    for place, answer in enumerate(told[0][2].answers):
+        answers = [(kind, result.answers[place]) for _, kind, result in told]
+        shown = [(kind, own.prediction) for kind, own in answers]
+        marks = [(kind, own.iou, own.moved) for kind, own in answers]
         wording, what = answer.probe.phrase, answer.probe.kind.value
         pictures.append(_probe(picture_url, image_size_wh, wording, what, shown, marks, truths.get(wording, ())))
     return (
         f'<section class="bw-probes" aria-label="Probes"><ul class="bw-verdicts">{verdicts}</ul>'
         f'<div class="bw-probe-row">{"".join(pictures)}</div></section>'
     )
+
+
+def _standing(standing: Standing | None) -> str:
+    if standing is None:
+        return ""
+    better = {True: "yes", False: "no", None: "unknown"}[standing.is_better]
+    return f'<small class="bw-standing" data-better="{better}">{escape(standing.sentence)}</small>'
 
 
 def _probe(
@@ -110,18 +121,23 @@ def _probe(
     )
 
 
-def prompt_html(prompt: ReadPrompt | None, problem: str | None = None) -> str:
-    """A fold with the prompt and its tokens; asked for when it is opened."""
+def prompt_html(prompts: Sequence[tuple[str, ReadPrompt]] | None, problem: str | None = None) -> str:
+    """A fold with the prompt and its tokens, one for each (who reads it, prompt); asked for when it is opened."""
     if problem is not None:
         body = f'<p class="bw-problem">{escape(problem)}</p>'
-    elif prompt is None:
+    elif prompts is None:
         body = '<p class="bw-quiet">Asking the model for its prompt…</p>'
     else:
-        body = (
-            f'<p class="bw-quiet">{_counted(prompt)} Each token with its number in the vocabulary beneath.</p>'
-            f'<div class="bw-tokens">{"".join(map(_token, prompt.tokens))}</div>'
-        )
+        body = "".join(_prompt(title if len(prompts) > 1 else "", prompt) for title, prompt in prompts)
     return f'<details class="bw-read"><summary>What the model read</summary>{body}</details>'
+
+
+def _prompt(title: str, prompt: ReadPrompt) -> str:
+    who = f"<b>{escape(title)}:</b> " if title else ""
+    return (
+        f'<p class="bw-quiet">{who}{_counted(prompt)} Each token with its number in the vocabulary beneath.</p>'
+        f'<div class="bw-tokens">{"".join(map(_token, prompt.tokens))}</div>'
+    )
 
 
 def _counted(prompt: ReadPrompt) -> str:

@@ -73,6 +73,8 @@ class Keeper:
             self.models.start()
         elif phase is Phase.UNLOADED:
             self.models.unload()  # it then says to whom its place is lent
+        if self.models.companions_load and has_gpu():
+            return  # likewise; the next look unloads it
         self._let_go()
 
     def _fetch(self) -> None:

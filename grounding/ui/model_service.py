@@ -60,6 +60,7 @@ class ModelService:
         self._generation = 0
         self._predictor: Predictor | None = None
         self._borrowers = 0
+        self._companions: list[ModelService] = []
         self._began = time.monotonic()
         self._state = ModelState(Phase.UNLOADED, "The model is not loaded.", 0.0)
 
@@ -92,12 +93,48 @@ class ModelService:
     reload = start
 
     def unload(self, borrower: str = "a training run") -> None:
-        """Give up the model and its memory, once whoever uses it is done. Safe to call in any phase."""
+        """Give up the model and its memory, once whoever uses it is done, and those of its companions that are loaded.
+        Safe to call in any phase."""
         with self._lock, self._changed:
             self._generation += 1
             self._predictor = None
             self._set(ModelState(Phase.UNLOADED, f"The model is unloaded: its memory is lent to {borrower}.", 0.0))
+        for companion in self._beside():
+            if companion.state.phase is Phase.READY:
+                companion.unload(borrower)
         _release_memory()
+
+    def accompany(self, companion: ModelService) -> None:
+        """Let a further model give up its memory whenever this one does."""
+        with self._changed:
+            self._companions.append(companion)
+
+    def part_with(self, companion: ModelService) -> None:
+        """The further model no longer follows this one."""
+        with self._changed:
+            self._companions.remove(companion)
+
+    def start_beside(self, companion: ModelService) -> bool:
+        """Begin loading a companion while this model is there, and so holds the GPU for both. False: it isn't."""
+        with self._changed:
+            if self._state.phase is not Phase.READY:
+                return False
+            companion.start()
+            return True
+
+    @property
+    def companions_load(self) -> bool:
+        """Whether a further model is on its way to the GPU: as little as this one can it be broken off."""
+        return any(companion.state.phase is Phase.LOADING for companion in self._beside())
+
+    def _beside(self) -> tuple[ModelService, ...]:
+        with self._changed:
+            return tuple(self._companions)
+
+    @property
+    def _on_gpu(self) -> bool:
+        with self._changed:
+            return self._predictor is not None and self._predictor.device != "cpu"
 
     @property
     def is_lent(self) -> bool:
@@ -113,7 +150,7 @@ class ModelService:
         """
         with self._changed:
             self._borrowers += 1
-            on_gpu = self._predictor is not None and self._predictor.device != "cpu"
+        on_gpu = any(service._on_gpu for service in (self, *self._beside()))
         try:
             if on_gpu:
                 self.unload(borrower)

@@ -14,6 +14,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from grounding.errors import SettingsError
+from grounding.ui.further import parse_also
 from grounding.ui.log_in import LogIn, read_log_in
 from grounding.ui.origin import SameOriginOnly
 from grounding.ui.pictures import picture_route
@@ -27,11 +28,12 @@ _PORT_VARIABLES = ("PORT", "GRADIO_SERVER_PORT")
 
 @dataclass(frozen=True)
 class Flags:
-    """What `python app.py` was asked for."""
+    """What `python app.py` was asked for. `also`: (model, quantize) of further models."""
 
     workspace: str | None
     model: str
     quantize: str
+    also: tuple[tuple[str, str], ...]
     host: str
     port: int
     demo: bool
@@ -39,7 +41,8 @@ class Flags:
 
 
 def read_flags(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Flags:
-    """Read the command line. Raises `SettingsError` for a bad port or log-in file, `SystemExit` 2 for wrong usage."""
+    """Read the command line. Raises `SettingsError` for a bad port, a further model without a name or a bad log-in
+    file, `SystemExit` 2 for wrong usage."""
     parser = argparse.ArgumentParser(
         prog="app.py",
         description="See where a vision-language model puts the box for a phrase, fix the phrases, retrain, see again.",
@@ -49,6 +52,13 @@ def read_flags(arguments: Sequence[str], environment: Mapping[str, str] = os.env
     )
     parser.add_argument("--model", metavar="ID", default="demo", help='"demo", a model folder, or a Hub id')
     parser.add_argument("--quantize", choices=("4bit", "8bit", "none"), default="none", help="smaller weights")
+    parser.add_argument(
+        "--also",
+        metavar="MODEL[:4bit]",
+        action="append",
+        default=[],
+        help="a further model that Compare offers beside it, for this start; may be given several times",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for the whole network")
     parser.add_argument("--port", metavar="N", help=f"port to listen on (PORT, GRADIO_SERVER_PORT, {DEFAULT_PORT})")
     parser.add_argument(
@@ -58,7 +68,8 @@ def read_flags(arguments: Sequence[str], environment: Mapping[str, str] = os.env
     given = parser.parse_args(arguments)
     log_in = read_log_in(Path(given.auth)) if given.auth else None
     port = choose_port(given.port, environment)
-    return Flags(given.workspace, given.model, given.quantize, given.host, port, not given.no_demo, log_in)
+    also = tuple(map(parse_also, given.also))
+    return Flags(given.workspace, given.model, given.quantize, also, given.host, port, not given.no_demo, log_in)
 
 
 def choose_port(given: str | None, environment: Mapping[str, str]) -> int:

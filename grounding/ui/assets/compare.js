@@ -151,6 +151,14 @@ const want = (part, again = false) => {
   host.setAttribute(`data-asking-${part}`, '');
   trigger('more', { part });
 };
+// A further model that loads says how far it is, and then answers.
+let late = 0;
+const lookForLate = () => {
+  late = 0;
+  if (!element.isConnected || answers()?.dataset.waiting !== 'true') return;
+  trigger('more', { part: 'models' });
+  late = setTimeout(lookForLate, 1000);
+};
 const put = () => {
   const now = answers();
   if (!now) return;
@@ -169,6 +177,7 @@ const put = () => {
   probesShown = Boolean(probes);
   if (heated.size) want('heats');
   if (readOpen) want('prompt');
+  if (now.dataset.waiting === 'true' && !late) late = setTimeout(lookForLate, 700);
 };
 // gradio changes what stands there into what comes, node by node, and takes away what was set here.
 watch('value', put);

@@ -271,6 +271,7 @@ class Models:
         self.device = device
         self.phase = Phase.UNLOADED
         self.is_lent = False
+        self.companions_load = False
         self.calls: list[str] = []
 
     @property

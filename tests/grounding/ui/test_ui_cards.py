@@ -148,7 +148,7 @@ def probed(moved: bool, phrase: str = "right mug") -> ProbeResult:
 
 def nasty_evidence() -> Evidence:
     prompt = ReadPrompt(NASTY, (PromptToken(1, NASTY),))
-    return Evidence(1, (heat(), Heat((), NASTY)), (probed(True, NASTY), probed(False, NASTY)), prompt)
+    return Evidence(1, (heat(), Heat((), NASTY)), (probed(True, NASTY), probed(False, NASTY)), ((NASTY, prompt),))
 
 
 def pixels_of(html: str) -> list[Any]:
@@ -228,7 +228,7 @@ def test_probes_show_each_wording_and_the_verdict() -> None:
 
 def test_the_prompt_shows_its_tokens() -> None:
     tokens = (PromptToken(7, "Find\n"), PromptToken(99, "<|image_pad|>", 64, is_image=True), PromptToken(8, " mug"))
-    html = answers_html(scene(), [answer()], Evidence(1, prompt=ReadPrompt("x", tokens)))
+    html = answers_html(scene(), [answer()], Evidence(1, prompts=(("demo", ReadPrompt("x", tokens)),)))
     assert "66 tokens, 64 of them for the picture." in html
     assert '<span data-image="true">&lt;|image_pad|&gt; × 64<small>99</small></span>' in html
     assert "<span>·mug<small>8</small></span>" in html
