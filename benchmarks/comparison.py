@@ -1,10 +1,11 @@
 """How long it takes to open two kept evaluations of 10,000 samples, to filter them and to compute their figures.
 
 The evaluations are made up: phrases, boxes and answers at random, four samples a picture. Each is written as
-`evaluate` writes it, then opened from the disk every time. The promise is 1 s for opening, 0.2 s for a filter with its
-figures and intervals.
+`evaluate` writes it, then opened from the disk every time. The promise is 1 s for opening, 0.2 s for a filter. Of the
+page it is the handlers' time, over a real store of the same samples: until figures and cards stand there, and until the
+intervals of figures and breakdowns have followed.
 
-    python benchmarks/comparison.py            # about half a minute
+    python benchmarks/comparison.py            # about two minutes
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import psutil  # noqa: E402
+from PIL import Image  # noqa: E402
 
+from annotate.store import Store  # noqa: E402
 from grounding.boxes import Box  # noqa: E402
 from grounding.compared.columns import DIMENSIONS  # noqa: E402
 from grounding.compared.comparison import open_comparison  # noqa: E402
@@ -32,6 +36,10 @@ from grounding.evaluation import Report  # noqa: E402
 from grounding.metrics import score, summarise  # noqa: E402
 from grounding.records import Prediction, Sample, Status  # noqa: E402
 from grounding.reports import ReportStore  # noqa: E402
+from grounding.ui.sources import Parts  # noqa: E402
+from grounding.ui.whole import Handlers  # noqa: E402
+from grounding.ui.whole_look import Looking  # noqa: E402
+from grounding.workspace import Workspace  # noqa: E402
 from measuring import interleaved, medians, write_result  # noqa: E402
 
 SAMPLES_A_PICTURE = 4
@@ -62,9 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
     """The median seconds of each way."""
-    samples = make_samples(count)
-    folders = [keep(folder / name, samples, name, hits) for name, hits in (("base", 0.4), ("adapter", 0.6))]
-    comparison = open_comparison(folders, workspace=folder)
+    workspace = Workspace(folder / "workspace")
+    store = Store(workspace.annotations_db, workspace.pictures)
+    store.import_samples(make_samples(count, folder), source="made up", who="benchmark", link=True)
+    samples = list(store.iterate(None))
+    folders = [
+        keep(workspace.evaluations / name, samples, name, hits) for name, hits in (("base", 0.4), ("adapter", 0.6))
+    ]
+    comparison = open_comparison(folders, workspace=workspace)
     everything = comparison.counted
 
     def filtered(**values: str) -> Callable[[], object]:
@@ -88,16 +101,49 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
         "calibration": lambda: calibrations(comparison),
         "every order": lambda: [order_rows(comparison, everything, order) for order in ORDERS],
         "suspects": lambda: suspects(comparison),
+        **page_ways(Parts(workspace, store, SimpleNamespace(model="demo"), lambda phrase: False)),  # type: ignore[arg-type]
     }
     return medians(interleaved(ways, rounds=rounds))
 
 
-def make_samples(count: int) -> list[Sample]:
+def page_ways(parts: Parts) -> dict[str, Callable[[], object]]:
+    """The page's handlers: what a visitor waits for when he opens a kept comparison, filters it, turns a page."""
+    looking, handlers = Looking(), Handlers(parts)
+    next(iter(handlers.show(looking)))
+
+    def asked(**change: str) -> Callable[[], object]:
+        def run() -> object:
+            event = SimpleNamespace(change={"clear": "yes", **change})
+            return next(iter(handlers.ask(event, looking)))  # type: ignore[arg-type,call-overload]
+
+        return run
+
+    return {
+        "page: open, until figures and cards stand": lambda: next(iter(Handlers(parts).show(Looking()))),
+        "page: open, until the intervals have followed": lambda: list(Handlers(parts).show(Looking())),
+        "page: filter losses": asked(outcome="loss"),
+        "page: filter words": asked(words="left mug"),
+        "page: filter spatial words and size": asked(spatial="spatial", box_size="medium"),
+        "page: filter one category": asked(category=CATEGORIES[0]),
+        "page: turn to page 100": lambda: handlers_list(handlers, looking, page="100"),
+        "page: labels that may be wrong": lambda: handlers_list(handlers, looking, list="suspects"),
+    }
+
+
+def handlers_list(handlers: Handlers, looking: Looking, **change: str) -> object:
+    event = SimpleNamespace(change=change)
+    return next(iter(handlers.ask(event, looking)))  # type: ignore[arg-type,call-overload]
+
+
+def make_samples(count: int, folder: Path) -> list[Sample]:
     rng = random.Random(1)
+    for number in range(-(-count // SAMPLES_A_PICTURE)):
+        colour = (number % 256, number // 256, 90)
+        Image.new("RGB", (640, 480), colour).save(folder / f"{number:06d}.png", compress_level=1)
     return [
         Sample(
             id=f"s{number:06d}",
-            image=Path(f"/pictures/{number // SAMPLES_A_PICTURE:06d}.png"),
+            image=folder / f"{number // SAMPLES_A_PICTURE:06d}.png",
             phrase=" ".join(rng.choices(WORDS, k=rng.randint(1, 9))),
             boxes_xyxy_px=() if rng.random() < 0.05 else tuple(some_box(rng) for _ in range(rng.choice((1, 1, 1, 2)))),
             category=rng.choice(CATEGORIES),

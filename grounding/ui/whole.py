@@ -22,6 +22,7 @@ from grounding.adapters.evaluations import adapter_of
 from grounding.compared.exports import FORMATS
 from grounding.compared.filters import order_rows, page_of
 from grounding.errors import BoxwrightError, RecordError, WorkspaceError
+from grounding.reports import KeptReport
 from grounding.ui.cards import empty_html
 from grounding.ui.chosen import BASE, MOST_MODELS, model_choices
 from grounding.ui.events import tell
@@ -166,8 +167,9 @@ class Handlers:
             raise RecordError("One evaluation alone can't be turned round: choose a second one first.")
         look.by_hand = True
         look.choose(look.b, look.a)
+        lists = self._lists(look, self.shelf.list())
         for shown in self._everything(look):
-            yield (gr.Dropdown(value=look.a), gr.Dropdown(value=look.b), *shown)
+            yield (*lists, *shown)
 
     @tell
     def ask(self, event: gr.EventData, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -217,21 +219,24 @@ class Handlers:
         there = [report_id(kept) for kept in reports]
         a, b = first_pair(reports)
         stays = look.a in there and look.b in (ALONE, *there) and (look.by_hand or (look.a, look.b) == (a, b))
-        choices = report_choices(reports)
         if not stays:
             look.choose(a, b)
-        lists = (
-            gr.Dropdown(choices=choices, value=look.a or None, interactive=bool(reports)),
-            gr.Dropdown(
-                choices=[("nothing: the other alone", ALONE), *choices], value=look.b, interactive=bool(reports)
-            ),
-        )
+        lists = self._lists(look, reports)
         if stays:
             yield (*lists, *(gr.skip() for _ in range(4)))
             return
         for shown in self._everything(look):
             yield (*lists, *shown)
             lists = (gr.skip(), gr.skip())
+
+    def _lists(self, look: Looking, reports: Sequence[KeptReport]) -> tuple[Any, Any]:
+        """What a and b may be."""
+        choices, some = report_choices(reports), bool(reports)
+        alone = ("nothing: the other alone", ALONE)
+        return (
+            gr.Dropdown(choices=choices, value=look.a or None, interactive=some),
+            gr.Dropdown(choices=[alone, *choices], value=look.b, interactive=some),
+        )
 
     def _everything(self, look: Looking, *, figures: bool = True) -> Iterator[tuple[Any, ...]]:
         """(bar, figures, breakdowns, list): first without intervals, then those two again with them."""
