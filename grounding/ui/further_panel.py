@@ -36,7 +36,8 @@ element.addEventListener('click', (event) => {
   if (!button) return;
   button.disabled = true;
   delete element.dataset.told;
-  trigger(button.dataset.act, { name: button.dataset.name });
+  if (button.dataset.act === 'remove') trigger('remove', { name: button.dataset.name });
+  else trigger('again', { name: button.dataset.name });
 });
 """
 
