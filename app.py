@@ -20,6 +20,7 @@ from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.models import full_model_id
 from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
+from grounding.ui.api import build_api
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
 from grounding.ui.keeper import Keeper
@@ -35,7 +36,7 @@ from grounding.workspace import Workspace, find_workspace
 
 _PARTIAL = ".partial-"
 _OWN_NAMES = (
-    *("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
+    *("images", "uploads", "snapshots", "runs", "arena", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
     *("sweeps", _PARTIAL),
 )
 
@@ -54,6 +55,7 @@ def build_app(parts: Parts, store: Store) -> gr.Blocks:
                 build_annotate(demo, tab, annotating)
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
                 build_train(demo, tab, training, tabs, compare.models)
+        build_api(parts)
     return demo
 
 

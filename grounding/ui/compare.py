@@ -12,6 +12,7 @@ import gradio as gr
 
 from grounding.errors import BoxwrightError, Cancelled
 from grounding.records import MAX_PHRASE_CHARACTERS, check_phrase
+from grounding.ui.arena import build_arena
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
 from grounding.ui.chosen import MOST_MODELS, Models, first_adapter, first_choice, model_choices
@@ -66,6 +67,7 @@ def build_compare(demo: gr.Blocks, tab: gr.Tab, parts: Parts, board: Scoreboard)
     handlers = Handlers(Compare(parts, board))
     _connect_desk(demo, tab, widgets, handlers)
     _connect_summary(demo, widgets, handlers)
+    build_arena(demo, parts)
     return widgets
 
 
