@@ -21,6 +21,7 @@ from grounding.evaluating.worker import Evaluator, Work
 from grounding.models import full_model_id
 from grounding.placeholders import is_placeholder
 from grounding.records import SPLITS, Sample, read_samples
+from grounding.ui.api import build_api
 from grounding.ui.compare import build_compare
 from grounding.ui.events import tell
 from grounding.ui.further import FurtherModels
@@ -37,7 +38,7 @@ from grounding.workspace import Workspace, find_workspace
 
 _PARTIAL = ".partial-"
 _OWN_NAMES = (
-    *("images", "uploads", "snapshots", "runs", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
+    *("images", "uploads", "snapshots", "runs", "arena", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
     *("sweeps", _PARTIAL),
 )
 
@@ -56,6 +57,7 @@ def build_app(parts: Parts, store: Store, further: FurtherModels | None = None) 
                 build_annotate(demo, tab, annotating)
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
                 build_train(demo, tab, training, tabs, compare.models)
+        build_api(parts)
     return demo
 
 

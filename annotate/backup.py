@@ -1,6 +1,6 @@
 """One file that holds a workspace: written while people work, checked when it is brought back.
 
-    annotations.db, runs.db      copies of one moment each
+    annotations.db, runs.db, arena.db      copies of one moment each
     snapshots/ adapters/ evaluations/ runs/ calibrations.json
     sweeps/                      settings, finished adapters, and a copy of one moment of each study
     images/                      by SHA-256, those that annotations.db names
@@ -39,7 +39,7 @@ MANIFEST_FILE, MEMBERS_FILE = "manifest.json", "members.jsonl"
 _LAST_WRITTEN = {"snapshots": "manifest.json", "adapters": "adapter.json", "evaluations": "report.json", "runs": ""}
 _STUDY_FILE = "study.db"
 _MEMBER_NAME = re.compile(
-    r"annotations\.db|runs\.db|calibrations\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
+    r"annotations\.db|runs\.db|arena\.db|calibrations\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
     rf"|(?:{'|'.join(_LAST_WRITTEN)}|sweeps)(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
 )
 _PACKED_ALREADY = (".png", ".jpg", ".webp", ".gif", ".tif", ".bmp", ".safetensors", ".parquet")
@@ -126,7 +126,7 @@ class _Writer:
         # Before the copy of the database: a snapshot that is frozen after it may hold pictures that the copy lacks.
         kept = [*self._kept_files()]
         created_at = now()
-        copies = [self._copy(source) for source in (self._workspace.annotations_db, self._workspace.runs_db)]
+        copies = [self._copy(source) for source in self._databases()]
         members = [(copy.name, copy) for copy in copies if copy is not None] + kept
         # After the copy of runs.db: a study ahead of it is what a crash leaves too, and the sweep goes on from it.
         members += self._sweep_files()
@@ -192,6 +192,9 @@ class _Writer:
                 yield name, path
             else:
                 self._left_out.append(f"{name}: an unfit name")
+
+    def _databases(self) -> tuple[Path, ...]:
+        return self._workspace.annotations_db, self._workspace.runs_db, self._workspace.arena_db
 
     def _copy(self, source: Path) -> Path | None:
         if not source.exists():

@@ -31,8 +31,9 @@ class CheckReport:
 def check(workspace: Workspace, progress: Progress | None = None) -> CheckReport:
     """Read everything that people rely on, and change nothing. `progress` gets pictures done and all of them."""
     problems = database_problems(workspace.annotations_db)
-    if workspace.runs_db.exists():
-        problems += database_problems(workspace.runs_db)
+    for path in (workspace.runs_db, workspace.arena_db):
+        if path.exists():
+            problems += database_problems(path)
     problems += _snapshot_problems(workspace.snapshots)
     done = 0
     try:

@@ -203,7 +203,7 @@ def _check_room(needed: int, partial: Path) -> None:
 
 
 def _check_databases(partial: Path) -> None:
-    databases = [path for path in (partial / _DATABASE, partial / "runs.db") if path.exists()]
+    databases = [path for path in (partial / _DATABASE, partial / "runs.db", partial / "arena.db") if path.exists()]
     databases += sorted(partial.glob("sweeps/*/study.db"))
     if not (partial / _DATABASE).exists():
         raise WorkspaceError(f"The backup holds no {_DATABASE}. Use another one.")

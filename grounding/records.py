@@ -135,6 +135,18 @@ class Prediction:
         """`boxes_xyxy_px` under the contract's short name."""
         return self.boxes_xyxy_px
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, boxes in hundredths of a pixel: what `predict --json` and the API say."""
+        return {
+            "boxes_xyxy_px": [list(box.rounded()) for box in self.boxes_xyxy_px],
+            "status": str(self.status),
+            "raw_text": self.raw_text,
+            "confidence": self.confidence,
+            "box_confidences": list(self.box_confidences),
+            "seconds": self.seconds,
+            "adapter": self.adapter,
+        }
+
 
 def read_samples(path: str | Path) -> Iterator[Sample]:
     """The samples of a JSONL file, one by one. Raises `RecordError` naming the file and line that is wrong."""

@@ -30,6 +30,11 @@ class Workspace:
         return self.root / "runs.db"
 
     @property
+    def arena_db(self) -> Path:
+        """What people preferred when they did not know whose answer it was."""
+        return self.root / "arena.db"
+
+    @property
     def pictures(self) -> PictureStore:
         return PictureStore(self.root / "images")
 

@@ -24,7 +24,7 @@ from grounding.ui.serving import read_flags
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ["README.md", "CHANGELOG.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
-FILES_WE_MAKE = {"annotations.db", "runs.db", "picture-sizes.db"}  # in a workspace, not in the repository
+FILES_WE_MAKE = {"annotations.db", "runs.db", "arena.db", "picture-sizes.db"}  # in a workspace, not in the repository
 
 
 def blocks(language: str) -> list[str]:

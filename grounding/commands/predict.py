@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grounding.commands.shared import Commands, answers, common, load, model, profile
-from grounding.records import Prediction, check_phrase
+from grounding.records import check_phrase
 from grounding.workspace import Workspace
 
 
@@ -34,25 +34,13 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
         layer = Layer(phrase, "base" if options.adapter is None else "adapter", prediction.boxes_xyxy_px)
         _write_picture(draw_boxes(picture, [layer]), options.out)
     if options.json:
-        print(json.dumps(_prediction_json(prediction)))
+        print(json.dumps(prediction.to_json()))
         return 0
     for box in prediction.boxes:
         print(" ".join(f"{value:.1f}" for value in box))
     if not prediction.boxes:
         print(f"{prediction.status}: {prediction.raw_text}")
     return 0
-
-
-def _prediction_json(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "boxes_xyxy_px": [list(box.rounded()) for box in prediction.boxes_xyxy_px],
-        "status": str(prediction.status),
-        "raw_text": prediction.raw_text,
-        "confidence": prediction.confidence,
-        "box_confidences": list(prediction.box_confidences),
-        "seconds": prediction.seconds,
-        "adapter": prediction.adapter,
-    }
 
 
 def _write_picture(picture: Any, path: Path) -> None:

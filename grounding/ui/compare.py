@@ -11,6 +11,7 @@ import gradio as gr
 
 from grounding.errors import BoxwrightError
 from grounding.records import MAX_PHRASE_CHARACTERS, check_phrase
+from grounding.ui.arena import build_arena
 from grounding.ui.browser import build_browser, grid_html
 from grounding.ui.cards import empty_html
 from grounding.ui.chosen import MOST_MODELS, Models, first_adapter, first_choice, model_choices
@@ -75,6 +76,7 @@ def build_compare(
     connect_further(widgets.further, widgets.models, compare.further, compare.adapter_names, {**FREE_QUEUE, **_QUIET})
     _connect_summary(demo, widgets, handlers)
     build_whole(tab, parts, widgets.models, [widgets.summary.change])
+    build_arena(demo, parts)
     return widgets
 
 

@@ -67,13 +67,27 @@ def tell(handler: Handler) -> Handler:
     return cast("Handler", call)
 
 
-def _show(error: Exception, handler_name: str) -> NoReturn:
+def tell_programs(handler: Handler) -> Handler:
+    """As `tell`, for a handler that only programs call: they get the sentence as it is, not as HTML."""
+
+    @wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as above
+            _show(error, getattr(handler, "__name__", "handler"), as_html=False)
+
+    return cast("Handler", call)
+
+
+def _show(error: Exception, handler_name: str, *, as_html: bool = True) -> NoReturn:
     # gradio shows the message as HTML, and messages quote names and phrases that people typed.
     if isinstance(error, gr.Error):
         raise error
     if isinstance(error, BoxwrightError):
         seconds = 5 if isinstance(error, Cancelled) else 15
-        raise gr.Error(escape(str(error)), title=title_of(error), duration=seconds, print_exception=False) from error
+        sentence = escape(str(error)) if as_html else str(error)
+        raise gr.Error(sentence, title=title_of(error), duration=seconds, print_exception=False) from error
     log.error("%s failed", handler_name, exc_info=error)
     sentence = UNEXPECTED.format(kind=type(error).__name__)
     raise gr.Error(sentence, title="Unexpected error", duration=None, print_exception=False) from error

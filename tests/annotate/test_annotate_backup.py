@@ -43,6 +43,9 @@ def busy(fill: Fill, workspace: Workspace) -> Workspace:
     with closing(sqlite3.connect(workspace.runs_db)) as runs, runs:
         runs.execute("CREATE TABLE runs (id TEXT)")
         runs.execute("INSERT INTO runs VALUES ('run-1')")
+    with closing(sqlite3.connect(workspace.arena_db)) as arena, arena:
+        arena.execute("CREATE TABLE votes (who TEXT)")
+        arena.execute("INSERT INTO votes VALUES ('ann')")
     files = {
         "adapters/tools-v1/adapter.json": "{}",
         "adapters/tools-v1/adapter_model.safetensors": "weights",

@@ -1,0 +1,169 @@
+"""The endpoints for programs: what they give back, and what they refuse."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from compared_samples import answered, keep, keep_two
+from grounding.arena import Questions, VoteStore
+from grounding.boxes import Box
+from grounding.compared import open_comparison
+from grounding.errors import AdapterError, PictureError, RecordError, SettingsError, StoreError, WorkspaceError
+from grounding.ui.api import Api, build_api
+from grounding.ui.compare import MODEL_QUEUE
+from grounding.ui.events import tell_programs
+from grounding.ui.sources import Parts
+from grounding.workspace import Workspace
+
+
+@pytest.fixture
+def api(parts: Parts) -> Api:
+    return Api(parts)
+
+
+@pytest.fixture
+def two(workspace: Workspace) -> None:
+    keep_two(workspace.evaluations)
+
+
+def test_a_sample_is_asked_about_by_its_id(api: Api, add_adapter: Callable[..., None], predictor: Any) -> None:
+    add_adapter("tools")
+    first, second = api.compare("s0", "the red mug", [None, "tools"])
+    assert first["boxes_xyxy_px"] == [[0.0, 0.0, 20.0, 20.0]] and second["boxes_xyxy_px"] == [[0.0, 0.0, 40.0, 40.0]]
+    assert (first["adapter"], second["adapter"], first["status"]) == (None, "tools", "ok")
+    assert api.predict("s0", "  the  red mug ", "tools") == second
+    picture = api.samples("test", limit=1)[0]["image"]
+    assert api.predict(picture, "the red mug") == first, "a picture's id will do"
+    assert {phrase for phrase, _ in predictor.asked} == {"the red mug"}
+
+
+def test_a_file_must_be_one_that_was_sent(api: Api, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "mine.png")
+    uploads = Path(get_upload_folder())
+    uploads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=uploads) as sent:
+        Image.new("RGB", (40, 40)).save(Path(sent) / "sent.png")
+        assert api.predict({"path": str(Path(sent) / "sent.png")}, "mug")["status"] == "ok"
+        (Path(sent) / "link.png").symlink_to(tmp_path / "mine.png")
+        ways = [tmp_path / "mine.png", Path(sent) / "link.png", Path(sent) / "../../../etc/passwd"]
+        for image in [*({"path": str(way)} for way in ways), {"path": 7}, {}, None, 3, [], {"path": "a\0b"}]:
+            with pytest.raises(PictureError, match="neither a file that was sent nor an id"):
+                api.predict(image, "mug")  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match="no picture with the id"):
+        api.predict(str(tmp_path / "mine.png"), "mug")
+
+
+def test_a_probe_knows_what_a_samples_phrase_means(api: Api) -> None:
+    probed = api.probe("s0", "the red mug", other="the absent dog")
+    assert probed["verdict"] == "stays" and "does not follow the words" in probed["sentence"]
+    assert [one["kind"] for one in probed["probes"]][-1] == "another sample's phrase"
+    assert all(one["iou"] == 1.0 and not one["moved"] for one in probed["probes"])
+
+
+@pytest.mark.parametrize("adapters", [[], [None] * 5, "tools", None, {}])
+def test_too_many_models_or_none_are_refused(api: Api, adapters: Any) -> None:
+    with pytest.raises(SettingsError, match="expected 1 to 4 names"):
+        api.compare("s0", "mug", adapters)
+
+
+def test_what_is_wrong_is_named(api: Api, add_adapter: Callable[..., None]) -> None:
+    add_adapter("other", base="another/base")
+    with pytest.raises(AdapterError, match="Adapters here: none yet"):
+        api.predict("s0", "mug", "other")
+    with pytest.raises(RecordError, match="phrase is empty"):
+        api.predict("s0", "  ")
+    with pytest.raises(StoreError, match="expected one of train, val, test"):
+        api.samples("tset")
+    with pytest.raises(SettingsError, match="limit=0 is out of range"):
+        api.samples(limit=0)
+    with pytest.raises(SettingsError, match="words=3 is no text"):
+        api.samples(words=3)  # type: ignore[arg-type]
+
+
+def test_samples_are_found_by_words(api: Api) -> None:
+    assert [one["id"] for one in api.samples(None, "MUG")] == ["s0", "s3"]
+    assert [one["id"] for one in api.samples(None, "mug", offset=1)] == ["s3"]
+    assert api.samples(None, "left mug")[0]["boxes_xyxy_px"] == [[0.0, 0.0, 20.0, 20.0]]
+
+
+@pytest.mark.usefixtures("two")
+class TestEvaluations:
+    def test_they_are_listed_with_their_figures(self, api: Api) -> None:
+        newest, before = api.evaluations()
+        assert (newest["id"], newest["adapter"], before["id"], before["adapter"]) == ("b", "tools", "a", None)
+        headline = api.report("a", "b")["headline"]
+        assert newest["accuracy_50"] == headline["scores"][1]["accuracy"]["0.5"]
+        assert before["mean_iou"] == headline["differences"]["mean_iou"]["a"]
+        assert before["samples"] == headline["count"]
+
+    def test_a_filter_narrows_the_report(self, api: Api) -> None:
+        report = api.report("a", "b", {"outcome": "loss"})
+        losses = api.report("a", "b")["headline"]["outcomes"]["losses"]
+        assert report["headline"]["outcomes"]["losses"] == report["headline"]["count"] == losses > 0
+        with pytest.raises(RecordError, match="no filter 'colour'"):
+            api.report("a", "b", {"colour": "red"})
+        with pytest.raises(SettingsError, match="is no filter"):
+            api.report("a", "b", [])  # type: ignore[arg-type]
+
+    def test_one_alone_has_intervals_of_its_own(self, api: Api) -> None:
+        report = api.report("a")
+        assert report["headline"]["outcomes"] is None and len(report["headline"]["estimates"]["accuracy_50"]) == 3
+
+    def test_the_worst_come_first(self, api: Api) -> None:
+        worst = api.worst("a", "b", limit=5)
+        ious = [one["answers"][1]["iou"] for one in worst]
+        assert len(ious) == 5 and ious == sorted(ious)
+        gains = [one["answers"][1]["iou"] - one["answers"][0]["iou"] for one in api.worst("a", "b", order="gain")]
+        assert gains == sorted(gains, reverse=True)
+
+    @pytest.mark.parametrize("name", ["../a", "/etc", "", 3, None, "c", "a/../b"])
+    def test_only_an_evaluation_of_the_workspace_is_opened(self, api: Api, name: Any) -> None:
+        with pytest.raises(WorkspaceError, match="evaluation"):
+            api.report(name)
+
+
+def test_the_arenas_votes_are_told(api: Api, workspace: Workspace, parts: Parts) -> None:
+    sample = parts.source.get_sample("s0")
+    kept = [
+        keep(workspace.evaluations / name, [answered(sample, [Box(x, 0, x + 30, 30)])], adapter)
+        for name, x, adapter in (("a", 0, None), ("b", 60, "tools"))
+    ]
+    assert api.arena("a", "b")["share_b"] is None
+    votes = VoteStore(workspace.arena_db)
+    question = Questions(open_comparison(kept, workspace=workspace), votes.secret, lambda _: True).next(votes, "ann")
+    assert question is not None
+    votes.cast(question, "left" if question.left == "b" else "right", "ann")
+    told = api.arena("a", "b")
+    assert (told["a"], told["b"], told["b_votes"], told["people"]) == ("base of demo", "tools on demo", 1, 1)
+    assert told["share_b"] == 1.0 and told["interval"] == pytest.approx([0.2065, 1.0], abs=1e-4)
+
+
+def test_suspects_come_with_what_is_suggested(api: Api, parts: Parts, workspace: Workspace) -> None:
+    sample, elsewhere = parts.source.get_sample("s0"), Box(60, 50, 90, 75)
+    for name in ("a", "b"):
+        keep(workspace.evaluations / name, [answered(sample, [elsewhere])], None if name == "a" else "tools")
+    (suspect,) = api.suspects("a", "b")
+    assert suspect["kind"] == "box_elsewhere" and suspect["suggested_xyxy_px"] == [[60.0, 50.0, 90.0, 75.0]]
+    assert suspect["sample"]["image"] == sample.image.stem
+
+
+def test_errors_reach_a_program_as_plain_text(api: Api) -> None:
+    with pytest.raises(gr.Error) as raised:
+        tell_programs(api.predict)("s0", "mug", "none")
+    assert raised.value.message == "There is no adapter 'none' for this model. Adapters here: none yet."
+
+
+def test_what_asks_the_model_waits_in_its_queue(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    queues: dict[str, Any] = {}
+    monkeypatch.setattr("grounding.ui.api._publish", lambda handler, queue: queues.update({handler.__name__: queue}))
+    build_api(parts)
+    assert {name for name, queue in queues.items() if queue == MODEL_QUEUE} == {"predict", "compare", "probe"}
+    assert set(queues) == {name for name in vars(Api) if not name.startswith("_")}, "every method is published"
