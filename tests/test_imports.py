@@ -24,6 +24,7 @@ CORE_OF_ANNOTATE = {
     "write_ahead",
     "passwords",
     "placeholders",
+    "hub",
 }
 HEAVY = ("torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "bitsandbytes")
 

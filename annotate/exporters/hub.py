@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
 from annotate.exporters.datasets_folder import dataset_dict, describe
 from annotate.snapshot import SnapshotInfo, check_unchanged
 from grounding.errors import SnapshotError
-
-_REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+from grounding.hub import hub_errors, is_repo_id, why_refused
 
 
 def push_to_hub(snapshot: SnapshotInfo, repo_id: str, private: bool = True) -> str:
@@ -18,7 +16,7 @@ def push_to_hub(snapshot: SnapshotInfo, repo_id: str, private: bool = True) -> s
 
     Raises `SnapshotError` when the snapshot was tampered with, or when the Hub can't be reached or refuses.
     """
-    if not _REPO_ID.fullmatch(repo_id):
+    if not is_repo_id(repo_id):
         raise SnapshotError(f'{repo_id!r} is no name on the Hub. Expected "owner/name", such as "me/tools-phrases".')
     check_unchanged(snapshot)
     with tempfile.TemporaryDirectory(prefix="boxwright-push-") as folder:
@@ -28,7 +26,6 @@ def push_to_hub(snapshot: SnapshotInfo, repo_id: str, private: bool = True) -> s
 
 def _push(snapshot: SnapshotInfo, repo_id: str, private: bool, folder: Path) -> None:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         with dataset_dict(snapshot, folder) as splits:
@@ -36,8 +33,6 @@ def _push(snapshot: SnapshotInfo, repo_id: str, private: bool, folder: Path) -> 
         card = huggingface_hub.DatasetCard.load(repo_id)
         card.text = f"\n# {snapshot.name}\n\n{describe(snapshot)}"
         card.push_to_hub(repo_id)
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise SnapshotError(
-            f"{repo_id} can't be written on the Hub ({error}). Sign in with `hf auth login`, and check that the "
-            "name is yours and the network is there."
-        ) from error
+    except hub_errors() as error:
+        why = why_refused(error, repo_id, left="What is missing there comes with the next push.")
+        raise SnapshotError(f"{repo_id} can't be written on the Hub: {why}") from error

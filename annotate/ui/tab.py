@@ -18,7 +18,7 @@ from annotate.ui.workbench import Reply, Workbench
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 STYLESHEET = _ASSETS / "annotate.css"
-_SCRIPTS = ("bench.js", "scope.js", "boxes.js", "view.js", "line.js", "asides.js", "dialogs.js", "keys.js")
+_SCRIPTS = ("bench.js", "scope.js", "boxes.js", "view.js", "line.js", "asides.js", "dialogs.js", "return.js", "keys.js")
 
 _SHOW_KEPT_NAME = """(kept, shown) => {
   const field = document.querySelector('#annotate-who input');

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,12 +12,12 @@ from grounding.adapters.export import copy_files
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
 from grounding.adapters.usage import Source, public_base
-from grounding.errors import AdapterError, first_sentence
+from grounding.errors import AdapterError
+from grounding.hub import hub_errors, is_repo_id, why_refused
 from grounding.workspace import Workspace
 
 Told = Callable[[int, int], None]
 """Called with the number of files and their bytes before they go up."""
-_REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 
 def _untold(files: int, size_bytes: int) -> None:
@@ -66,7 +65,7 @@ def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bo
 
 def check_repo_id(repo_id: str) -> str:
     """The name, when it may be one of the Hub's. Raises `AdapterError` otherwise."""
-    if not _REPO_ID.fullmatch(repo_id):
+    if not is_repo_id(repo_id):
         raise AdapterError(f'{repo_id!r:.120} is no name on the Hub. Expected "owner/name", such as "me/tools-v1".')
     return repo_id
 
@@ -76,7 +75,6 @@ def _upload(
 ) -> str:
     """The files of a folder, those in `told` with other content, as one commit."""
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx2's, of which its own come
 
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     content: dict[str, Path | bytes] = {**files, **{name: text.encode() for name, text in told.items()}}
@@ -86,26 +84,7 @@ def _upload(
         hub.create_repo(repo_id, private=private, exist_ok=True)
         added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=what) for name, what in content.items()]
         hub.create_commit(repo_id, operations=added, commit_message=message)
-    except (HTTPError, OSError, ValueError) as error:
-        raise AdapterError(f"{repo_id} can't be written on the Hub: {_why(error, repo_id)}") from error
+    except hub_errors() as error:
+        why = why_refused(error, repo_id, left="Nothing has changed there: a push is one commit.")
+        raise AdapterError(f"{repo_id} can't be written on the Hub: {why}") from error
     return f"https://huggingface.co/{repo_id}"
-
-
-def _why(error: Exception, repo_id: str) -> str:
-    """What is in the way, and the way out."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
-    response = error.response if isinstance(error, HfHubHTTPError) else None
-    status = response.status_code if response is not None else None
-    if isinstance(error, LocalTokenNotFoundError) or status == 401:
-        return "nobody is signed in here, or the token is no longer valid. Run `hf auth login` in a terminal."
-    if status in (403, 404):
-        owner = repo_id.partition("/")[0]
-        return (
-            f"the token may not write for {owner!r}. Take your own name or an organisation of yours, and a token that "
-            "may write (`hf auth login`)."
-        )
-    return (
-        f"{first_sentence(error)}. Nothing has changed there: a push is one commit. Check the "
-        "network, and that somebody is signed in (`hf auth login`), and push again."
-    )

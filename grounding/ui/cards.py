@@ -23,6 +23,7 @@ from grounding.records import Prediction, Status
 from grounding.ui.against_chance import Standing
 from grounding.ui.chosen import Models, is_further, kinds_of, title_of
 from grounding.ui.evidence import HEAT_NOTE, heat_url, probes_html, prompt_html
+from grounding.ui.to_annotate import annotate_link_html
 from grounding.ui.truth import Truth
 
 GOOD_IOU = 0.5
@@ -40,12 +41,14 @@ _STAGE = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What all cards show: the picture, the phrase and the truth. `image_size_wh` in pixels of the original."""
+    """What all cards show: the picture, the phrase and the truth. `image_size_wh` in pixels of the original.
+    `sample_id` is None for an uploaded picture."""
 
     picture_url: str
     image_size_wh: tuple[int, int]
     phrase: str
     truth: Truth
+    sample_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,12 +173,13 @@ def _frame(
     cards = [_card(scene, entry, place) for place, entry in enumerate(entries)]
     if len(cards) == 1:
         cards.append(_NO_ADAPTER_CARD)
+    to_annotate = annotate_link_html(scene.sample_id, "Open in Annotate", has_key=True) if scene.sample_id else ""
     return (
         f'<div class="bw-answers" aria-busy="{str(busy).lower()}" data-waiting="{str(waiting).lower()}"'
         f"{_states(evidence)}>"
         f'<div class="bw-cards" data-count="{len(cards)}">{"".join(cards)}</div>'
         f"{_overlay(scene, entries)}{_slider(scene, entries)}"
-        f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span></p>{HEAT_NOTE}'
+        f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span>{to_annotate}</p>{HEAT_NOTE}'
         f"{_asides(scene, entries, evidence)}</div>"
     )
 

@@ -24,6 +24,7 @@ from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.summary import summary_html
 from grounding.ui.theme import ASSETS
+from grounding.ui.to_annotate import build_way_back
 from grounding.ui.whole import build_whole
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -145,6 +146,7 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
     ).success(**asking)
     gr.on([w.run.click, w.phrase.submit], **typed)
     w.models.change(**typed | {"fn": h.ask_models})
+    build_way_back(h.returned, [w.desk, w.split, w.models], [*laid, w.grid], asking)
     w.results.more(h.more, w.desk, w.results, trigger_mode="multiple", **MODEL_QUEUE, **_QUIET)
     tab.select(h.refresh_models, [w.desk, w.models], w.models, **FREE_QUEUE, **_QUIET)
 
@@ -185,6 +187,13 @@ class Handlers:
     def pick(self, event: gr.EventData, desk: Desk, chosen: list[str] | None) -> tuple[str, str]:
         sample = self.compare.pick(desk, getattr(event, "id", None))
         return sample.phrase, self.compare.waiting_html(desk, sample.phrase, self.compare.check_models(chosen))
+
+    @tell
+    def returned(
+        self, event: gr.EventData, desk: Desk, split: str | None, chosen: list[str] | None
+    ) -> tuple[str, str, str]:
+        """A sample that was open in Annotate, laid down as it stands now, and the grid with its new words."""
+        return (*self.pick(event, desk, chosen), self._grid(desk, split, desk.offset))
 
     @tell
     def turn(self, event: gr.EventData, desk: Desk, split: str | None) -> str:
@@ -232,6 +241,10 @@ class Handlers:
     def ask_models(self, desk: Desk, phrase: str, chosen: list[str] | None) -> Iterator[Any]:
         """Ask again with other models, chosen here or sent from the Train tab; not for the page's own first fill."""
         models, phrase = self.compare.check_models(chosen), " ".join(phrase.split())
+        if desk.asked is not None and desk.asked[0] != desk.picture_number:
+            # Laid down since the last question: the page may not have its words yet, and it need not be asked twice.
+            phrase = self.compare.phrase_of_sample(desk) or phrase
+            desk.answered_number = desk.picture_number
         if desk.asked is None or not phrase or desk.asked == (desk.picture_number, phrase, models):
             yield gr.skip()
         else:

@@ -144,7 +144,7 @@ class Compare:
         size_wh = picture_size_wh(find_picture(self.parts.workspace, desk.picture_sha256))
         sample = self.parts.source.get_sample(desk.sample_id) if desk.sample_id else None
         truth = truth_for(sample, phrase, self.parts.is_placeholder)
-        return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth)
+        return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth, desk.sample_id)
 
     def waiting_html(self, desk: Desk, phrase: str, models: Models) -> str:
         """The desk before the model was asked."""

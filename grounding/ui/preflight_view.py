@@ -8,12 +8,13 @@ from html import escape
 
 from grounding.boxes import Box
 from grounding.overlay import Layer, figure_html
-from grounding.training.preflight import Finding, Piece, Preflight, Probe, Seen, annotate_address
+from grounding.training.preflight import Finding, Piece, Preflight, Probe, Seen
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Numbers
 from grounding.training.preflight.text import in_minutes
 from grounding.training.settings import TrainSettings
 from grounding.ui.preflight_desk import DeskState
+from grounding.ui.to_annotate import annotate_link_html
 from grounding.ui.wording import count_of
 
 _LISTED = 40
@@ -117,7 +118,7 @@ def _finding(finding: Finding) -> str:
     listed = ""
     if finding.samples:
         shown = finding.samples[:_LISTED]
-        links = "".join(f'<a href="{escape(annotate_address(sample))}">{escape(sample)}</a>' for sample in shown)
+        links = "".join(annotate_link_html(sample, sample) for sample in shown)
         more = f"<span>and {finding.count - len(shown):,} more</span>" if finding.count > len(shown) else ""
         listed = f"<details><summary>{count_of(finding.count, 'sample')}</summary><p>{links}{more}</p></details>"
     return (
@@ -201,7 +202,7 @@ def _card(seen: Seen) -> str:
     overlap = f"box kept to IoU {seen.iou:.3f}" if seen.true_boxes_xyxy_px else "nothing there"
     return (
         f'<article class="bw-card" data-sample="{escape(seen.sample)}"><header><h3 title="{escape(seen.phrase)}">'
-        f'{escape(seen.phrase)}</h3><a href="{escape(annotate_address(seen.sample))}">Annotate</a></header>'
+        f"{escape(seen.phrase)}</h3>{annotate_link_html(seen.sample)}</header>"
         f'<div class="bw-stage">{figure}</div><ul class="bw-facts"><li>{escape(seen.why)}</li>'
         f"<li>{size} pixels{was}</li><li>{overlap}</li>"
         f"<li>{seen.image_tokens} image + {seen.prompt_tokens} prompt + <b>{seen.supervised_tokens} learned</b> tokens"

@@ -22,26 +22,21 @@ from grounding.training.history import SampleRow
 from grounding.ui.chosen import shown_in_compare
 from grounding.ui.events import tell
 from grounding.ui.pictures import find_picture, picture_url
+from grounding.ui.to_annotate import annotate_link_html
 from grounding.ui.wording import count_of
 from grounding.workspace import Workspace
 
 _SIDE_PX = 320
 _QUIET: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
-# Compare's grid listens for `boxwright-lay`; Annotate opens the sample that the address names.
+# Compare's grid listens for `boxwright-lay`.
 _ON_LOAD = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-go]');
   if (!button) return;
-  const id = button.dataset.sample;
   window.scrollTo(0, 0);
-  if (button.dataset.go === 'compare') {
-    document.dispatchEvent(new CustomEvent('boxwright-lay', { detail: { id } }));
-    trigger('compare', {});
-  } else {
-    trigger('annotate', {});
-    location.hash = new URLSearchParams({ sample: id }).toString();
-  }
+  document.dispatchEvent(new CustomEvent('boxwright-lay', { detail: { id: button.dataset.sample } }));
+  trigger('compare', {});
 });
 """
 
@@ -70,7 +65,6 @@ def build_gallery(
     key = gr.State("")
     gr.on([demo.load, tab.select, view.change], handlers.show, [key, looked_at], [html, key], **_QUIET)
     html.compare(handlers.to_compare, looked_at, [tabs, model_choice], **_QUIET)
-    html.annotate(handlers.to_annotate, None, tabs, **_QUIET)
     return html
 
 
@@ -102,10 +96,6 @@ class Handlers:
         if found is None or found[1].name not in names:
             raise AdapterError("The adapter of this run is gone, or its base is another than Compare has.")
         return gr.Tabs(selected="compare"), shown_in_compare(names, found[1].name)
-
-    @tell
-    def to_annotate(self) -> Any:
-        return gr.Tabs(selected="annotate")
 
     def _found(self, looked_at: str) -> tuple[RunRecord, AdapterInfo] | None:
         """The run on the page with its own adapter, when it has ended and that stands under whatever name."""
@@ -180,7 +170,7 @@ def _card(change: Change, name: str, picture: Picture) -> str:
         f'<p class="bw-gallery-figures"><b class="bw-gain" data-sign="{sign}">'
         f"{f'{change.gain:+.2f}'.replace('-', '−')}</b> {_answer(change.before)} → {_answer(row)}</p>"
         f'<p class="bw-gallery-links"><button type="button" data-go="compare" data-sample="{sample}">Compare</button>'
-        f'<button type="button" data-go="annotate" data-sample="{sample}">Annotate</button></p></article>'
+        f"{annotate_link_html(row.id)}</p></article>"
     )
 
 

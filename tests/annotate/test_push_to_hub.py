@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from annotate.exporters.hub import push_to_hub
 from annotate.snapshot import SnapshotInfo, freeze
@@ -86,7 +87,28 @@ def test_a_refusal_says_the_way_out(error: Exception, snapshot: SnapshotInfo, mo
         raise error
 
     monkeypatch.setattr(datasets.DatasetDict, "push_to_hub", refuse)
-    with pytest.raises(SnapshotError, match=r"can't be written on the Hub .*hf auth login"):
+    with pytest.raises(SnapshotError, match=r"can't be written on the Hub: .*hf auth login"):
+        push_to_hub(snapshot, "ann/mugs")
+
+
+def test_without_a_network_a_push_is_a_sentence(snapshot: SnapshotInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's own client and a port of this machine where nobody listens."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    with pytest.raises(SnapshotError, match=r"refused.*comes with the next push. Check the network"):
+        push_to_hub(snapshot, "ann/mugs")
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(401, "nobody is signed in"), (403, "may not write for 'ann'")])
+def test_what_the_hub_answers_is_put_into_words(
+    status: int, sentence: str, snapshot: SnapshotInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **settings: Any) -> None:
+        raise HfHubHTTPError("no", response=SimpleNamespace(status_code=status, headers={}, request=None))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(datasets.DatasetDict, "push_to_hub", refuse)
+    with pytest.raises(SnapshotError, match=sentence):
         push_to_hub(snapshot, "ann/mugs")
 
 

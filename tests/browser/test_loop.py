@@ -81,9 +81,9 @@ def the_gallery_leads_on(page: Page, app: ServedApp, name: str) -> None:
         expect(page.locator("#compare-results")).to_contain_text(name)
         wait_for_answers(page)
         open_tab(page, "Train")
-        card.get_by_role("button", name="Annotate").click()
+        card.get_by_role("link", name="Annotate").click()
         expect(page.locator("#annotate-phrase")).to_have_value(phrase)
-        open_tab(page, "Train")
+        page.get_by_role("button", name="Back to Train").click()
     open_tab(page, "Compare")
 
 

@@ -122,6 +122,7 @@ const CLICKS = {
   'annotate-unfilter': () => { wordsField.value = ''; wordsField.blur(); openScope({ category: '', words: '', by: '' }); },
   'annotate-boxes-reset': () => { if (drawn.adding) stopAdding(); else resetBoxes(); focusBox(); },
   'annotate-back': back,
+  'annotate-return': returnThere,
   'annotate-undo': undo,
   'annotate-help': () => part('help-page').showModal(),
   'annotate-repair': () => press({ do: 'repair_preview' }),
@@ -164,7 +165,7 @@ bench.addEventListener('mousedown', (event) => {
 });
 box.addEventListener('input', typed);
 
-const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, d: toUndecided, b: toBoxes, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
+const ALT_KEYS = { s: skip, f: flag, r: reject, n: startAdding, d: toUndecided, b: toBoxes, c: returnThere, o: turnOthers, z: undo, x: turnZoom, ArrowLeft: back, ArrowRight: next };
 const apple = /Mac|iP(hone|ad)/.test(navigator.platform);
 const altJob = (event) => {
   if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {

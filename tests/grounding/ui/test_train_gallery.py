@@ -32,7 +32,7 @@ def test_a_card_shows_boxes_figures_and_the_way_on() -> None:
     html = gallery_html(gallery(change(0.2, 0.9)), "mugs", lambda image: ("pictures/abc", (64, 64)))
     assert "1 better, 0 worse, 9 about the same, of 10 samples, by IoU" in html
     assert "+0.70" in html and "0.20 → 0.90" in html
-    assert 'data-go="compare" data-sample="s1"' in html and 'data-go="annotate" data-sample="s1"' in html
+    assert 'data-go="compare" data-sample="s1"' in html and 'data-annotate="s1"' in html
     assert html.count("<figure") == 1
     assert "None by 0.05 IoU or more" in html
 
