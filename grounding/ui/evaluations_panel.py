@@ -1,12 +1,15 @@
 """Compare's panel "Over many samples": what is evaluated behind the page, and how far it is.
 
 The same for every browser: all of it stands in runs.db, and each page looks there by itself. Whoever wants to know
-when another report is kept listens to `EvaluationWidgets.newest.change`: a `gr.State` that this panel's timer sets to
+when another report is kept listens to `EvaluationWidgets.newest.change`: a `gr.State` that this panel sets to
 another text whenever an evaluation of this list has become done, in every window, and once when the page is opened.
+A page asks by a small question and draws the bars itself; an event of gradio, which costs a tenth of a second of a core
+(see `train_watch`), is sent only when the list would look different.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +28,6 @@ from grounding.ui.events import tell
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-_LOOK_SECONDS = 1.0
 _MOST_ENDED = 8
 _MOST_AT_ONCE = 100
 ANY_CATEGORY = ""
@@ -47,14 +49,34 @@ new MutationObserver(() => {
 }).observe(element, { childList: true, subtree: true });
 """
 )
-_BARS_JS = """
-const move = () => {
-  for (const bar of element.querySelectorAll('[data-for]')) {
-    const place = document.querySelector(`#compare-evaluations [data-of="${CSS.escape(bar.dataset.for)}"]`);
-    if (place && place.innerHTML !== bar.outerHTML) place.innerHTML = bar.outerHTML;
+_WATCH_JS = """
+const EVERY_MS = 1000, IDLE_MS = 4000;
+let seen = '';
+const move = (bars) => {
+  for (const [id, html] of Object.entries(bars)) {
+    const place = document.querySelector(`#compare-evaluations [data-of="${CSS.escape(id)}"]`);
+    if (place && place.innerHTML !== html) place.innerHTML = html;
   }
 };
-new MutationObserver(move).observe(element, { childList: true, subtree: true, characterData: true });
+let next = 0;
+const lookIn = (ms) => { clearTimeout(next); next = setTimeout(look, ms); };
+const look = async () => {
+  let wait = EVERY_MS;
+  try {
+    if (!document.hidden && document.querySelector('#compare-evaluate')?.offsetParent) {
+      const told = await server.evaluations_now(null);
+      move(told.bars);
+      if (told.mark !== seen) trigger('look');
+      seen = told.mark;
+      wait = Object.keys(told.bars).length ? EVERY_MS : IDLE_MS;
+    }
+  } catch (error) { /* the chip of the header says that the app does not answer */ }
+  lookIn(wait);
+};
+lookIn(EVERY_MS);
+// What somebody has just asked for is soon to be seen.
+const list = document.querySelector('#compare-evaluations');
+new MutationObserver(() => lookIn(EVERY_MS)).observe(list, { childList: true, subtree: true });
 """
 
 
@@ -68,8 +90,6 @@ class EvaluationWidgets:
     category: gr.Dropdown
     run: gr.Button
     list: gr.HTML
-    bars: gr.HTML
-    timer: gr.Timer
     shown: gr.State
     newest: gr.State
 
@@ -100,9 +120,7 @@ def lay_out_evaluations() -> EvaluationWidgets:
             elem_id="compare-summary-run",
         )
     rows = gr.HTML(elem_id="compare-evaluations", js_on_load=_LIST_JS, apply_default_css=False)
-    bars = gr.HTML(elem_id="compare-evaluation-bars", js_on_load=_BARS_JS, apply_default_css=False)
-    timer = gr.Timer(_LOOK_SECONDS, active=True)
-    return EvaluationWidgets(models, split, words, category, run, rows, bars, timer, gr.State(""), gr.State(""))
+    return EvaluationWidgets(models, split, words, category, run, rows, gr.State(""), gr.State(""))
 
 
 def build_evaluations(
@@ -111,11 +129,17 @@ def build_evaluations(
     """Connect the panel. `compared` are the models that Compare shows: they are chosen here until somebody chooses
     others."""
     w, handlers = widgets, EvaluationHandlers(board)
-    looks = [w.list, w.bars, w.shown, w.newest]
+    looks = [w.list, w.shown, w.newest]
     demo.load(handlers.open, None, [w.models, w.split, w.category, w.run, *looks], **_FREE)
     tab.select(handlers.refresh, w.models, w.models, **_FREE)
     compared.change(handlers.follow, compared, w.models, **_FREE)
-    w.timer.tick(handlers.tick, [w.shown, w.newest], looks, **_FREE)
+    watch: Any = gr.HTML(
+        elem_id="compare-evaluation-watch",
+        js_on_load=_WATCH_JS,
+        apply_default_css=False,
+        server_functions=[handlers.evaluations_now],
+    )
+    watch.look(handlers.tick, [w.shown, w.newest], looks, trigger_mode="always_last", **_FREE)
     # "once": a second press while the first is under way is the same wish.
     asked = [w.models, w.split, w.words, w.category]
     w.run.click(handlers.add, asked, looks, trigger_mode="once", **_FREE)
@@ -162,14 +186,20 @@ class EvaluationHandlers:
     @tell
     def tick(self, shown: str, newest: str) -> tuple[Any, ...]:
         """What would look different by now."""
-        html, bars, fingerprint, now_newest = self._looks()
+        html, fingerprint, now_newest = self._looks()
         same = fingerprint == shown
         return (
             gr.skip() if same else html,
-            bars,
             gr.skip() if same else fingerprint,
             gr.skip() if now_newest == newest else now_newest,
         )
+
+    def evaluations_now(self, _: object = None) -> dict[str, Any]:
+        """For the page's script: the bar of each evaluation that goes on, and a mark that changes whenever `tick` has
+        something to say."""
+        rows = self._rows()
+        looks = f"{evaluations_html(rows, bars=False)} {self.queue.newest_done()}"
+        return {"mark": hashlib.sha256(looks.encode()).hexdigest(), "bars": bars_html(rows)}
 
     @tell
     def add(self, chosen: list[str] | None, split: str | None, words: str, category: str | None) -> tuple[Any, ...]:
@@ -206,10 +236,10 @@ class EvaluationHandlers:
     def _names(self) -> list[str]:
         return [info.name for info in self.board.adapters()]
 
-    def _looks(self) -> tuple[str, str, str, str]:
-        """The list, its bars, what changes whenever the list would look different, and the newest report."""
+    def _looks(self) -> tuple[str, str, str]:
+        """The list, what changes whenever it would look different but for its bars, and the newest report."""
         rows = self._rows()
-        return evaluations_html(rows), bars_html(rows), evaluations_html(rows, bars=False), self.queue.newest_done()
+        return evaluations_html(rows), evaluations_html(rows, bars=False), self.queue.newest_done()
 
     def _rows(self) -> Sequence[Row]:
         models = self.board.parts.models

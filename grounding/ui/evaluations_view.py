@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -40,9 +40,10 @@ def evaluations_html(rows: Sequence[Row], *, bars: bool = True) -> str:
     return f'<section class="bw-queue bw-evaluations" aria-label="Evaluations"><ul>{listed}</ul></section>'
 
 
-def bars_html(rows: Sequence[Row]) -> str:
-    """The bars of those that go on, to be put into their rows by the page's script."""
-    return "".join(_bar_html(row.evaluation) for row in rows if row.evaluation.state is EvaluationState.RUNNING)
+def bars_html(rows: Sequence[Row]) -> Mapping[str, str]:
+    """The bars of those that go on, by id, to be put into their rows by the page's script."""
+    running = [row.evaluation for row in rows if row.evaluation.state is EvaluationState.RUNNING]
+    return {one.id: _bar_html(one) for one in running}
 
 
 def _row_html(row: Row, bars: bool) -> str:
@@ -83,7 +84,7 @@ def _bar_html(one: Evaluation) -> str:
         left = f" · {in_minutes((one.total - one.done) * one.seconds / one.done)} left"
     numbers = f'aria-valuenow="{one.done}" aria-valuemax="{one.total}"'
     return (
-        f'<div class="bw-progress" data-for="{escape(one.id)}"><span class="bw-done" role="progressbar" '
+        f'<div class="bw-progress"><span class="bw-done" role="progressbar" '
         f'aria-label="Answers" {numbers}><i style="width:{share:.1f}%"></i></span>'
         f"<span>{one.done:,} of {one.total:,} answers{left}</span></div>"
     )

@@ -93,27 +93,31 @@ def test_stop_go_on_and_remove(handlers: EvaluationHandlers) -> None:
 def test_every_window_hears_of_a_new_report_once(handlers: EvaluationHandlers, evaluator: Evaluator) -> None:
     handlers.add([BASE], "test", "", "")
     other = EvaluationHandlers(handlers.board)
-    _, _, shown, newest = handlers.tick("", "")
+    _, shown, newest = handlers.tick("", "")
     assert isinstance(shown, str)
     assert newest == gr.skip()
     assert evaluator.look()
     for window in (handlers, other):
-        html, bars, now_shown, now_newest = window.tick(shown, "")
-        assert "Done" in html and "Acc@0.5 0.0%" in html and bars == ""
+        html, now_shown, now_newest = window.tick(shown, "")
+        assert "Done" in html and "Acc@0.5 0.0%" in html and not window.evaluations_now()["bars"]
         assert isinstance(now_newest, str) and now_newest
         again = window.tick(now_shown, now_newest)
-        assert (again[0], again[2], again[3]) == (gr.skip(),) * 3
+        assert again == (gr.skip(),) * 3
 
 
 def test_a_bar_moves_without_the_list(handlers: EvaluationHandlers) -> None:
     handlers.add([BASE], "test", "", "")
     running = handlers.queue.take_next("demo", "none")
     assert running is not None
-    _, bars, shown, _ = handlers.tick("", "")
-    assert "0 of 2 answers" in bars
+    html, shown, _ = handlers.tick("", "")
+    before = handlers.evaluations_now()
+    assert "0 of 2 answers" in html and "0 of 2 answers" in before["bars"][running.id]
     handlers.queue.tell(running.id, 1, 2.0)
-    html, bars, *_ = handlers.tick(shown, "")
-    assert html == gr.skip() and "1 of 2 answers" in bars
+    now = handlers.evaluations_now()
+    assert "1 of 2 answers" in now["bars"][running.id] and now["mark"] == before["mark"], "a bar is no event"
+    assert handlers.tick(shown, "")[0] == gr.skip()
+    handlers.queue.stop(running.id)
+    assert handlers.evaluations_now()["mark"] != before["mark"]
 
 
 def test_why_it_waits(handlers: EvaluationHandlers, models: ModelService) -> None:
@@ -145,7 +149,7 @@ def test_the_words_of_each_state_are_there_and_names_are_escaped() -> None:
         Row(evaluation(state=states.FAILED, done=0)),
     ]
     html = evaluations_html(rows)
-    assert all(raw not in html + bars_html(rows) for raw in ("<b>x", "<u>", "<i>", "<40>", '"<'))
+    assert all(raw not in html + "".join(bars_html(rows).values()) for raw in ("<b>x", "<u>", "<i>", "<40>", '"<'))
     for words in ("Running", "Stopping", "Done", "Stopped", "Failed", "its report is gone", "12 placeholders left out"):
         assert words in html
     assert "Acc@0.5 57.5% · 23 Nov, 09:12 UTC" in html
