@@ -38,20 +38,25 @@ class Figures:
     breakdowns: Mapping[str, tuple[Bucket, ...]]
 
 
-def faceted(report: Report, *, exact: bool) -> Figures:
-    """The figures of a report and, dimension by dimension, of what could be chosen instead."""
-    asked = report if exact else replace(report, resamples=0)
+def without(report: Report, name: str) -> Report:
+    """The same without one filter, by its name."""
+    return replace(report, filter=replace(report.filter, **{name: ""})) if getattr(report.filter, name) else report
 
-    def without(name: str) -> Report:
-        return replace(asked, filter=replace(asked.filter, **{name: ""})) if getattr(asked.filter, name) else asked
 
-    quick = replace(without("outcome"), resamples=0)
+def faceted(report: Report, *, exact: bool, known: Mapping[str, tuple[Bucket, ...]] | None = None) -> Figures:
+    """The figures of a report and, dimension by dimension, of what could be chosen instead. `known` are breakdowns that
+    need no computing any more."""
+    asked, known = report if exact else replace(report, resamples=0), known or {}
+    quick = replace(without(asked, "outcome"), resamples=0)
     return Figures(
         report=report,
         exact=exact,
         headline=asked.headline,
         outcomes=quick.headline if asked.filter.outcome else asked.headline,
-        breakdowns={name: without(name).breakdown(name, ("accuracy_50",)) for name in DIMENSIONS},
+        breakdowns={
+            name: known[name] if name in known else without(asked, name).breakdown(name, ("accuracy_50",))
+            for name in DIMENSIONS
+        },
     )
 
 

@@ -268,7 +268,9 @@ def test_seen_samples_are_left_out_until_they_are_asked_for(two: Handlers, monke
     seen[:30] = True
     monkeypatch.setitem(vars(comparison), "seen", seen)
     list(two.choose(look, "base-1", "tools-1"))
-    two.shelf.open("base-1", "tools-1")._figures.clear()
+    opened = two.shelf.open("base-1", "tools-1")
+    opened._figures.clear()
+    opened._breakdowns.clear()
     (shown, _) = list(two._everything(look))
     assert (
         "Count the 30 samples that were seen in training too" in shown[1]
