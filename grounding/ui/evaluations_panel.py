@@ -102,7 +102,7 @@ def lay_out_evaluations() -> EvaluationWidgets:
         split = gr.Dropdown(label="Split", filterable=False, scale=1, min_width=150, elem_id="compare-evaluate-split")
         words = gr.Textbox(
             label="Words",
-            placeholder="any in the phrase",
+            placeholder="any",
             max_length=200,
             max_lines=1,
             scale=1,
