@@ -112,7 +112,7 @@ def test_all_pictures_zoom_and_move_as_one(answered: Page) -> None:
     page.mouse.dblclick(*middle)
     assert places(page) == {(0, 0, 1)}
     page.mouse.wheel(0, -200)
-    page.wait_for_function("document.querySelector('.bw-zoom-now').textContent !== '100%'")
+    page.wait_for_function("document.querySelector('.bw-zoom-now').textContent !== '100%'", polling=300)
     assert len(places(page)) == 1
     show(page, "Overlay")
     assert place_of(page.locator(".bw-overlay .bw-figure > img")) in places_hidden(page)

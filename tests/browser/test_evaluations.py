@@ -18,6 +18,7 @@ from served import ServedApp, free_port, small_workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _TIMES = 40
+_POLL_MS = 300  # at every frame, as is the default, would take half a core from the app
 
 
 @pytest.fixture
@@ -39,7 +40,9 @@ def test_an_evaluation_outlives_its_page_and_its_app(page: Page, browser: Browse
     page.locator("#compare-summary-run").click()
     listed = page.locator("#compare-evaluations li")
     expect(listed).to_have_attribute("data-state", "running", timeout=120_000)
-    page.wait_for_function("document.querySelector('#compare-evaluations [role=progressbar]')?.ariaValueNow > 0")
+    page.wait_for_function(
+        "document.querySelector('#compare-evaluations [role=progressbar]')?.ariaValueNow > 0", polling=_POLL_MS
+    )
     other = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
     visit(other, served_app.url)
     expect(other.locator("#compare-evaluations li")).to_have_attribute("data-state", "running")
@@ -58,4 +61,4 @@ def test_an_evaluation_outlives_its_page_and_its_app(page: Page, browser: Browse
     visit(page, served_app.url)
     expect(listed).to_have_attribute("data-state", "running", timeout=120_000)
     going_on = "kept => document.querySelector('#compare-evaluations [role=progressbar]')?.ariaValueNow > kept"
-    page.wait_for_function(going_on, arg=kept)
+    page.wait_for_function(going_on, arg=kept, polling=_POLL_MS)
