@@ -126,7 +126,8 @@ def launch_options(workspace: Workspace, stylesheets: Sequence[Path] = ()) -> di
         "show_error": True,
         "share": False,
         "run_history": False,
-        "footer_links": [],
+        # Without it gradio shows no page about the endpoints (?view=api); the footer itself is hidden.
+        "footer_links": ["api"],
         "ssr_mode": False,
         "mcp_server": False,
         "enable_monitoring": False,

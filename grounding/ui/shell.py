@@ -45,6 +45,21 @@ try {
   }
 } catch (error) { /* private window */ }
 
+// gradio 6.31 opens its page about the endpoints by a button of its footer, which is hidden here; called by its
+// address, it takes itself for open and loads nothing until it is closed and opened.
+const apiButton = () => document.querySelector('footer button.show-api');
+element.querySelector('#api-link').addEventListener('click', (event) => {
+  if (!apiButton()) return;
+  event.preventDefault();
+  apiButton().click();
+});
+const openApi = () => {
+  if (!apiButton()) { requestAnimationFrame(openApi); return; }
+  apiButton().click();
+  setTimeout(() => apiButton().click(), 50);
+};
+if (new URLSearchParams(location.search).get('view') === 'api') openApi();
+
 // The page reloads by itself when its app is back: it then opens on the tab it was on.
 const TAB = 'boxwright-tab';
 const tabs = () => [...document.querySelectorAll('#tabs button[role=tab]')];
@@ -78,6 +93,7 @@ def build_header(models: ModelService) -> gr.HTML:
 
     return gr.HTML(
         f'<header class="bw-header">{_LOGO}<h1>Boxwright</h1><p>{_TAGLINE}</p>{_chip_html(models)}'
+        '<a id="api-link" href="?view=api" title="The endpoints for programs">API</a>'
         '<button type="button" id="theme-switch" aria-label="Switch between light and dark">◐</button></header>',
         elem_id="boxwright-header",
         js_on_load=_ON_LOAD,
