@@ -133,11 +133,15 @@ def build_evaluations(
     demo.load(handlers.open, None, [w.models, w.split, w.category, w.run, *looks], **_FREE)
     tab.select(handlers.refresh, w.models, w.models, **_FREE)
     compared.change(handlers.follow, compared, w.models, **_FREE)
+
+    def evaluations_now(_: object = None) -> dict[str, Any]:  # gradio marks the function, and a method takes no mark
+        return handlers.now()
+
     watch: Any = gr.HTML(
         elem_id="compare-evaluation-watch",
         js_on_load=_WATCH_JS,
         apply_default_css=False,
-        server_functions=[handlers.evaluations_now],
+        server_functions=[evaluations_now],
     )
     watch.look(handlers.tick, [w.shown, w.newest], looks, trigger_mode="always_last", **_FREE)
     # "once": a second press while the first is under way is the same wish.
@@ -194,7 +198,7 @@ class EvaluationHandlers:
             gr.skip() if now_newest == newest else now_newest,
         )
 
-    def evaluations_now(self, _: object = None) -> dict[str, Any]:
+    def now(self) -> dict[str, Any]:
         """For the page's script: the bar of each evaluation that goes on, and a mark that changes whenever `tick` has
         something to say."""
         rows = self._rows()

@@ -99,7 +99,7 @@ def test_every_window_hears_of_a_new_report_once(handlers: EvaluationHandlers, e
     assert evaluator.look()
     for window in (handlers, other):
         html, now_shown, now_newest = window.tick(shown, "")
-        assert "Done" in html and "Acc@0.5 0.0%" in html and not window.evaluations_now()["bars"]
+        assert "Done" in html and "Acc@0.5 0.0%" in html and not window.now()["bars"]
         assert isinstance(now_newest, str) and now_newest
         again = window.tick(now_shown, now_newest)
         assert again == (gr.skip(),) * 3
@@ -110,14 +110,14 @@ def test_a_bar_moves_without_the_list(handlers: EvaluationHandlers) -> None:
     running = handlers.queue.take_next("demo", "none")
     assert running is not None
     html, shown, _ = handlers.tick("", "")
-    before = handlers.evaluations_now()
+    before = handlers.now()
     assert "0 of 2 answers" in html and "0 of 2 answers" in before["bars"][running.id]
     handlers.queue.tell(running.id, 1, 2.0)
-    now = handlers.evaluations_now()
+    now = handlers.now()
     assert "1 of 2 answers" in now["bars"][running.id] and now["mark"] == before["mark"], "a bar is no event"
     assert handlers.tick(shown, "")[0] == gr.skip()
     handlers.queue.stop(running.id)
-    assert handlers.evaluations_now()["mark"] != before["mark"]
+    assert handlers.now()["mark"] != before["mark"]
 
 
 def test_why_it_waits(handlers: EvaluationHandlers, models: ModelService) -> None:
