@@ -26,12 +26,13 @@ from grounding.reports import KeptReport
 from grounding.ui.cards import empty_html
 from grounding.ui.chosen import BASE, MOST_MODELS, model_choices
 from grounding.ui.events import tell
+from grounding.ui.kept import id_of
 from grounding.ui.sources import Parts
 from grounding.ui.theme import ASSETS
 from grounding.ui.whole_bar import bar_html
 from grounding.ui.whole_breakdowns import breakdowns_html
 from grounding.ui.whole_figures import figures_html
-from grounding.ui.whole_kept import ALONE, Opened, Shelf, first_pair, report_choices, report_id
+from grounding.ui.whole_kept import ALONE, Opened, Shelf, first_pair, report_choices
 from grounding.ui.whole_look import PAGE_SIZE, Looking
 from grounding.ui.whole_samples import samples_html, suspects_html
 
@@ -216,7 +217,7 @@ class Handlers:
     def _fill(self, look: Looking) -> Iterator[tuple[Any, ...]]:
         """Lists and figures; where nothing new is to be opened, the lists alone."""
         reports = self.shelf.list()
-        there = [report_id(kept) for kept in reports]
+        there = [id_of(kept) for kept in reports]
         a, b = first_pair(reports)
         stays = look.a in there and look.b in (ALONE, *there) and (look.by_hand or (look.a, look.b) == (a, b))
         if not stays:

@@ -9,12 +9,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from grounding.compared import Comparison, Filter, Report, open_comparison
+from grounding.compared import Comparison, Filter, Report
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.figures import Bucket
 from grounding.compared.suspects import Suspect
-from grounding.errors import WorkspaceError
-from grounding.reports import KeptReport, ReportStore
+from grounding.reports import KeptReport
+from grounding.ui.kept import Kept, id_of
 from grounding.ui.scoreboard import in_words
 from grounding.ui.whole_figures import Figures, faceted, without
 from grounding.workspace import Workspace
@@ -68,14 +68,13 @@ class Shelf:
     """What the two lists offer, and what is open; safe to be used from several threads."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.reports = ReportStore(workspace.evaluations)
+        self.kept = Kept(workspace)
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._lock = Lock()
 
     def list(self) -> list[KeptReport]:
         """Every kept evaluation, newest first."""
-        return self.reports.list()
+        return self.kept.list()
 
     def open(self, a: str, b: str) -> Opened:
         """The comparison of two kept evaluations by id, or of `a` alone where `b` is `ALONE`.
@@ -85,38 +84,31 @@ class Shelf:
         with self._lock:  # two pages that ask for the same wait for one reading
             key = (a, b if b != a else ALONE)
             if key not in self._open:
-                paths = {report_id(kept): kept.path for kept in self.list()}
-                folders = [_path(paths, name) for name in key if name != ALONE]
-                self._open[key] = Opened(open_comparison(folders, workspace=self.workspace))
+                self._open[key] = Opened(self.kept.open(*(name for name in key if name != ALONE)))
             self._open.move_to_end(key)
             while len(self._open) > _OPEN_AT_ONCE:
                 self._open.popitem(last=False)
             return self._open[key]
 
 
-def report_id(kept: KeptReport) -> str:
-    """What the page knows an evaluation by: the name of its folder."""
-    return kept.path.name
-
-
 def report_choices(reports: Sequence[KeptReport]) -> Choices:
     """(label, id) of each: who answered, which samples, when, and how well; equal labels get their ids."""
     labels = [_label(kept) for kept in reports]
     told = [
-        f"{label} · {report_id(kept)}" if labels.count(label) > 1 else label
+        f"{label} · {id_of(kept)}" if labels.count(label) > 1 else label
         for label, kept in zip(labels, reports, strict=True)
     ]
-    return list(zip(told, map(report_id, reports), strict=True))
+    return list(zip(told, map(id_of, reports), strict=True))
 
 
 def first_pair(reports: Sequence[KeptReport]) -> tuple[str, str]:
     """(a, b) to begin with: the newest evaluation of an adapter against the newest of its base on the same samples;
     where there is none, the newest evaluation alone; ("", "") of nothing. `reports` come newest first."""
-    bases = {(kept.model_id, kept.samples_sha256): report_id(kept) for kept in reversed(reports) if not kept.adapter}
+    bases = {(kept.model_id, kept.samples_sha256): id_of(kept) for kept in reversed(reports) if not kept.adapter}
     for kept in reports:
         if kept.adapter and (base := bases.get((kept.model_id, kept.samples_sha256))):
-            return base, report_id(kept)
-    return (report_id(reports[0]) if reports else "", ALONE)
+            return base, id_of(kept)
+    return (id_of(reports[0]) if reports else "", ALONE)
 
 
 def _label(kept: KeptReport) -> str:
@@ -125,12 +117,6 @@ def _label(kept: KeptReport) -> str:
     count = scores.count + scores.no_target_count
     accuracy = f" · Acc@0.5 {scores.accuracy[0.5]:.1%}" if scores.count else ""
     return f"{who} · {kept.split} · {count:,} samples{accuracy} · {in_words(kept.created_at)}"
-
-
-def _path(paths: dict[str, Path], name: str) -> Path:
-    if name not in paths:
-        raise WorkspaceError(f"There is no kept evaluation {name[:80]!r} in this workspace. Choose one from the list.")
-    return paths[name]
 
 
 def _keep(kept: OrderedDict[Any, Any], key: object, value: object) -> None:

@@ -100,8 +100,8 @@ def test_the_figures_are_those_of_compared(two: Handlers, asked: dict[str, str])
     look = look_at(two)
     look.change(asked)
     html = list(two._everything(look))[-1][1]
-    folders = [two.shelf.workspace.evaluations / name for name in ("base-1", "tools-1")]
-    expected = headline_rows(compared.open(*folders, workspace=two.shelf.workspace).only(**asked).headline)
+    folders = [two.shelf.kept.workspace.evaluations / name for name in ("base-1", "tools-1")]
+    expected = headline_rows(compared.open(*folders, workspace=two.shelf.kept.workspace).only(**asked).headline)
     assert list(shown_rows(html).values()) == [[*values, told, interval] for _, values, told, interval in expected]
 
 
@@ -192,7 +192,9 @@ def test_what_can_not_be_compared_is_said_in_its_place(two: Handlers, keep_rows:
     (shown,) = list(two.choose(look, "base-1", "else"))
     assert "no sample in common" in shown[1] and shown[0] == shown[3] == ""
     (shown,) = list(two.choose(look, "../base-1", ALONE))
-    assert "There is no kept evaluation" in shown[1]
+    assert "name an evaluation" in shown[1]
+    (shown,) = list(two.choose(look, "gone", ALONE))
+    assert "There is no evaluation" in shown[1]
 
 
 def test_a_new_evaluation_opens_unless_somebody_has_chosen(two: Handlers, keep_rows: Callable[..., str]) -> None:
