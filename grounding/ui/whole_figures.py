@@ -14,12 +14,13 @@ from grounding.compared import Report
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.figures import FIGURES, Bucket, Headline, Outcomes, figure_of
 from grounding.compared.plots import accuracy_svg, calibration_svg
-from grounding.compared.wording import difference_text, figure_text, interval_text, over_sentence
+from grounding.compared.wording import CHANCE_TITLE, DASH, difference_text, figure_text, interval_text, over_sentence
 from grounding.paired import RESAMPLES, Difference
 from grounding.ui.whole_parts import KINDS, press
 
 _HALF_RANGES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _SURE, _VERY_SURE = 0.05, 0.01
+_LATER = "…"
 _BY_ANSWER = ("outcome", "iou", "status")
 
 
@@ -137,11 +138,14 @@ def _table(figures: Figures) -> str:
     )
     end = _end(found, two=two) if figures.exact else None
     difference = '<th scope="col">b − a</th>' if two else ""
-    lines = "".join(_line(found, name, end, two=two) for name in FIGURES if _has(found, name))
+    lines = [_line(found, name, end, two=two) for name in FIGURES if _has(found, name)]
+    if any(found.chances):
+        lines.insert(1, _chance_line(found, DASH if figures.exact else _LATER, two=two))
     return (
         f'<table class="bw-whole-table"><thead><tr><th scope="col"><span class="bw-hidden">Measure</span></th>{heads}'
         f'{difference}<th scope="col" class="bw-whole-interval">95% interval</th>'
-        f'<th scope="col" class="bw-whole-axis">{_axis(end, two=two)}</th></tr></thead><tbody>{lines}</tbody></table>'
+        f'<th scope="col" class="bw-whole-axis">{_axis(end, two=two)}</th></tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
     )
 
 
@@ -179,11 +183,23 @@ def _line(found: Headline, name: str, end: float | None, *, two: bool) -> str:
             value, low, high = (None if v is None else 2 * v - 1 for v in estimate)
             drawn = whisker_html(value, low, high, 1.0)
     if end is None:
-        interval = "…"
+        interval = _LATER
     return (
         f'<tr data-figure="{name}" data-sign="{sign}"><th scope="row">{FIGURES[name]}</th>{values}{told}'
         f'<td class="bw-whole-interval">{interval}</td><td class="bw-whole-axis">'
         f'<div class="bw-whisker">{drawn}</div></td></tr>'
+    )
+
+
+def _chance_line(found: Headline, interval: str, *, two: bool) -> str:
+    """What Acc@0.5 is by chance, right below it."""
+    shares = [figure_text("accuracy_50", chance.share if chance else None) for chance in found.chances]
+    values = "".join(f"<td>{share}</td>" for share in shares)
+    told = f'<td class="bw-difference">{DASH}</td>' if two else ""
+    hint = "The model's answers exchanged among the phrases of each picture: what is left without the words."
+    return (
+        f'<tr data-figure="chance" data-sign="same"><th scope="row" title="{escape(hint)}">{CHANCE_TITLE}</th>{values}'
+        f'{told}<td class="bw-whole-interval">{interval}</td><td class="bw-whole-axis"></td></tr>'
     )
 
 
