@@ -37,6 +37,18 @@ def some_samples(count: int, seed: int = 0, *, per_picture: int = 3) -> list[Sam
     ]
 
 
+LEFT, RIGHT, BELOW = Box(0, 0, 40, 40), Box(100, 0, 140, 40), Box(50, 100, 90, 140)
+
+
+def some_scenes(count: int, per_picture: int = 3) -> list[Sample]:
+    """Pictures with a thing on the left, one on the right, one below, in any order."""
+    rng, made = random.Random(0), []
+    for number in range(count):
+        for k, box in enumerate(rng.sample([LEFT, RIGHT, BELOW], per_picture)):
+            made.append(Sample(f"s{number}-{k}", Path(f"/pictures/{number}.png"), f"thing {k}", (box,)))
+    return made
+
+
 def some_answer(sample: Sample, rng: random.Random) -> Prediction:
     kind = rng.choice((Status.OK, Status.OK, Status.OK, Status.OK, Status.NO_BOX, Status.UNREADABLE, Status.DEGENERATE))
     confidence = rng.choice((None, 0.0, 0.5, 1.0, rng.random()))

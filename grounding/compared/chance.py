@@ -63,7 +63,7 @@ class Chance:
         """All of it, for people."""
         others = "other phrases of the same picture" if self.basis == "picture" else "pictures of the same size"
         told = f"Acc@0.5 {self.gain.b:.1%}, and {self.share:.1%} with its answers to {others}"
-        over = f"over {self.count:,} samples"
+        over = f"over {self.count:,} sample{'s' * (self.count != 1)}"
         if self.is_better is None:
             return f"{told}, {over}."
         verdict = "Better than chance" if self.is_better else "No better than chance"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NOTHING_YET = "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter."
 WRITE_A_PHRASE = "Write what to look for and press Enter"
+_BRING_BACK = "Choose another sample, or bring the file back from a backup."
 PARTS = ("heats", "probes", "prompt")
 """What may be asked of answers besides; see `Evidence`."""
 LATE_MODELS = "models"
@@ -138,10 +139,13 @@ class Compare:
         return self.parts.source.get_sample(desk.sample_id).phrase if desk.sample_id else None
 
     def scene(self, desk: Desk, phrase: str) -> Scene:
-        """What the cards show. Raises `PictureError` when nothing lies on the desk."""
+        """What the cards show. Raises `PictureError` when nothing lies on the desk, or its file is gone."""
         if desk.picture_sha256 is None:
             raise PictureError("There is no picture to ask about. Choose one on the left or upload one.")
-        size_wh = picture_size_wh(find_picture(self.parts.workspace, desk.picture_sha256))
+        try:
+            size_wh = picture_size_wh(find_picture(self.parts.workspace, desk.picture_sha256))
+        except PictureError as error:
+            raise PictureError(f"{error} {_BRING_BACK}") from error
         sample = self.parts.source.get_sample(desk.sample_id) if desk.sample_id else None
         truth = truth_for(sample, phrase, self.parts.is_placeholder)
         return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth, desk.sample_id)
@@ -150,7 +154,10 @@ class Compare:
         """The desk before the model was asked."""
         if desk.picture_sha256 is None:
             return empty_html(NOTHING_YET)
-        scene = self.scene(desk, phrase)
+        try:
+            scene = self.scene(desk, phrase)
+        except PictureError as error:
+            return empty_html(str(error))
         if not phrase.strip():
             return pending_html(scene, models, WRITE_A_PHRASE, busy=False)
         return pending_html(scene, models, self._model_message())
@@ -160,7 +167,13 @@ class Compare:
 
         Stops without a word when another picture was laid on the desk meanwhile.
         """
-        number, scene = desk.picture_number, self.scene(desk, phrase)
+        number = desk.picture_number
+        try:
+            scene = self.scene(desk, phrase)
+        except PictureError as error:  # in place of the answers: those of the picture before would mislead
+            desk.answered = None
+            yield empty_html(str(error))
+            return
         desk.asked, desk.answered = (number, phrase, models), None
         desk.questions += 1
         evidence = Evidence(desk.questions)

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -54,6 +54,12 @@ def parse_also(text: str) -> tuple[str, str]:
     if not model.strip():
         raise SettingsError(f"--also {text!r} names no model: expected MODEL or MODEL:4bit.")
     return model.strip(), quantize
+
+
+def state_of(service: ModelService) -> ModelState:
+    """The state of a further model; its name, maybe a long path, stands beside it already."""
+    state = service.state
+    return replace(state, sentence="Loading") if state.phase is Phase.LOADING else state
 
 
 class FurtherModels:
@@ -140,7 +146,7 @@ class FurtherModels:
         `service`."""
         service = self.service(key)
         if service.state.phase is not Phase.UNLOADED or self.models.start_beside(service):
-            return service.state
+            return state_of(service)
         own = self.models.state
         if own.phase is Phase.LOADING:
             return ModelState(Phase.LOADING, "Waits until the app's own model is there", own.seconds)
@@ -149,7 +155,7 @@ class FurtherModels:
         if has_gpu():  # its memory is given to runs whenever the app's own model doesn't stand there
             return ModelState(Phase.FAILED, "Not loaded: the app's own model failed. Start the app with one.", 0.0)
         service.start()
-        return service.state
+        return state_of(service)
 
     def try_again(self, name: str) -> None:
         """Load a model that has failed. Raises as `service`."""

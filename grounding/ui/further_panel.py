@@ -11,7 +11,7 @@ import gradio as gr
 
 from grounding.ui.chosen import MOST_MODELS, model_choices
 from grounding.ui.events import tell
-from grounding.ui.further import FurtherModel, FurtherModels
+from grounding.ui.further import FurtherModel, FurtherModels, state_of
 from grounding.ui.model_service import ModelService, ModelState, Phase
 
 _BITS = [("Full precision", "none"), ("4-bit", "4bit"), ("8-bit", "8bit")]
@@ -164,7 +164,7 @@ def list_html(further: FurtherModels) -> str:
 
 
 def _row(one: FurtherModel, service: ModelService) -> str:
-    state, name = service.state, escape(one.name)
+    state, name = state_of(service), escape(one.name)
     again = f'<button type="button" data-act="again" data-name="{name}">Try again</button>'
     busy = " disabled" if state.phase is Phase.LOADING else ""
     return (
@@ -183,4 +183,4 @@ def _state(state: ModelState) -> str:
         return f"{state.sentence}, loaded in {state.seconds:.1f} s"
     if state.phase is Phase.FAILED:
         return state.sentence
-    return "Not loaded: that happens when it is chosen above and asked"
+    return "Not loaded yet: choose it above"

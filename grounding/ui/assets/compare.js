@@ -67,32 +67,42 @@ element.addEventListener('wheel', (event) => {
 }, { passive: false });
 
 const fingers = new Map();
-let pinched = 0;
+let pinched = null;
 element.addEventListener('pointerdown', (event) => {
   const stage = event.target.closest('.bw-stage');
   if (!stage || event.target.closest('.bw-split') || event.button > 0) return;
   fingers.set(event.pointerId, event);
   if (zoom.by > 1 || fingers.size > 1) stage.setPointerCapture(event.pointerId);
-  pinched = 0;
+  pinched = null;
 });
+// Two fingers are the picture's; one scrolls the page until the picture is zoomed.
+element.addEventListener('touchmove', (event) => {
+  if (event.touches.length > 1 && event.cancelable && event.target.closest('.bw-stage')) event.preventDefault();
+}, { passive: false });
 element.addEventListener('pointermove', (event) => {
   const before = fingers.get(event.pointerId);
   const stage = event.target.closest('.bw-stage');
   if (!before || !stage) return;
   fingers.set(event.pointerId, event);
-  const [x, y, box] = pointIn(stage, event);
+  const box = frameOf(stage).getBoundingClientRect();
   if (fingers.size === 2) {
     const [one, two] = [...fingers.values()];
-    const apart = Math.hypot(one.clientX - two.clientX, one.clientY - two.clientY);
-    if (pinched) zoomBy(apart / pinched, x, y);
-    pinched = apart;
+    const apart = Math.max(1, Math.hypot(one.clientX - two.clientX, one.clientY - two.clientY));
+    const middle = { clientX: (one.clientX + two.clientX) / 2, clientY: (one.clientY + two.clientY) / 2 };
+    if (pinched) {
+      zoom.x += (middle.clientX - pinched.clientX) / box.width;
+      zoom.y += (middle.clientY - pinched.clientY) / box.height;
+      const [x, y] = pointIn(stage, middle);
+      zoomBy(apart / pinched.apart, x, y);
+    }
+    pinched = { ...middle, apart };
   } else if (zoom.by > 1) {
     zoom.x += (event.clientX - before.clientX) / box.width;
     zoom.y += (event.clientY - before.clientY) / box.height;
     showZoom();
   }
 });
-const lift = (event) => { fingers.delete(event.pointerId); pinched = 0; };
+const lift = (event) => { fingers.delete(event.pointerId); pinched = null; };
 for (const name of ['pointerup', 'pointercancel', 'lostpointercapture']) element.addEventListener(name, lift);
 element.addEventListener('dblclick', (event) => {
   const stage = event.target.closest('.bw-stage');

@@ -11,26 +11,13 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from compared_samples import answered, keep, on_pictures, some_rows, some_samples
+from compared_samples import BELOW, LEFT, RIGHT, answered, keep, on_pictures, some_rows, some_samples, some_scenes
 from grounding import compared
-from grounding.boxes import Box, set_iou
+from grounding.boxes import set_iou
 from grounding.compared.chance import MOST_PARTNERS, Chance, chance_level
 from grounding.compared.comparison import open_comparison
 from grounding.metrics import ScoredSample
-from grounding.records import Sample, Status
-
-LEFT, RIGHT, BELOW = Box(0, 0, 40, 40), Box(100, 0, 140, 40), Box(50, 100, 90, 140)
-
-
-def scenes(count: int, per_picture: int = 3) -> list[Sample]:
-    """Pictures with a thing on the left, one on the right, one below, in any order."""
-    places, rng = [LEFT, RIGHT, BELOW], random.Random(0)
-    made = []
-    for number in range(count):
-        for k, box in enumerate(rng.sample(places, per_picture)):
-            image = Path(f"/pictures/{number}.png")
-            made.append(Sample(f"s{number}-{k}", image, f"thing {k}", (box,)))
-    return made
+from grounding.records import Status
 
 
 def chance(tmp_path: Path, rows: Sequence[ScoredSample]) -> Chance | None:
@@ -40,8 +27,8 @@ def chance(tmp_path: Path, rows: Sequence[ScoredSample]) -> Chance | None:
 
 def test_one_that_ignores_the_words_is_no_better_than_chance(tmp_path: Path) -> None:
     rng = random.Random(1)
-    always = {sample.image: rng.choice([LEFT, RIGHT, BELOW]) for sample in scenes(40)}
-    found = chance(tmp_path, [answered(sample, [always[sample.image]]) for sample in scenes(40)])
+    always = {sample.image: rng.choice([LEFT, RIGHT, BELOW]) for sample in some_scenes(40)}
+    found = chance(tmp_path, [answered(sample, [always[sample.image]]) for sample in some_scenes(40)])
     assert found is not None and found.basis == "picture" and found.count == 120
     assert found.share == pytest.approx(1 / 3) and found.gain.b == pytest.approx(1 / 3)
     assert found.is_better is False
@@ -49,7 +36,7 @@ def test_one_that_ignores_the_words_is_no_better_than_chance(tmp_path: Path) -> 
 
 
 def test_one_that_follows_them_is_better(tmp_path: Path) -> None:
-    found = chance(tmp_path, [answered(sample, sample.boxes_xyxy_px) for sample in scenes(40)])
+    found = chance(tmp_path, [answered(sample, sample.boxes_xyxy_px) for sample in some_scenes(40)])
     assert found is not None and found.share == 0.0 and found.gain.b == 1.0
     assert found.is_better is True and found.sentence.startswith("Better than chance")
 
@@ -61,7 +48,7 @@ def test_one_that_sees_a_little_needs_enough_pictures(tmp_path: Path) -> None:
         rng = random.Random(5)
         return [
             answered(one, one.boxes_xyxy_px if rng.random() < 0.1 else [rng.choice([LEFT, RIGHT, BELOW])])
-            for one in scenes(count)
+            for one in some_scenes(count)
         ]
 
     few, many = chance(tmp_path / "few", guesses(10)), chance(tmp_path / "many", guesses(400))
@@ -71,7 +58,7 @@ def test_one_that_sees_a_little_needs_enough_pictures(tmp_path: Path) -> None:
 
 def test_phrases_of_the_same_thing_lend_nothing(tmp_path: Path) -> None:
     """Two wordings of one box: an answer to the one is rightly right for the other."""
-    twice = [replace(sample, id=f"{sample.id}{k}") for sample in scenes(10, 2) for k in "xy"]
+    twice = [replace(sample, id=f"{sample.id}{k}") for sample in some_scenes(10, 2) for k in "xy"]
     found = chance(tmp_path, [answered(sample, sample.boxes_xyxy_px) for sample in twice])
     assert found is not None and found.share == 0.0 and found.count == 40
 
@@ -80,7 +67,7 @@ def test_with_one_phrase_a_picture_those_of_the_same_size_lend(
     tmp_path: Path, make_picture: Callable[[tuple[int, int]], Path]
 ) -> None:
     images = [make_picture((200, 150)) for _ in range(6)] + [make_picture((90, 90))]
-    samples = on_pictures(scenes(7, 1), images)
+    samples = on_pictures(some_scenes(7, 1), images)
     found = chance(tmp_path, [answered(sample, [LEFT]) for sample in samples])
     assert found is not None and found.basis == "size"
     assert found.count == 6, "nothing has the size of the last one"
@@ -89,17 +76,17 @@ def test_with_one_phrase_a_picture_those_of_the_same_size_lend(
 
 
 def test_without_anything_to_exchange_nothing_is_said(tmp_path: Path) -> None:
-    assert chance(tmp_path, [answered(sample, [LEFT]) for sample in scenes(5, 1)]) is None
+    assert chance(tmp_path, [answered(sample, [LEFT]) for sample in some_scenes(5, 1)]) is None
 
 
 def test_what_refers_to_nothing_and_what_has_no_box(tmp_path: Path) -> None:
-    there, absent = scenes(1, 2)[0], replace(scenes(1, 2)[1], boxes_xyxy_px=())
+    there, absent = some_scenes(1, 2)[0], replace(some_scenes(1, 2)[1], boxes_xyxy_px=())
     rows = [answered(there, there.boxes_xyxy_px), answered(absent, [], Status.NO_BOX)]
     found = chance(tmp_path, rows)
     assert found is not None and found.count == 1, "a phrase that refers to nothing lends and does not borrow"
     assert (found.share, found.gain.b) == (0.0, 1.0)
     assert found.is_better is None and found.sentence == (
-        "Acc@0.5 100.0%, and 0.0% with its answers to other phrases of the same picture, over 1 samples."
+        "Acc@0.5 100.0%, and 0.0% with its answers to other phrases of the same picture, over 1 sample."
     )
 
 
@@ -126,7 +113,7 @@ def test_it_is_what_a_loop_in_plain_python_finds(tmp_path: Path) -> None:
 
 
 def test_it_stands_in_the_headline_the_exports_and_the_notebook(tmp_path: Path) -> None:
-    samples = scenes(12)
+    samples = some_scenes(12)
     base = keep(tmp_path / "a", [answered(sample, sample.boxes_xyxy_px) for sample in samples])
     deaf = keep(tmp_path / "b", [answered(sample, [LEFT]) for sample in samples], "deaf")
     report = compared.open(base, deaf)

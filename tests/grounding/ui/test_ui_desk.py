@@ -10,9 +10,12 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from compared_samples import LEFT, keep, some_scenes
+from compared_samples import answered as answered_sample
 from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
+from grounding.ui.against_chance import NOT_EVALUATED
 from grounding.ui.browser import PAGE_SIZE, grid_html
 from grounding.ui.chosen import BASE
 from grounding.ui.compare import Handlers
@@ -20,6 +23,7 @@ from grounding.ui.desk import WRITE_A_PHRASE, Compare, Desk
 from grounding.ui.model_service import ModelService
 from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.sources import Parts
+from grounding.workspace import Workspace
 
 
 @pytest.fixture
@@ -323,6 +327,31 @@ def test_probes_ask_with_another_samples_phrase(compare: Compare, predictor: Any
     assert asked[:2] == ["the red mug", "the object"]
     assert asked[-1] == "the absent dog", "the only other usable phrase of this split"
     assert "The box does not follow the words: it stays (mean IoU 1.00 over 3 probes)." in html
+
+
+def test_the_probes_say_whether_a_model_is_better_than_chance(
+    compare: Compare, workspace: Workspace, add_adapter: Callable[..., None]
+) -> None:
+    add_adapter("deaf")
+    rows = [answered_sample(sample, [LEFT]) for sample in some_scenes(20)]
+    keep(workspace.evaluations / "deaf-on-test", rows, "deaf")
+    html = compare.more(answered(compare, (None, "deaf")), "probes") or ""
+    assert 'data-better="no">In the test split. No better than chance: Acc@0.5 33.3%, and 33.3% with its' in html
+    assert f'data-better="unknown">{NOT_EVALUATED}' in html, "the base"
+    (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
+    again = Compare(compare.parts, compare.board)
+    assert "can&#x27;t be read" in (again.more(answered(again, ("deaf",)), "probes") or "")
+
+
+def test_a_picture_that_was_deleted_is_said_in_place(
+    handlers: Handlers, compare: Compare, source: Any, predictor: Any
+) -> None:
+    source.samples[0].image.unlink()
+    desk = Desk()
+    *_, phrase, html = handlers.open_page(desk)
+    assert phrase == "the red mug" and "There is no picture with the id" in html and "another sample" in html
+    assert list(handlers.ask_picked(desk, "", [BASE])) == [html], "no toast, and no answers of the picture before"
+    assert predictor.asked == [] and compare.more(desk, "probes") is None
 
 
 def test_what_comes_late_for_other_answers_is_dropped(compare: Compare) -> None:
