@@ -75,8 +75,9 @@ const look = async () => {
 };
 lookIn(EVERY_MS);
 // What somebody has just asked for is soon to be seen.
-const list = document.querySelector('#compare-evaluations');
-new MutationObserver(() => lookIn(EVERY_MS)).observe(list, { childList: true, subtree: true });
+document.addEventListener('click', (event) => {
+  if (event.target.closest('#compare-evaluate, #compare-evaluations')) lookIn(EVERY_MS);
+});
 """
 
 

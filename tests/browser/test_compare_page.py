@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -17,10 +16,10 @@ from served import ServedApp, free_port, small_workspace
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-@pytest.fixture
-def served_app(tmp_path: Path) -> Iterator[ServedApp]:
-    """The app with two adapters beside its base."""
-    workspace = small_workspace(tmp_path, DemoSize(6, 2, 6))
+@pytest.fixture(scope="module")
+def served_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+    """The app with two adapters beside its base. One for all tests here: they only look."""
+    workspace = small_workspace(tmp_path_factory.mktemp("compare"), DemoSize(6, 2, 6))
     write_random_adapter(workspace.adapters / "older", seed=1, created_at="2026-01-01T00:00:00+00:00")
     write_random_adapter(workspace.adapters / "newer", seed=2, created_at="2026-02-01T00:00:00+00:00")
     app = ServedApp(workspace, free_port())
