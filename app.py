@@ -56,7 +56,7 @@ def build_app(parts: Parts, store: Store, further: FurtherModels | None = None) 
             with gr.Tab("Annotate", id="annotate", elem_id="tab-annotate") as tab:
                 build_annotate(demo, tab, annotating)
             with gr.Tab("Train", id="train", elem_id="tab-train") as tab:
-                build_train(demo, tab, training, tabs, compare.models)
+                build_train(tab, training, tabs, compare.models)
         build_api(parts)
     return demo
 

@@ -133,7 +133,7 @@ def build_evaluations(
     looks = [w.list, w.shown, w.newest]
     demo.load(handlers.open, None, [w.models, w.split, w.category, w.run, *looks], **_FREE)
     tab.select(handlers.refresh, w.models, w.models, **_FREE)
-    compared.change(handlers.follow, compared, w.models, **_FREE)
+    compared.change(handlers.follow, [compared, w.models], w.models, **_FREE)
 
     def evaluations_now(_: object = None) -> dict[str, Any]:  # gradio marks the function, and a method takes no mark
         return handlers.now()
@@ -184,9 +184,10 @@ class EvaluationHandlers:
         return gr.CheckboxGroup(choices=choices, value=[one for one in chosen or () if one in known])
 
     @tell
-    def follow(self, compared: list[str] | None) -> Any:
-        """The models that Compare shows now."""
-        return self.refresh(compared)
+    def follow(self, compared: list[str] | None, chosen: list[str] | None) -> Any:
+        """The models that Compare shows now; nothing when they are chosen already. Filling one list again makes gradio
+        6.31 tell of a change of the other, and so on without end."""
+        return gr.skip() if set(compared or ()) == set(chosen or ()) else self.refresh(compared)
 
     @tell
     def tick(self, shown: str, newest: str) -> tuple[Any, ...]:

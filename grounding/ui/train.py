@@ -27,13 +27,13 @@ _TAKE_SUGGESTION = """(suggestion, name) => {
 }"""
 
 
-def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.Dropdown) -> Widgets:
+def build_train(tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.Dropdown) -> Widgets:
     """Lay out the tab and connect it. `tabs` and `model_choice` are where "Show in Compare" leads."""
     widgets = lay_out(preset_of(parts.models.model), parts.models.model)
     handlers = Handlers(parts, widgets)
     w = widgets
     shown = [w.ready, w.view, w.start, w.stop, w.compare, w.back, w.looked_at, w.resume, w.shown, w.suggestion]
-    gr.on([demo.load, tab.select], handlers.open, [w.name, w.looked_at], shown, **_FREE)
+    tab.select(handlers.open, [w.name, w.looked_at], shown, **_FREE)
     looks: Any = w.queue.panel  # gradio finds out about events of an HTML component's own script when they are named
     looks.look(handlers.look, w.name, shown, **_FREE)
     w.back.click(handlers.back, w.name, shown, **_FREE)
@@ -41,7 +41,7 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
-    check = build_preflight(demo, tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
+    check = build_preflight(tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings)
     w.stop.click(handlers.stop, [w.name, w.looked_at], shown, **_FREE)
     w.resume.click(handlers.resume, [w.name, w.looked_at], shown, trigger_mode="once", **_FREE)
     build_preview(
@@ -49,7 +49,6 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
     )
     with widgets.right:
         build_gallery(
-            demo,
             tab,
             GalleryParts(parts.workspace, lambda: parts.models.model),
             tabs,
@@ -58,10 +57,10 @@ def build_train(demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, 
             w.looked_at,
         )
     widgets.compare.click(handlers.show_in_compare, w.looked_at, [tabs, model_choice], **_FREE)
-    queue = build_queue(demo, tab, parts.workspace, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
+    queue = build_queue(tab, parts.workspace, w.queue, QueueForm(w.name, w.start, w.accordion, w.settings))
     sweep_parts = SweepParts(parts.workspace, parts.models, parts.curation)
-    sweeps = build_sweeps(demo, tab, sweep_parts, w.sweeps, (handlers, w.settings), w.shown)
-    build_adapters(demo, tab, parts, w.shown, tabs, model_choice)
+    sweeps = build_sweeps(tab, sweep_parts, w.sweeps, (handlers, w.settings), w.shown)
+    build_adapters(tab, parts, w.shown, tabs, model_choice)
     run = Look(handlers.mark, handlers.tick, [w.shown, w.name, w.looked_at], shown)
     build_watch({"run": run, "queue": queue, "sweeps": sweeps, "check": check}, handlers.live)
     return widgets

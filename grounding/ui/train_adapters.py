@@ -101,7 +101,7 @@ class Widgets:
 
 
 def build_adapters(
-    demo: gr.Blocks, tab: gr.Tab, parts: TrainParts, changed: gr.State, tabs: gr.Tabs, model_choice: gr.Dropdown
+    tab: gr.Tab, parts: TrainParts, changed: gr.State, tabs: gr.Tabs, model_choice: gr.Dropdown
 ) -> Widgets:
     """Lay out the panel and connect it. `changed` changes when a run tells something; `tabs` and `model_choice` are
     where "Show in Compare" leads."""
@@ -111,7 +111,7 @@ def build_adapters(
     w = Widgets(told, panel, download, gr.State(""))
     handlers = Handlers(parts)
     shown = [w.panel, w.shown]
-    gr.on([demo.load, tab.select, changed.change], handlers.refresh, w.shown, shown, **_FREE)
+    gr.on([tab.select, changed.change], handlers.refresh, w.shown, shown, **_FREE)
     done = [w.told, w.download, *shown]
     dynamic: Any = w.panel  # gradio finds out about events of an HTML component's own script when they are named
     dynamic.act(handlers.act, None, done, **_FREE)

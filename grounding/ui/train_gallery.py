@@ -50,7 +50,6 @@ class GalleryParts:
 
 
 def build_gallery(
-    demo: gr.Blocks,
     tab: gr.Tab,
     parts: GalleryParts,
     tabs: gr.Tabs,
@@ -63,7 +62,7 @@ def build_gallery(
     handlers = Handlers(parts)
     html = gr.HTML(elem_id="train-gallery", js_on_load=_ON_LOAD, apply_default_css=False)
     key = gr.State("")
-    gr.on([demo.load, tab.select, view.change], handlers.show, [key, looked_at], [html, key], **_QUIET)
+    gr.on([tab.select, view.change], handlers.show, [key, looked_at], [html, key], **_QUIET)
     html.compare(handlers.to_compare, looked_at, [tabs, model_choice], **_QUIET)
     return html
 

@@ -50,14 +50,12 @@ def lay_out_preflight() -> PreflightWidgets:
     return PreflightWidgets(panel, look, force, gr.State(""))
 
 
-def build_preflight(
-    demo: gr.Blocks, tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ
-) -> Look:
+def build_preflight(tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ) -> Look:
     """Connect the panel; returns how it follows the data. `inputs` are the components that `read` makes settings of."""
     w = widgets
     handlers = PreflightHandlers(desk, read)
     outputs = [w.panel, w.look, w.force, w.shown]
-    gr.on([demo.load, tab.select], handlers.open, inputs, outputs, **_FREE)
+    tab.select(handlers.open, inputs, outputs, **_FREE)
     changes = [component.change for component in inputs]
     gr.on(changes, handlers.tick, {w.shown, *inputs}, outputs, trigger_mode="always_last", **_FREE)
     handlers.shown = w.shown

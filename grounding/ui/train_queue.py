@@ -105,13 +105,13 @@ def lay_out_bar() -> tuple[gr.Column, gr.HTML, gr.Textbox, gr.Button, gr.Button]
     return bar, says, name, save, cancel
 
 
-def build_queue(demo: gr.Blocks, tab: gr.Tab, workspace: Workspace, widgets: QueueWidgets, form: QueueForm) -> Look:
+def build_queue(tab: gr.Tab, workspace: Workspace, widgets: QueueWidgets, form: QueueForm) -> Look:
     """Connect the panel; returns how it follows the workspace. `form` is the tab's own, in which a run is edited."""
     w = widgets
     handlers = QueueHandlers(workspace, tuple(form.settings))
     panel = [w.panel, w.shown]
     edits = [w.bar, w.says, w.name, w.save, w.editing, form.name, form.start, form.accordion, *form.settings.values()]
-    gr.on([demo.load, tab.select], handlers.open, None, panel, **_FREE)
+    tab.select(handlers.open, None, panel, **_FREE)
     w.panel.act(handlers.act, [w.editing, *form.settings.values()], [*panel, w.log, *edits], **_FREE)
     w.log.act(handlers.close_log, None, w.log, **_FREE)
     w.save.click(

@@ -141,7 +141,6 @@ def lay_out_sweeps(preset: TrainSettings) -> SweepWidgets:
 
 
 def build_sweeps(
-    demo: gr.Blocks,
     tab: gr.Tab,
     parts: SweepParts,
     widgets: SweepWidgets,
@@ -154,8 +153,9 @@ def build_sweeps(
     handlers = SweepHandlers(parts, w, owner)
     inputs = {*w.inputs, *settings.values()}
     shown = [w.view, w.shown]
-    gr.on([demo.load, tab.select], handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.name], **_FREE)
-    changes = [component.change for component in inputs]
+    tab.select(handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.name], **_FREE)
+    # By a person, not by the page as it fills itself: each is a question with all settings in it.
+    changes = [component.input for component in inputs]
     gr.on(
         [w.panel.expand, w.shown.change, *changes],
         handlers.describe,
