@@ -170,10 +170,7 @@ def test_a_setting_out_of_range_is_a_sentence(page: Page, served_app: ServedApp)
     visit(page, served_app.url)
     open_tab(page, "Train")
     train_name(page)
-    for setting, value, whole in (("steps", 0, 10), ("lora_rank", -3, 4)):
-        set_values(page, **{setting: value})
-        page.locator("#train-start").click()
-        said = f"{setting}={value} is out of range"
-        expect(page.get_by_test_id("toast-text").get_by_text(said)).to_be_visible()
-        set_values(page, **{setting: whole})
+    set_values(page, steps=0)
+    page.locator("#train-start").click()
+    expect(page.get_by_test_id("toast-text").get_by_text("steps=0 is out of range")).to_be_visible()
     assert not list(served_app.workspace.snapshots.glob("*"))
