@@ -154,8 +154,8 @@ def build_sweeps(
     inputs = {*w.inputs, *settings.values()}
     shown = [w.view, w.shown]
     tab.select(handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.name], **_FREE)
-    # By a person, not by the page as it fills itself: each is a question with all settings in it.
-    changes = [component.input for component in inputs]
+    # Settings as a person types them, not as the page fills itself: each is a question with all of them in it.
+    changes = [*(one.change for one in w.inputs), *(one.input for one in settings.values())]
     gr.on(
         [w.panel.expand, w.shown.change, *changes],
         handlers.describe,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from chromium import PATIENCE_MS, visit
 from grounding.adapters import MANIFEST
@@ -158,7 +159,8 @@ def test_whatever_is_killed_the_page_tells_the_truth(browser: Browser, served_ap
 
     def all_done() -> bool:
         for resume in page.locator("#train-queue [data-action=resume]").all():
-            resume.click()
+            with suppress(Error):  # the panel may have drawn it anew meanwhile, or the run goes on already
+                resume.click(timeout=3000)
             page.wait_for_timeout(500)
         page.wait_for_timeout(200)
         return all(run.state is RunState.DONE for run in store.list())
