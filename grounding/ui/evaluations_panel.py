@@ -180,6 +180,8 @@ class EvaluationHandlers:
     def refresh(self, chosen: list[str] | None) -> Any:
         """The adapters as they stand now; the choice stays as far as it can."""
         choices = model_choices(self._names())
+        if not chosen:  # also before the page has filled itself: what it fills in must not be emptied by this
+            return gr.CheckboxGroup(choices=choices)
         known = [value for _, value in choices]
         return gr.CheckboxGroup(choices=choices, value=[one for one in chosen or () if one in known])
 

@@ -137,6 +137,8 @@ def test_the_page_opens_with_what_compare_shows(handlers: EvaluationHandlers, ad
     assert handlers.follow(["tools-v1"], []).value == ["tools-v1"]
     assert handlers.follow(["tools-v1", BASE], [BASE, "tools-v1"]) == gr.skip(), "or the two lists never rest"
     assert handlers.refresh(["gone", BASE]).value == [BASE]
+    early = handlers.refresh(None)
+    assert "value" not in early._constructor_args[0], "what the page fills in is not emptied by a look before it"
 
 
 def test_the_words_of_each_state_are_there_and_names_are_escaped() -> None:
