@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from grounding.boxes import Box, set_iou
 from grounding.records import Status
 
 if TYPE_CHECKING:
-    from grounding.boxes import Box
     from grounding.metrics import ScoredSample
 
 MATCH_MIN_IOU = 0.5
@@ -194,6 +194,17 @@ def ious(first_xyxy_px: Floats, second_xyxy_px: Floats) -> Floats:
     intersection = overlap_wh[:, 0] * overlap_wh[:, 1]
     with np.errstate(over="ignore"):  # of two boxes of 1e154 px a side, as `boxes.iou` has it
         return np.minimum(1.0, intersection / (areas[0] + areas[1] - intersection))
+
+
+def set_ious(predicted: RaggedBoxes, truth: RaggedBoxes) -> Floats:
+    """`boxes.set_iou` of each row of two collections of as many rows: [rows], 0.0 to 1.0."""
+    found = np.where((predicted.counts == 0) & (truth.counts == 0), 1.0, 0.0)
+    single = np.flatnonzero((truth.counts == 1) & (predicted.counts > 0))
+    if len(single):
+        found[single] = ious(predicted.xyxy_px[predicted.starts[single]], truth.xyxy_px[truth.starts[single]])
+    for row in np.flatnonzero((truth.counts > 1) & (predicted.counts > 0)).tolist():
+        found[row] = set_iou(*([Box(*four) for four in boxes.row(row).tolist()] for boxes in (predicted, truth)))
+    return found
 
 
 def starts_of(counts: Wholes) -> Wholes:

@@ -16,6 +16,10 @@ class AdapterRegistry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def fitting(self, base: str) -> list[AdapterInfo]:
+        """Those of `list` that were trained on this base, by its model id."""
+        return [info for info in self.list() if info.base == base]
+
     def list(self) -> list[AdapterInfo]:
         """Every complete adapter, newest first; half-written and damaged ones are left out."""
         found = []

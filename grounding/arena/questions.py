@@ -15,9 +15,8 @@ import numpy as np
 
 from grounding.arena.contestants import Pair, pair_of
 from grounding.arena.votes import Asked, VoteStore, clean_name
-from grounding.boxes import Box, set_iou
 from grounding.compared import Comparison
-from grounding.measures import Flags, ious
+from grounding.measures import Flags, set_ious
 
 SAME_ABOVE_IOU = 0.9
 """Answers that overlap by more than this look the same: there is nothing to choose."""
@@ -122,10 +121,4 @@ def same_answers(comparison: Comparison) -> Flags:
     """[samples]: both sides answered as many boxes, and these overlap by more than `SAME_ABOVE_IOU` (none and none too:
     a page shows no difference)."""
     first, second = (side.answers.boxes for side in comparison.sides[:2])
-    same = first.counts == second.counts
-    single = np.flatnonzero(same & (first.counts == 1))
-    same[single] = ious(first.xyxy_px[first.starts[single]], second.xyxy_px[second.starts[single]]) > SAME_ABOVE_IOU
-    for row in np.flatnonzero(same & (first.counts > 1)).tolist():
-        boxes = [[Box(*four) for four in boxes.row(row).tolist()] for boxes in (first, second)]
-        same[row] = set_iou(*boxes) > SAME_ABOVE_IOU
-    return same
+    return (first.counts == second.counts) & (set_ious(first, second) > SAME_ABOVE_IOU)

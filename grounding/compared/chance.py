@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from grounding.boxes import Box, set_iou
 from grounding.compared.columns import Answers, Samples
-from grounding.measures import MATCH_MIN_IOU, Flags, Floats, RaggedBoxes, Wholes, ious
+from grounding.measures import MATCH_MIN_IOU, Flags, Floats, Wholes, set_ious
 from grounding.paired import RESAMPLES, Difference, Resampling
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def exchange(samples: Samples, answers: Answers) -> Exchange:
 def _of_picture(samples: Samples) -> tuple[Wholes, Wholes]:
     """(rows, rows of those that ask for something else on the same picture): [pairs] each."""
     rows, others = _rotated(samples.picture, lambda size, k: np.full_like(size, k))
-    apart = _set_ious(samples.truth.take(others), samples.truth.take(rows)) < MATCH_MIN_IOU
+    apart = set_ious(samples.truth.take(others), samples.truth.take(rows)) < MATCH_MIN_IOU
     return rows[apart], others[apart]
 
 
@@ -136,22 +135,7 @@ def _hits(samples: Samples, answers: Answers, rows: Wholes, others: Wholes) -> F
     """[samples]: the share of others' answers that are right for each row; NaN where it has none."""
     wanted = samples.truth.counts[rows] > 0
     rows, others = rows[wanted], others[wanted]
-    right = _set_ious(answers.boxes.take(others), samples.truth.take(rows)) >= MATCH_MIN_IOU
+    right = set_ious(answers.boxes.take(others), samples.truth.take(rows)) >= MATCH_MIN_IOU
     partners = np.bincount(rows, minlength=len(samples))
     with np.errstate(invalid="ignore"):
         return np.bincount(rows, weights=right, minlength=len(samples)) / partners
-
-
-def _set_ious(predicted: RaggedBoxes, truth: RaggedBoxes) -> Floats:
-    """`boxes.set_iou` of each row: [rows]."""
-    found = np.where((predicted.counts == 0) & (truth.counts == 0), 1.0, 0.0)
-    single = np.flatnonzero((truth.counts == 1) & (predicted.counts > 0))
-    if len(single):
-        found[single] = ious(predicted.xyxy_px[predicted.starts[single]], truth.xyxy_px[truth.starts[single]])
-    for row in np.flatnonzero((truth.counts > 1) & (predicted.counts > 0)).tolist():
-        found[row] = set_iou(_boxes(predicted, row), _boxes(truth, row))
-    return found
-
-
-def _boxes(boxes: RaggedBoxes, row: int) -> list[Box]:
-    return [Box(*numbers) for numbers in boxes.row(row).tolist()]

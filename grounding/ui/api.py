@@ -279,8 +279,7 @@ class Api:
         return names
 
     def _fitting(self) -> list[AdapterInfo]:
-        registry = AdapterRegistry(self.parts.workspace.adapters)
-        return [info for info in registry.list() if info.base == self.parts.models.model]
+        return AdapterRegistry(self.parts.workspace.adapters).fitting(self.parts.models.model)
 
 
 def _is_uploaded(path: str) -> bool:

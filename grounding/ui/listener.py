@@ -38,5 +38,5 @@ class AppListener:
 
     def asked(self) -> tuple[str | None, ...]:
         """The base (None), and the newest adapter that was made for it."""
-        fitting = [info.name for info in self._registry.list() if info.base == self._models.model]
+        fitting = [info.name for info in self._registry.fitting(self._models.model)]
         return (None, *fitting[:1])

@@ -43,8 +43,7 @@ class Scoreboard:
 
     def adapters(self) -> list[AdapterInfo]:
         """The adapters that fit the app's model, newest first."""
-        registry = AdapterRegistry(self.parts.workspace.adapters)
-        return [info for info in registry.list() if info.base == self.parts.models.model]
+        return AdapterRegistry(self.parts.workspace.adapters).fitting(self.parts.models.model)
 
     def _reports_of(self, adapter: str | None) -> list[KeptReport]:
         """The kept evaluations of the base (None) or of an adapter that stands here, newest first."""

@@ -91,7 +91,7 @@ class Handlers:
     def to_compare(self, looked_at: str = "") -> tuple[Any, Any]:
         """Switch to Compare with that run's adapter. Raises `AdapterError` when it is gone."""
         found = self._found(looked_at)
-        names = [info.name for info in self.adapters.list() if info.base == self.parts.model()]
+        names = [info.name for info in self.adapters.fitting(self.parts.model())]
         if found is None or found[1].name not in names:
             raise AdapterError("The adapter of this run is gone, or its base is another than Compare has.")
         return gr.Tabs(selected="compare"), shown_in_compare(names, found[1].name)

@@ -129,7 +129,7 @@ class Handlers:
     def show_in_compare(self, looked_at: str = "") -> tuple[Any, Any]:
         """Switch to Compare with the adapter of the run on the page. Raises `AdapterError` without any adapter."""
         registry = AdapterRegistry(self.parts.workspace.adapters)
-        names = [info.name for info in registry.list() if info.base == self.parts.models.model]
+        names = [info.name for info in registry.fitting(self.parts.models.model)]
         run, _ = self._looked_up(looked_at)
         own = registry.of_run(run.id, run.name) if run is not None else None
         if not names:

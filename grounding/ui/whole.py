@@ -291,8 +291,7 @@ class Handlers:
         return list(dict.fromkeys(found))
 
     def _adapters(self) -> Sequence[Any]:
-        registry = AdapterRegistry(self.parts.workspace.adapters)
-        return [info for info in registry.list() if info.base == self.parts.models.model]
+        return AdapterRegistry(self.parts.workspace.adapters).fitting(self.parts.models.model)
 
     def _same(self) -> tuple[Any, ...]:
         return tuple(gr.skip() for _ in range(6))
