@@ -14,7 +14,6 @@ import gradio as gr
 from annotate.curation import CuratedSet
 from annotate.store import Store
 from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
-from annotate.who import default_who
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.evaluating.worker import Evaluator, Work
@@ -34,6 +33,7 @@ from grounding.ui.serving import check_port_free, read_flags, serve
 from grounding.ui.shell import build_header
 from grounding.ui.sources import Parts
 from grounding.ui.train import TrainParts, build_train
+from grounding.who import default_who
 from grounding.workspace import Workspace, find_workspace
 
 _PARTIAL = ".partial-"

@@ -29,8 +29,8 @@ from annotate.snapshot import SnapshotInfo, freeze, read_snapshot
 from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
 from annotate.upkeep import add_commands, tell_progress
-from annotate.who import default_who
 from grounding.errors import BoxwrightError, Cancelled, StoreError
+from grounding.who import default_who
 from grounding.workspace import Workspace, find_workspace
 
 Document = dict[str, Any]

@@ -1,7 +1,7 @@
 """One file that holds a workspace: written while people work, checked when it is brought back.
 
     annotations.db, runs.db, arena.db      copies of one moment each
-    snapshots/ adapters/ evaluations/ runs/ calibrations.json
+    snapshots/ adapters/ evaluations/ runs/ calibrations.json compare-models.json
     sweeps/                      settings, finished adapters, and a copy of one moment of each study
     images/                      by SHA-256, those that annotations.db names
     members.jsonl                name, bytes and SHA-256 of each of these
@@ -39,7 +39,7 @@ MANIFEST_FILE, MEMBERS_FILE = "manifest.json", "members.jsonl"
 _LAST_WRITTEN = {"snapshots": "manifest.json", "adapters": "adapter.json", "evaluations": "report.json", "runs": ""}
 _STUDY_FILE = "study.db"
 _MEMBER_NAME = re.compile(
-    r"annotations\.db|runs\.db|arena\.db|calibrations\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
+    r"annotations\.db|runs\.db|arena\.db|calibrations\.json|compare-models\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
     rf"|(?:{'|'.join(_LAST_WRITTEN)}|sweeps)(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
 )
 _PACKED_ALREADY = (".png", ".jpg", ".webp", ".gif", ".tif", ".bmp", ".safetensors", ".parquet")
@@ -158,8 +158,9 @@ class _Writer:
         for folder, last_written in _LAST_WRITTEN.items():
             for complete in sorted((self._workspace.root / folder).glob(f"[!.]*/{last_written}")):
                 yield from self._files_of(complete if not last_written else complete.parent)
-        if self._workspace.calibrations.is_file():
-            yield "calibrations.json", self._workspace.calibrations
+        for single in (self._workspace.calibrations, self._workspace.compare_models):
+            if single.is_file():
+                yield single.name, single
 
     def _sweep_files(self) -> Iterator[tuple[str, Path]]:
         """Of each sweep its settings, what its check found, its study as of one moment, its finished adapters."""

@@ -43,7 +43,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "LoRA on all of attention": {"lora_layers": "attention"},
     "LoRA on all of attention, lower rate": {"lora_layers": "attention", "learning_rate": 1.5e-3},
     "LoRA on all layers, lower rate": {"lora_layers": "all", "learning_rate": 1e-3},
-    "half the rate": {"learning_rate": 2e-3},
+    "half the rate": {"learning_rate": 3e-3},
     "4 pictures of 4 phrases a step": {"images_per_step": 4, "phrases_per_image": 4},
     "rank 4": {"lora_rank": 4, "lora_alpha": 8},
     "rank 64": {"lora_rank": 64, "lora_alpha": 128},

@@ -5,8 +5,6 @@ Nothing is kept for a visitor: each event says which two were chosen and who ask
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +23,7 @@ from grounding.ui.pictures import find_picture
 from grounding.ui.scoreboard import in_words
 from grounding.ui.sources import Parts
 from grounding.ui.theme import ASSETS
+from grounding.who import default_who
 from grounding.workspace import Workspace
 
 NOTHING_YET = (
@@ -67,7 +66,7 @@ def _lay_out() -> ArenaWidgets:
             b = gr.Dropdown(label="The other", filterable=False, min_width=180, elem_id="arena-b", **plain)
             gr.HTML('<span title="Who votes">as</span>', elem_id="arena-as", apply_default_css=False)
             who = gr.Textbox(
-                default_name(),
+                default_who(),
                 label="You are",
                 placeholder="Your name",
                 max_lines=1,
@@ -80,7 +79,7 @@ def _lay_out() -> ArenaWidgets:
         script = (ASSETS / "compare_arena.js").read_text(encoding="utf-8")
         view = gr.HTML(elem_id="arena-view", js_on_load=script, apply_default_css=False)
     # The name that the Annotate tab keeps: a person has one.
-    who_kept = gr.BrowserState(default_name(), storage_key="boxwright-who", secret="boxwright-who")
+    who_kept = gr.BrowserState(default_who(), storage_key="boxwright-who", secret="boxwright-who")
     return ArenaWidgets(panel, a, b, who, who_kept, view)
 
 
@@ -210,17 +209,9 @@ def evaluation_label(report: KeptReport) -> str:
     return f"{who} · {report.split}, {count:,} samples · {accuracy} · {in_words(report.created_at)}"
 
 
-def default_name() -> str:
-    """$BOXWRIGHT_USER, else the person the operating system knows: who votes without a log-in and without a name."""
-    try:
-        return os.environ.get("BOXWRIGHT_USER") or getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
-
-
 def _name(who: object, request: gr.Request) -> str:
     """The log-in wins over the name that the page sends."""
-    return request.username or str(who or "") or default_name()
+    return request.username or str(who or "") or default_who()
 
 
 def _done_html(questions: Questions) -> str:

@@ -54,6 +54,7 @@ def busy(fill: Fill, workspace: Workspace) -> Workspace:
         "evaluations/e2/answers.jsonl": "broken off",
         "runs/run-1/log.txt": "steps",
         "calibrations.json": "{}",
+        "compare-models.json": "[]",
         "features/big.bin": "made again",
         "uploads/x.png": "tried",
         "snapshots/.partial-two/samples.jsonl": "",

@@ -1,4 +1,4 @@
-"""Who signs an edit when nobody has given a name."""
+"""Who signs an edit or a vote when nobody has given a name."""
 
 from __future__ import annotations
 
