@@ -19,6 +19,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # beside each other, two threads each would mostly wait
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # and where a test wants two, they sleep while they wait
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,9 +8,9 @@ import sqlite3
 
 import pytest
 from playwright.sync_api import Page, expect
+from train_page import set_values
 
 from chromium import visit
-from grounding.ui.train_values import GROUPS
 from served import ServedApp
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -22,21 +22,6 @@ def open_tab(page: Page, name: str) -> None:
 
 def wait_for_answers(page: Page) -> None:
     expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
-
-
-def set_values(page: Page, **values: int) -> None:
-    page.get_by_role("button", name="Settings").click()
-    for name, value in values.items():
-        field = page.locator(f"#train-set-{name}").get_by_role("textbox")
-        group = next(title for title, names in GROUPS.items() if name in names)
-        if not field.is_visible() and group != next(iter(GROUPS)):
-            page.get_by_role("button", name=group).first.click()
-        expect(field).to_be_visible()
-        field.click()
-        field.fill(str(value))
-        field.press("Tab")
-    for name, value in values.items():
-        expect(page.locator(f"#train-set-{name}").get_by_role("textbox")).to_have_value(str(value))
 
 
 def train_name(page: Page) -> str:
@@ -158,7 +143,7 @@ def test_a_run_is_stopped_and_keeps_what_it_learned(page: Page, served_app: Serv
     visit(page, served_app.url)
     open_tab(page, "Train")
     name = train_name(page)
-    set_values(page, steps=5000, score_samples=2, score_every_steps=5000)
+    set_values(page, steps=5000, score_samples=2, score_every_steps=5000, rehearsal_share=0)
     page.locator("#train-start").click()
     expect(page.locator("#train-message")).to_contain_text(re.compile(r"Step \d+ of 5,000"), timeout=120_000)
     page.locator("#train-stop").click()

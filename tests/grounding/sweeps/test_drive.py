@@ -106,9 +106,9 @@ def test_a_run_whose_worker_was_killed_goes_on_where_it_was(stand_in: Workspace,
 def test_everything_killed_in_the_middle_the_next_who_looks_goes_on(
     stand_in: Workspace, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STAND_IN_SECONDS", "0.1")
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.5")  # time to kill them before its end
     start_sweep(stand_in, make_sweep(runs=3, prune=False))
-    run = running(stand_in, 3)
+    run = running(stand_in)
     for process in workers_of(stand_in):
         process.kill()
     wait_for(lambda: not workers_of(stand_in))
