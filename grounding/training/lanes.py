@@ -54,3 +54,10 @@ def lanes_for(settings: TrainSettings, device: str) -> int:
     if not device.startswith("cpu") or settings.lora_dropout > 0 or settings.lora_vision:
         return 1
     return max(1, min(settings.images_per_step, torch.get_num_threads()))
+
+
+def split_evenly(items: Sequence[_Given], parts: int) -> list[Sequence[_Given]]:
+    """The sequence in `parts` runs whose lengths differ by at most one, in order."""
+    size, larger = divmod(len(items), parts)
+    ends = [size * (i + 1) + min(i + 1, larger) for i in range(parts)]
+    return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -475,7 +475,8 @@ class RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
         """In `dtype`. The weight may have a row a head."""
         wide = states if states.dtype in (torch.float32, torch.float64) else states.float()
-        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(eps))
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = length.square_().div_(states.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(states, inverse, weight)
         return (wide * inverse).mul_(weight).to(dtype)
 
@@ -486,8 +487,8 @@ class RmsNorm(torch.autograd.Function):
         states, inverse, weight = ctx.saved_tensors
         wide = states.to(inverse.dtype)
         scaled = grad.to(inverse.dtype) * weight
-        along = (scaled * wide).mean(-1, keepdim=True).mul_(inverse.square())
-        return torch.addcmul(scaled, wide, along, value=-1).mul_(inverse).to(states.dtype), None, None, None
+        along = torch.linalg.vecdot(scaled, wide).unsqueeze(-1).mul_(inverse.square()).div_(states.shape[-1])
+        return scaled.addcmul_(wide, along, value=-1).mul_(inverse).to(states.dtype), None, None, None
 
 
 def _norm(states: torch.Tensor, norm: tuple[torch.Tensor, float], dtype: torch.dtype) -> torch.Tensor:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
@@ -17,15 +16,13 @@ from grounding.training.attach import Attached
 from grounding.training.batches import BranchBuilder, PackedBatch, pack
 from grounding.training.events import StepEvent
 from grounding.training.feed import Drawn, Feed
-from grounding.training.lanes import Lanes, lanes_for
+from grounding.training.lanes import Lanes, lanes_for, split_evenly
 from grounding.training.lean import StepLogits
 from grounding.training.losses import LossParts, LossWeights, Whole, answer_loss, check_finite, joined
 from grounding.training.optimisers import make_optimiser, optimiser_step, set_rate
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
 from grounding.training.views import Views
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -204,13 +201,6 @@ def added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor 
     if one is None or other is None:
         return other if one is None else one
     return one.add_(other)
-
-
-def split_evenly(drawn: Sequence[_Item], parts: int) -> list[Sequence[_Item]]:
-    """The sequence in `parts` runs whose lengths differ by at most one, in order."""
-    size, larger = divmod(len(drawn), parts)
-    ends = [size * (i + 1) + min(i + 1, larger) for i in range(parts)]
-    return [drawn[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def hash_seed(seed: int, step: int) -> int:

@@ -19,6 +19,7 @@ from grounding.training.augment import Shown, Target
 from grounding.training.data import PictureTargets
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feed import Drawn
+from grounding.training.lanes import Lanes, split_evenly
 from grounding.training.looks import look
 from grounding.training.precision import computing_in
 from grounding.training.settings import TrainSettings
@@ -43,7 +44,8 @@ class Views(Protocol):
 class KeptViews:
     """Every picture as it is or mirrored: the tower is frozen, so features are computed once and never change.
 
-    They are computed for a block of pictures at once, in `dtype`; the mirrored ones of a block when one of them is
+    They are computed for a block of pictures at once, in `dtype`, on a CPU in as many parts side by side as there are
+    threads; the mirrored ones of a block when one of them is
     first shown. Which pictures make up a block hangs on the snapshot alone, so that a picture's features are the same
     to the last bit whatever was shown before. Where the features of all pictures would take more than `most_bytes`,
     those beyond are not kept but computed one by one whenever their picture is shown. A picture that can't be read is
@@ -63,6 +65,7 @@ class KeptViews:
         self.loaded = loaded
         self.settings = settings
         self.dtype = dtype
+        self.lanes = Lanes(torch.get_num_threads() if loaded.device.startswith("cpu") else 1)
         self.features: dict[tuple[Path, bool], engine.ImageFeatures] = {}
         self.unread: set[Path] = set()
         paths = list(dict.fromkeys(picture.image for picture in pictures))
@@ -119,8 +122,13 @@ class KeptViews:
         if not opened:
             return {}
         images = [ImageOps.mirror(picture) if mirrored else picture for picture in opened.values()]
+        parts = split_evenly(images, min(self.lanes.count, len(images)))
+        encoded = [each for part in self.lanes.map(self._encode_part, parts) for each in part]
+        return dict(zip(opened, encoded, strict=True))
+
+    def _encode_part(self, images: Sequence[Image.Image]) -> list[engine.ImageFeatures]:
         with computing_in(self.loaded.device, self.dtype):
-            return dict(zip(opened, trainable(engine.encode_images(self.loaded, images)), strict=True))
+            return trainable(engine.encode_images(self.loaded, images))
 
 
 def can_keep(settings: TrainSettings) -> bool:

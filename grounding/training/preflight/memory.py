@@ -21,6 +21,7 @@ from grounding import engine
 from grounding.models import LoadedModel
 from grounding.records import Sample
 from grounding.training.batches import BranchBuilder
+from grounding.training.lanes import split_evenly
 from grounding.training.lean import StepLogits
 from grounding.training.precision import computing_in
 from grounding.training.preflight.headers import Header
@@ -28,7 +29,6 @@ from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Finding, Probe
 from grounding.training.preflight.sight import pack_questions
 from grounding.training.settings import TrainSettings
-from grounding.training.steps import split_evenly
 from grounding.training.views import trainable, usable_picture
 
 HEADROOM = 0.95

@@ -196,3 +196,24 @@ def test_two_runs_in_lanes_have_the_same_losses(snapshot: Snapshot, two_threads:
     first = losses("first")
     assert len(first) == 3
     assert losses("second") == first
+
+
+def test_pictures_are_looked_at_side_by_side_and_look_the_same(snapshot: Snapshot, one_thread: None) -> None:
+    loaded, pictures = load_model("demo", trainable=True), feed_of(snapshot, SETTINGS).pictures
+    assert len(pictures) > 1
+
+    def kept(threads: int) -> KeptViews:
+        torch.set_num_threads(threads)
+        try:
+            views = KeptViews(loaded, pictures, SETTINGS, None, lambda event: None, lambda: False)
+            assert views.lanes.count == threads
+            views._of(pictures[-1].image, mirrored=True)
+            return views
+        finally:
+            torch.set_num_threads(1)
+
+    alone, beside, again = kept(1), kept(2), kept(2)
+    assert alone.features.keys() == beside.features.keys() and len(alone.features) == 2 * len(pictures)
+    for key, features in alone.features.items():
+        assert torch.allclose(features.pooled, beside.features[key].pooled, atol=1e-4)
+        assert torch.equal(beside.features[key].pooled, again.features[key].pooled), "to the last bit"

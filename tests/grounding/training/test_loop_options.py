@@ -25,11 +25,12 @@ from grounding.training.attach import attach_lora
 from grounding.training.best import Best
 from grounding.training.events import NoteEvent, ScoreEvent, StepEvent, TrainEvent
 from grounding.training.history import SampleRow, read_history, read_rows
+from grounding.training.lanes import split_evenly
 from grounding.training.optimisers import make_optimiser
 from grounding.training.run import TrainPlan, train
 from grounding.training.scoring import Scorer, scoring_interval
 from grounding.training.settings import TrainSettings
-from grounding.training.steps import hash_seed, split_evenly
+from grounding.training.steps import hash_seed
 from grounding.training.verdict import verdict
 
 QUICK = TrainSettings(
