@@ -179,6 +179,7 @@ def _views(
 ) -> Views:
     if settings.lora_vision:
         return LiveViews(loaded, settings, dtype)
-    if can_keep(settings):
+    # A run too short to show every picture once looks at those that it shows.
+    if can_keep(settings) and settings.steps * settings.images_per_step >= len(pictures):
         return KeptViews(loaded, pictures, settings, dtype, listener, should_stop)
     return AugmentedViews(loaded, settings, dtype)

@@ -111,6 +111,20 @@ def test_features_beyond_the_limit_are_computed_anew_and_are_the_same(
     assert len(bounded.features) == 1
 
 
+def test_a_run_too_short_to_show_every_picture_looks_at_those_that_it_shows(
+    loaded: Any, tiny_samples: Sequence[Sample]
+) -> None:
+    pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
+    told: list[Any] = []
+    short, long = (
+        run._views(loaded, pictures, replace(PLAIN, steps=steps, images_per_step=1), None, told.append, lambda: False)
+        for steps in (len(pictures) - 1, len(pictures))
+    )
+    assert isinstance(short, AugmentedViews) and isinstance(long, KeptViews)
+    for one, other in zip(short.show(chosen(pictures))[0], long.show(chosen(pictures))[0], strict=True):
+        assert torch.allclose(one.pooled, other.pooled, atol=1e-4)
+
+
 def test_kept_mirrored_views_are_those_of_a_fresh_look(loaded: Any, tiny_samples: Sequence[Sample]) -> None:
     pictures = targets_on(*dict.fromkeys(sample.image for sample in tiny_samples))
     kept = KeptViews(loaded, pictures, MIRRORED, None, lambda event: None, lambda: False)
