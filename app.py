@@ -14,6 +14,7 @@ import gradio as gr
 from annotate.curation import CuratedSet
 from annotate.store import Store
 from annotate.ui.tab import STYLESHEET, AnnotateParts, build_annotate
+from annotate.upkeep import tell_progress
 from grounding.demo.dataset import write_demo
 from grounding.errors import BoxwrightError, WorkspaceError
 from grounding.evaluating.worker import Evaluator, Work
@@ -90,7 +91,7 @@ def first_start(workspace: Workspace) -> None:
 
 def _fill(partial: Workspace, workspace: Workspace) -> None:
     drawn = partial.root / "demo"
-    write_demo(drawn, progress=_say_progress)
+    write_demo(drawn, progress=tell_progress("Drawing the demo pictures"))
     _take_in(partial, drawn)
     shutil.rmtree(drawn)
     shutil.copytree(partial.pictures.folder, workspace.pictures.folder, copy_function=_move, dirs_exist_ok=True)
@@ -126,11 +127,6 @@ def _samples(folder: Path) -> Iterator[Sample]:
 
 def _move(source: str, target: str) -> None:
     Path(source).replace(target)
-
-
-def _say_progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\rDrawing the demo pictures: {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

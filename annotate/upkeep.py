@@ -23,7 +23,7 @@ from grounding.workspace import Workspace
 Document = dict[str, Any]
 Add = Callable[[str, Callable[[Workspace, argparse.Namespace], tuple[Document, str]], str], argparse.ArgumentParser]
 _LINES_SHOWN = 20
-_TELL_SECONDS = 0.2
+_TELL_SECONDS, _TELL_FILE_SECONDS = 0.2, 5.0
 
 
 def add_commands(add: Add) -> None:
@@ -44,12 +44,13 @@ def add_commands(add: Add) -> None:
 
 
 def tell_progress(what: str) -> Callable[[int, int], None]:
-    """A function that keeps one line on standard error up to date, a few times a second: what, how many of how many."""
-    told_at = 0.0
+    """A function that keeps one line on standard error up to date, a few times a second: what, how many of how many.
+    Where nobody looks, as standard error is no terminal, it tells every few seconds."""
+    told_at, pause_seconds = 0.0, _TELL_SECONDS if sys.stderr.isatty() else _TELL_FILE_SECONDS
 
     def tell(done: int, total: int) -> None:
         nonlocal told_at
-        if done < total and time.monotonic() < told_at + _TELL_SECONDS:
+        if done < total and time.monotonic() < told_at + pause_seconds:
             return
         told_at = time.monotonic()
         end = "\n" if done >= total else ""

@@ -158,18 +158,20 @@ class LeanPass:
         """One decoder layer [tokens, hidden]; of the last one only the rows `wanted` go on after the attention."""
         layer, (qkv, out, gate_up, down) = self.text.layers[index], self.groups[index]
         text = self.text
-        by_head = qkv(_norm(hidden, layer.input_norm, dtype)).unflatten(-1, (-1, text.head_size))
+        normed = _norm(hidden, layer.input_norm, dtype)
+        by_head = qkv(normed).unflatten(-1, (-1, text.head_size))
         states, values = by_head.split((text.heads + text.kv_heads, text.kv_heads), dim=1)
+        if not normed.requires_grad and qkv.frozen_but_last:
+            states = states.detach()  # in the first layer, nothing before them learns
         if layer.qk_norm is not None:
             states = _norm(states, layer.qk_norm, dtype)
         queries, keys = Rotate.apply(states, *rope).split((text.heads, text.kv_heads), dim=1)
-        attended = layout.attend(queries, keys, values)  # [tokens, heads * head_size]
+        attended = layout.attend(queries, keys, values, wanted)  # [tokens, heads * head_size]
         if wanted is not None:
-            attended, hidden = attended.index_select(0, wanted), hidden.index_select(0, wanted)
+            hidden = hidden.index_select(0, wanted)
         hidden = hidden + out(attended)
         both = gate_up(_norm(hidden, layer.post_norm, dtype))
-        gate, up = both.split(text.intermediate, dim=-1)
-        return hidden + down(F.silu(gate) * up)
+        return hidden + down(Gated.apply(both))
 
     def _rope(
         self, hidden: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
@@ -243,19 +245,26 @@ class Layout:
             branch_mask=_added(seen)[:, None],
         )
 
-    def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """[tokens, heads * head_size] from queries [tokens, heads, head_size], keys and values likewise."""
+    def attend(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[tokens, heads * head_size] from queries [tokens, heads, head_size], keys and values likewise; of the tokens
+        `wanted` alone where they are given, which stand in branches: the prompt's end predicts the first answer token.
+        """
         repeats = queries.shape[1] // keys.shape[1]
         # Slots [slots, heads, size] -> [pictures, prefix, heads, size] and [branches, branch, heads, size].
         (query, own_query), (key, own_key), (value, own_value) = (
             self._parts(Spread.apply(states, self.slots, self.back)) for states in (queries, keys, values)
         )
-        attended = [_attend(query, key, value, self.prefix_mask, repeats)]
-        seen_key = torch.cat((key.index_select(0, self.picture_of), own_key), dim=1)
-        seen_value = torch.cat((value.index_select(0, self.picture_of), own_value), dim=1)
-        attended.append(_attend(own_query, seen_key, seen_value, self.branch_mask, repeats))
-        together = torch.cat([part.flatten(0, 1) for part in attended])
-        gathered: torch.Tensor = Gather.apply(together, self.back)
+        seen_key = torch.cat((Shared.apply(key, self.picture_of), own_key), dim=1)
+        seen_value = torch.cat((Shared.apply(value, self.picture_of), own_value), dim=1)
+        attended, back = _attend(own_query, seen_key, seen_value, self.branch_mask, repeats).flatten(0, 1), self.back
+        if wanted is not None:
+            back = back[wanted] - (len(self.slots) - len(attended))
+        else:
+            prefixes = _attend(query, key, value, self.prefix_mask, repeats).flatten(0, 1)
+            attended = torch.cat((prefixes, attended))
+        gathered: torch.Tensor = Gather.apply(attended, back)
         return gathered
 
     def _parts(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -300,6 +309,24 @@ class Gather(torch.autograd.Function):
         return grad.new_zeros(ctx.slots, *grad.shape[1:]).index_copy_(0, back, grad), None
 
 
+class Shared(torch.autograd.Function):
+    """Each branch's row [branches, ...] of those that several share [pictures, ...]."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, picture_of: torch.Tensor) -> torch.Tensor:
+        """[branches, ...]."""
+        ctx.save_for_backward(picture_of)
+        ctx.pictures = len(states)
+        return states.index_select(0, picture_of)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Whole rows added up, where autograd would scatter numbers."""
+        (picture_of,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.pictures, *grad.shape[1:]).index_add_(0, picture_of, grad), None
+
+
 def _padded(begin: int, size: int, length: int) -> list[int]:
     return [*range(begin, begin + size), *([0] * (length - size))]
 
@@ -339,6 +366,7 @@ class Projection:
         self.bases = [getattr(module, "base_layer", module) for module in modules]
         self.factors = [_plain_factors(module) for module in modules]
         self.fused = all(factors is not None for factors in self.factors)
+        self.frozen_but_last = all(factors == () for factors in self.factors[:-1])
         self._weights: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -466,6 +494,29 @@ class Rotate(torch.autograd.Function):
         """The rotation is linear: its transpose."""
         cos, signed_sin = ctx.saved_tensors
         return (grad * cos).add_((grad * signed_sin).roll(grad.shape[-1] // 2, -1)), None, None
+
+
+class Gated(torch.autograd.Function):
+    """silu(gate) x up for gate and up side by side [tokens, 2 x intermediate]."""
+
+    @staticmethod
+    def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
+        """[tokens, intermediate]."""
+        ctx.save_for_backward(both)
+        gate, up = both.chunk(2, dim=-1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        """Both halves written where they belong, without one more copy."""
+        (both,) = ctx.saved_tensors
+        gate, up = both.chunk(2, dim=-1)
+        grads = torch.empty_like(both)
+        of_gate, of_up = grads.chunk(2, dim=-1)
+        torch.mul(grad, F.silu(gate), out=of_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=of_gate)
+        return grads
 
 
 class RmsNorm(torch.autograd.Function):
