@@ -26,6 +26,7 @@ class Item:
     is that of a queue with an order of its own. `problems` are codes of failed phrase checks. `listener_iou` (0.0 to
     1.0) is the lowest IoU at which a model found the box, `listener_gap` how far base and adapter were apart; None
     while nobody asked. `edited_by` is the last person who changed it, `seen_at` when a person first had it open.
+    `source` is the name under which it was imported.
     """
 
     sample: Sample
@@ -45,6 +46,7 @@ class Item:
     shuffle: int = 0
     listener_iou: float | None = None
     listener_gap: float | None = None
+    source: str = ""
 
     def place_in(self, queue: Queue) -> Place:
         """Where it stands in this queue: (what the queue runs by, position)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from annotate import filters
 from annotate.items import Change, Counts, Item, Place, Queue
 from annotate.queues import check_split
-from annotate.rows import BATCH_ROWS, one_item, read_history, select_items
+from annotate.rows import BATCH_ROWS, one_item, read_history, select_items, sourced
 from annotate.scopes import Scope
 from annotate.view import View
 from grounding.database import reading
@@ -142,8 +142,12 @@ class Reads:
             window = (*parameters, max(0, limit), max(0, offset))
             return [item.sample for item in select_items(connection, self.pictures.folder, tail, window)], total
 
-    def iterate(self, split: str | None = None) -> Iterator[Sample]:
-        """Every sample in import order, read batch by batch: edits made meanwhile may or may not be seen."""
+    def iterate(self, split: str | None = None, *, with_source: bool = False) -> Iterator[Sample]:
+        """Every sample in import order, read batch by batch: edits made meanwhile may or may not be seen.
+
+        With `with_source`, one that does not say itself what it is from (`grounding.records.source_of`) has the name
+        under which it was imported as `source` in its `extra`.
+        """
         check_split(split)
         condition, parameters = ("s.split = ? AND", (split,)) if split else ("", ())
         tail = f"WHERE {condition} s.position > ? ORDER BY s.position LIMIT ?"
@@ -154,7 +158,7 @@ class Reads:
                 items = list(select_items(connection, self.pictures.folder, tail, window))
             if not items:
                 return
-            yield from (item.sample for item in items)
+            yield from (sourced(item) if with_source else item.sample for item in items)
             position = items[-1].place[1]
 
     @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from annotate.items import Change, Item
 from grounding.boxes import Box
 from grounding.errors import StoreError
-from grounding.records import Sample
+from grounding.records import Sample, source_of
 
 BATCH_ROWS = 500
 _ITEMS = "SELECT s.*, p.file, p.width_px, p.height_px FROM samples s JOIN pictures p ON p.sha256 = s.picture_sha256"
@@ -38,6 +39,13 @@ def to_items(connection: sqlite3.Connection, rows: list[sqlite3.Row], pictures_f
     """The items of rows that `select_items` read, in their order, with their boxes."""
     boxes = boxes_of(connection, [row["id"] for row in rows])
     return [_to_item(row, tuple(boxes.get(row["id"], ())), pictures_folder) for row in rows]
+
+
+def sourced(item: Item) -> Sample:
+    """The sample with what it is from in its `extra`: the name of the import, where it says nothing itself."""
+    if source_of(item.sample):
+        return item.sample
+    return replace(item.sample, extra=MappingProxyType({**item.sample.extra, "source": item.source}))
 
 
 def boxes_of(connection: sqlite3.Connection, ids: list[str]) -> dict[str, list[Box]]:
@@ -95,6 +103,7 @@ def _to_item(row: sqlite3.Row, boxes_xyxy_px: tuple[Box, ...], pictures_folder: 
         shuffle=row["shuffle"],
         listener_iou=row["listener_iou"],
         listener_gap=row["listener_gap"],
+        source=row["source"],
     )
 
 

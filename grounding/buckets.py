@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from grounding.metrics import ScoredSample, Scores, summarise
-from grounding.records import Sample
 
 Buckets = Mapping[str, Mapping[str, Scores]]
 NO_CATEGORY = "(none)"
@@ -91,12 +90,6 @@ def iou_bucket(iou: float) -> str:
     if iou <= 0:
         return "0"
     return next((bucket for limit, bucket in _BELOW_IOU if iou < limit), "0.9-1.0")
-
-
-def source_of(sample: Sample) -> str:
-    """Where the sample is from, as its data set says under "source" or "dataset"; "" where it says nothing."""
-    named = (sample.extra.get(key) for key in ("source", "dataset"))
-    return next((value for value in named if isinstance(value, str) and value), "")
 
 
 def _categories(rows: Sequence[ScoredSample]) -> list[str]:

@@ -199,3 +199,9 @@ def check_phrase(phrase: str) -> str:
             f"The phrase has {len(stripped)} characters; the limit is {MAX_PHRASE_CHARACTERS}. Shorten it."
         )
     return stripped
+
+
+def source_of(sample: Sample) -> str:
+    """Where the sample is from, as its data set says under "source" or "dataset"; "" where it says nothing."""
+    named = (sample.extra.get(key) for key in ("source", "dataset"))
+    return next((value for value in named if isinstance(value, str) and value), "")

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from grounding.boxes import Box
-from grounding.buckets import Buckets, bucket_scores, source_of
+from grounding.buckets import Buckets, bucket_scores
 from grounding.decoding.settings import Decoding
 from grounding.errors import PictureError, WorkspaceError
 from grounding.evaluation import Report
@@ -21,7 +21,7 @@ from grounding.journal import JOURNAL, EvaluationSettings, Journal, picture_sha2
 from grounding.markdown import report_markdown
 from grounding.metrics import ScoredSample, Scores
 from grounding.pictures import picture_size_wh
-from grounding.records import Prediction, Sample, Status
+from grounding.records import Prediction, Sample, Status, source_of
 
 __all__ = [
     "KeptReport",
@@ -256,7 +256,7 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
 
     Boxes stand there to the last digit, so that every figure can be computed from the file again. `image` is the
     picture's file name, `image_file` its whole path, `image_sha256` that of its content. Content and size are null
-    where the picture can't be read (any more). `source` is `buckets.source_of` the sample.
+    where the picture can't be read (any more). `source` is `records.source_of` the sample.
     """
     import pyarrow
     from pyarrow import parquet

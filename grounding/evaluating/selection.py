@@ -16,7 +16,7 @@ _MOST_CHARACTERS = 200
 class Source(Protocol):
     """Where samples come from."""
 
-    def iterate(self, split: str | None) -> Iterator[Sample]:
+    def iterate(self, split: str | None, *, with_source: bool = False) -> Iterator[Sample]:
         """Every sample of a split, or of all of them."""
 
 
@@ -58,7 +58,7 @@ class Selection:
         """The samples of the selection in the source's order. Raises `StoreError` when none can be asked about."""
         words = self.words.casefold().split()
         samples, left_out = [], 0
-        for sample in source.iterate(None if self.split == ALL_SPLITS else self.split):
+        for sample in source.iterate(None if self.split == ALL_SPLITS else self.split, with_source=True):
             if self.category and sample.category != self.category:
                 continue
             phrase = sample.phrase.strip()

@@ -26,8 +26,8 @@ class SampleSource(Protocol):
     def categories(self) -> list[str]:
         """The categories that samples have, by name."""
 
-    def iterate(self, split: str | None) -> Iterator[Sample]:
-        """Every sample of a split, or of all of them."""
+    def iterate(self, split: str | None, *, with_source: bool = False) -> Iterator[Sample]:
+        """Every sample of a split, or of all of them; `with_source`: with what it was imported from in `extra`."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,13 @@ def test_iterate_streams_across_batches_and_sees_edits_ahead(seven: Store, monke
         list(seven.iterate("dev"))
 
 
+def test_a_sample_says_what_it_is_from_when_asked(seven: Store, fill: Fill) -> None:
+    fill("h", extra={"dataset": "refcoco"})
+    assert "source" not in next(seven.iterate()).extra
+    found = {sample.id: dict(sample.extra) for sample in seven.iterate(with_source=True)}
+    assert found["a"]["source"] == "test" and found["h"] == {"dataset": "refcoco"}
+
+
 def test_a_view_shows_one_moment(seven: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "BATCH_ROWS", 2)
     with seven.view() as view:

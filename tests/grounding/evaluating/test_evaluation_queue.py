@@ -147,7 +147,7 @@ class Listed:
     def __init__(self, *samples: Sample) -> None:
         self.samples = samples
 
-    def iterate(self, split: str | None) -> object:
+    def iterate(self, split: str | None, *, with_source: bool = False) -> object:
         return (s for s in self.samples if split in (None, s.split))
 
 

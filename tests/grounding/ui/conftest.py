@@ -104,7 +104,7 @@ class ListSource:
     def categories(self) -> list[str]:
         return sorted({s.category for s in self.samples})
 
-    def iterate(self, split: str | None) -> Iterator[Sample]:
+    def iterate(self, split: str | None, *, with_source: bool = False) -> Iterator[Sample]:
         return (s for s in self.samples if split in (None, s.split))
 
 
