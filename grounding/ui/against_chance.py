@@ -36,14 +36,14 @@ class AgainstChance:
         self._lock = Lock()
         self._known: dict[str, Standing] = {}
 
-    def of(self, model_id: str, adapter: AdapterInfo | None = None) -> Standing:
-        """How the base (without `adapter`) or an adapter stands. An evaluation that can't be read is named, not
-        raised."""
+    def of(self, model_id: str, adapter: AdapterInfo | None = None, *, quantize: str = "none") -> Standing:
+        """How the base (without `adapter`) or an adapter stands, on weights that are quantised so. An evaluation that
+        can't be read is named, not raised."""
         reports = self.reports.list()
         if adapter is not None:
-            own = evaluations_of(adapter, reports)
+            own = evaluations_of(adapter, reports, quantize)
         else:
-            own = [report for report in reports if report.model_id == model_id and is_base(report)]
+            own = [report for report in reports if report.model_id == model_id and is_base(report, quantize)]
         if not own:
             return Standing(NOT_EVALUATED)
         with self._lock:

@@ -250,9 +250,11 @@ class Compare:
 
     def _standing(self, model: str | None) -> Standing:
         if model is not None and is_further(model):
-            return self.against_chance.of(self.further.service(model).model)
+            service = self.further.service(model)
+            return self.against_chance.of(service.model, quantize=service.quantize)
         info = next((info for info in self.board.adapters() if info.name == model), None)
-        return self.against_chance.of(self.parts.models.model, info)
+        models = self.parts.models
+        return self.against_chance.of(models.model, info, quantize=models.quantize)
 
     def _prompts(self, answered: Answered, path: Path) -> tuple[tuple[str, ReadPrompt], ...]:
         """What is read by whom: the base and its adapters read the same."""

@@ -338,6 +338,9 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
     html = compare.more(answered(compare, (None, "deaf")), "probes") or ""
     assert 'data-better="no">In the test split. No better than chance: Acc@0.5 33.3%, and 33.3% with its' in html
     assert f'data-better="unknown">{NOT_EVALUATED}' in html, "the base"
+    info = next(info for info in compare.board.adapters() if info.name == "deaf")
+    on_4bit = compare.against_chance.of(compare.parts.models.model, info, quantize="4bit")
+    assert on_4bit.sentence == NOT_EVALUATED, "another model than the one that was asked"
     (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
     again = Compare(compare.parts, compare.board)
     assert "can&#x27;t be read" in (again.more(answered(again, ("deaf",)), "probes") or "")
