@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,9 +339,13 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
     html = compare.more(answered(compare, (None, "deaf")), "probes") or ""
     assert 'data-better="no">In the test split. No better than chance: Acc@0.5 33.3%, and 33.3% with its' in html
     assert f'data-better="unknown">{NOT_EVALUATED}' in html, "the base"
+    kept = workspace.evaluations / "deaf-on-test" / "report.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"settings": {"conditions": {"quantize": "4bit"}}}))
+    assert f'data-better="unknown">{NOT_EVALUATED}' in (compare.more(answered(compare, ("deaf",)), "probes") or "")
+    assert 'data-better="no"' not in (compare.more(answered(compare, ("deaf",)), "probes") or "")
     info = next(info for info in compare.board.adapters() if info.name == "deaf")
-    on_4bit = compare.against_chance.of(compare.parts.models.model, info, quantize="4bit")
-    assert on_4bit.sentence == NOT_EVALUATED, "another model than the one that was asked"
+    assert compare.against_chance.of("demo", info, quantize="4bit").is_better is False
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"settings": {}}))
     (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
     again = Compare(compare.parts, compare.board)
     assert "can&#x27;t be read" in (again.more(answered(again, ("deaf",)), "probes") or "")
