@@ -98,10 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = {name: figures_of(name, measured) for name in names}
     write_result(
         "ablations",
-        {"seeds": options.seeds, "steps": measured[0].steps, "groups": counts_of(measured[0]), "variants": figures},
+        {
+            "seeds": options.seeds,
+            "steps": measured[0].steps,
+            "default": (default := settings_of_default(options.folder)),
+            "groups": counts_of(measured[0]),
+            "variants": figures,
+        },
         ("torch", "transformers", "peft"),
     )
-    (options.out or DOCUMENT).write_text(document(figures, measured, options.seeds), encoding="utf-8")
+    (options.out or DOCUMENT).write_text(document(figures, measured, options.seeds, default), encoding="utf-8")
     return 0
 
 
@@ -206,6 +212,17 @@ def run_one(folder: Path, name: str, seed: int, steps: int | None) -> None:
     partial.replace(path)
 
 
+def settings_of_default(folder: Path) -> dict[str, Any]:
+    """What the default's runs were trained with, where that differs from what holds without a preset."""
+    from grounding.adapters import AdapterInfo
+    from grounding.training.settings import TrainSettings
+
+    name = path_of(folder, DEFAULT, 0).stem
+    usual = json.loads(json.dumps(TrainSettings().to_json()))
+    kept = AdapterInfo.load(folder / "workspace" / "adapters" / name).settings
+    return {key: value for key, value in kept.items() if key != "steps" and value != usual.get(key)}
+
+
 def read_run(path: Path) -> Measured:
     return Measured(**json.loads(path.read_text(encoding="utf-8")))
 
@@ -262,7 +279,7 @@ def bounds(
     return found[round(0.025 * RESAMPLES)], found[round(0.975 * RESAMPLES) - 1]
 
 
-def document(figures: Mapping[str, Any], measured: Sequence[Measured], seeds: int) -> str:
+def document(figures: Mapping[str, Any], measured: Sequence[Measured], seeds: int, default: Mapping[str, Any]) -> str:
     """docs/ablations.md."""
     counts = counts_of(measured[0])
     head = (
@@ -281,7 +298,37 @@ def document(figures: Mapping[str, Any], measured: Sequence[Measured], seeds: in
         + f" | {one['seconds']:.0f} |\n"
         for name, one in figures.items()
     ]
-    return head + "".join(rows)
+    changes = "".join(f"- {name}: {_values(VARIANTS[name])}.\n" for name in figures if name != DEFAULT)
+    about = f"Without a preset other values hold; the default here has {_values(default)}.\n"
+    return head + "".join(rows) + _findings(figures) + f"\n## What was changed\n\n{about}\n{changes}"
+
+
+def _findings(figures: Mapping[str, Any]) -> str:
+    """The differences that are surely none of chance, best first, and what differed in none."""
+    sure = [
+        (one["groups"][group]["difference"], name, group)
+        for name, one in figures.items()
+        for group in GROUPS
+        if name != DEFAULT and is_sure(one["groups"][group])
+    ]
+    sure.sort(reverse=True)
+    lines = [f"- {name}: {100 * difference:+.0f} points on {group}.\n" for difference, name, group in sure]
+    others = [name for name in figures if name not in {DEFAULT, *(name for _, name, _ in sure)}]
+    rest = f"- Not told apart from the default: {', '.join(others)}.\n" if others else ""
+    return "\n## Beyond chance\n\n" + "".join(lines) + rest
+
+
+def _values(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}` {_plain(value)}" for name, value in settings.items())
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def is_sure(one: Mapping[str, float]) -> bool:
+    """Whether the interval of a difference leaves out zero."""
+    return one["low"] > 0 or one["high"] < 0
 
 
 def _in_words(group: str) -> str:
@@ -295,8 +342,7 @@ def _cell(one: Mapping[str, float], name: str) -> str:
     if name == DEFAULT:
         return share
     text = f"{100 * one['difference']:+.0f}, {100 * one['low']:+.0f} to {100 * one['high']:+.0f}"
-    sure = one["low"] > 0 or one["high"] < 0
-    return f"{share} ({f'**{text}**' if sure else text})"
+    return f"{share} ({f'**{text}**' if is_sure(one) else text})"
 
 
 if __name__ == "__main__":
