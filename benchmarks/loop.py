@@ -147,6 +147,8 @@ def _train(page: Page, pictures: Path) -> None:
 def _summarise(page: Page, workspace: Workspace, adapter: AdapterInfo) -> tuple[list[Row], list[Row]]:
     page.locator("#train-compare").click()
     _wait_for_answers(page)
+    ticked = page.locator("#compare-evaluate-models label:has(input:checked)")
+    expect(ticked).to_have_text(["Base model", adapter.name])
     page.locator("#compare-summary-run").click()
     reports = ReportStore(workspace.evaluations)
     while (tuned := reports.latest("demo", adapter.name)) is None or (base := reports.latest("demo", None)) is None:

@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -181,3 +183,16 @@ def test_the_running_app_guards_its_pictures(served: Served, request: pytest.Fix
             assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
         crossed = client.post("/gradio_api/queue/join", json={}, headers={"sec-fetch-site": "cross-site"})
         assert crossed.status_code == 403
+        no_two_keep_each_other_going(client.get("/config").json()["dependencies"])
+
+
+def no_two_keep_each_other_going(dependencies: list[dict[str, Any]]) -> None:
+    """gradio sends an event anew when an "always_last" that waits is done: two of them on one event never end."""
+    deferred = Counter(
+        tuple(target)
+        for dependency in dependencies
+        if dependency["trigger_mode"] == "always_last" and dependency["backend_fn"]
+        for target in dependency["targets"]
+    )
+    assert deferred, "there are some"
+    assert {target: count for target, count in deferred.items() if count > 1} == {}

@@ -20,6 +20,7 @@ from grounding.ui.evaluations_panel import EvaluationWidgets, build_evaluations,
 from grounding.ui.events import tell
 from grounding.ui.further import FurtherModels
 from grounding.ui.further_panel import FurtherWidgets, connect_further, lay_out_further, show_button
+from grounding.ui.really_changed import really_changed
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.summary import summary_html
@@ -57,6 +58,7 @@ class Widgets:
     upload: gr.UploadButton
     phrase: gr.Textbox
     models: gr.Dropdown
+    others: gr.Button
     run: gr.Button
     results: gr.HTML
     evaluations: EvaluationWidgets
@@ -73,7 +75,7 @@ def build_compare(
     widgets = _lay_out(compare.further)
     handlers = Handlers(compare)
     _connect_desk(demo, tab, widgets, handlers)
-    build_evaluations(demo, tab, widgets.evaluations, board, widgets.models)
+    build_evaluations(demo, tab, widgets.evaluations, board, widgets.models, widgets.others)
     connect_further(widgets.further, widgets.models, compare.further, compare.adapter_names, {**FREE_QUEUE, **_QUIET})
     _connect_summary(demo, widgets, handlers)
     build_whole(tab, parts, widgets.models, [widgets.evaluations.newest.change])
@@ -114,6 +116,7 @@ def _lay_out(models_besides: FurtherModels) -> Widgets:
                     max_choices=MOST_MODELS,
                     elem_id="compare-models",
                 )
+                others = really_changed([models], "compare-models-others")
                 show = show_button()
                 gr.HTML(_TOOLS, elem_id="compare-tools", apply_default_css=False)
             further = lay_out_further(show, models_besides)
@@ -122,7 +125,7 @@ def _lay_out(models_besides: FurtherModels) -> Widgets:
     with gr.Column(elem_id="compare-summary-panel"):
         evaluations = lay_out_evaluations()
         summary = gr.HTML(elem_id="compare-summary", apply_default_css=False)
-    return Widgets(desk, split, grid, upload, phrase, models, run, results, evaluations, summary, further)
+    return Widgets(desk, split, grid, upload, phrase, models, others, run, results, evaluations, summary, further)
 
 
 def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None:
@@ -145,7 +148,7 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
         h.upload, [w.upload, w.desk, w.split, w.phrase, w.models], [w.grid, *laid], **FREE_QUEUE, **_QUIET
     ).success(**asking)
     gr.on([w.run.click, w.phrase.submit], **typed)
-    w.models.change(**typed | {"fn": h.ask_models})
+    w.others.click(**typed | {"fn": h.ask_models})
     build_way_back(h.returned, [w.desk, w.split, w.models], [*laid, w.grid], asking)
     w.results.more(h.more, w.desk, w.results, trigger_mode="multiple", **MODEL_QUEUE, **_QUIET)
     tab.select(h.refresh_models, [w.desk, w.models], w.models, **FREE_QUEUE, **_QUIET)
@@ -153,7 +156,7 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
 
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
     demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
-    gr.on([w.models.change, w.evaluations.newest.change], h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
+    gr.on([w.others.click, w.evaluations.newest.change], h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
 
 
 class Handlers:

@@ -125,15 +125,20 @@ def lay_out_evaluations() -> EvaluationWidgets:
 
 
 def build_evaluations(
-    demo: gr.Blocks, tab: gr.Tab, widgets: EvaluationWidgets, board: Scoreboard, compared: gr.Dropdown
+    demo: gr.Blocks,
+    tab: gr.Tab,
+    widgets: EvaluationWidgets,
+    board: Scoreboard,
+    compared: gr.Dropdown,
+    others: gr.Button,
 ) -> None:
     """Connect the panel. `compared` are the models that Compare shows: they are chosen here until somebody chooses
-    others."""
+    others. `others` is pressed when they have become others."""
     w, handlers = widgets, EvaluationHandlers(board)
     looks = [w.list, w.shown, w.newest]
     demo.load(handlers.open, None, [w.models, w.split, w.category, w.run, *looks], **_FREE)
     tab.select(handlers.refresh, w.models, w.models, **_FREE)
-    compared.change(handlers.follow, [compared, w.models], w.models, **_FREE)
+    others.click(handlers.follow, [compared, w.models], w.models, **_FREE)
 
     def evaluations_now(_: object = None) -> dict[str, Any]:  # gradio marks the function, and a method takes no mark
         return handlers.now()

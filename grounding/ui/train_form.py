@@ -12,6 +12,7 @@ import gradio as gr
 from grounding.errors import ModelError
 from grounding.models import training_settings
 from grounding.training.settings import TrainSettings
+from grounding.ui.really_changed import really_changed
 from grounding.ui.train_preflight import PreflightWidgets, lay_out_preflight
 from grounding.ui.train_presets import connect_presets, lay_out_presets
 from grounding.ui.train_preview import PreviewWidgets, lay_out_preview
@@ -28,7 +29,7 @@ _COUNTING = '<section class="bw-ready"><h3>What it learns from</h3><p>Counting t
 class Widgets:
     """The tab's controls. `settings` holds one input per field of `TrainSettings`. `looked_at` is the id of an earlier
     run that this page looks at, "" for the newest; `back` leads from it to the newest. `suggestion` is a name that a
-    run has used and a free one to take its place."""
+    run has used and a free one to take its place. `others` is pressed when a setting has another value."""
 
     ready: gr.HTML
     name: gr.Textbox
@@ -44,6 +45,7 @@ class Widgets:
     accordion: gr.Accordion
     shown: gr.State
     settings: Mapping[str, Any]
+    others: gr.Button
     preflight: PreflightWidgets
     preview: PreviewWidgets
     sweeps: SweepWidgets
@@ -74,7 +76,8 @@ def lay_out(preset: TrainSettings, model_id: str) -> Widgets:
             accordion = gr.Accordion("Settings", open=False, elem_id="train-settings")
             with accordion:
                 settings = _lay_out_settings(preset)
-            connect_presets(presets, settings)
+            others = really_changed(list(settings.values()), "train-settings-others")
+            connect_presets(presets, settings, others)
         with gr.Column(scale=1, min_width=420, elem_id="train-right") as right:
             preflight = lay_out_preflight()
             view = gr.HTML(elem_id="train-run", apply_default_css=False)
@@ -90,6 +93,7 @@ def lay_out(preset: TrainSettings, model_id: str) -> Widgets:
         accordion=accordion,
         shown=gr.State(""),
         settings=settings,
+        others=others,
         preflight=preflight,
         preview=preview,
         sweeps=sweeps,

@@ -50,14 +50,16 @@ def lay_out_preflight() -> PreflightWidgets:
     return PreflightWidgets(panel, look, force, gr.State(""))
 
 
-def build_preflight(tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ) -> Look:
-    """Connect the panel; returns how it follows the data. `inputs` are the components that `read` makes settings of."""
+def build_preflight(
+    tab: gr.Tab, desk: PreflightDesk, widgets: PreflightWidgets, inputs: set[Any], read: _READ, others: gr.Button
+) -> Look:
+    """Connect the panel; returns how it follows the data. `inputs` are the components that `read` makes settings of;
+    `others` is pressed when one has another value."""
     w = widgets
     handlers = PreflightHandlers(desk, read)
     outputs = [w.panel, w.look, w.force, w.shown]
     tab.select(handlers.open, inputs, outputs, **_FREE)
-    changes = [component.change for component in inputs]
-    gr.on(changes, handlers.tick, {w.shown, *inputs}, outputs, trigger_mode="always_last", **_FREE)
+    others.click(handlers.tick, {w.shown, *inputs}, outputs, trigger_mode="multiple", **_FREE)
     handlers.shown = w.shown
     w.look.click(handlers.look, inputs, outputs, trigger_mode="once", **_FREE)
     return Look(handlers.mark, handlers.tick, {w.shown, *inputs}, outputs)

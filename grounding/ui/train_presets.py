@@ -43,10 +43,10 @@ def lay_out_presets(model_id: str) -> Chooser:
     return Chooser(presets, radio, told)
 
 
-def connect_presets(chooser: Chooser, settings: Mapping[str, Any]) -> None:
+def connect_presets(chooser: Chooser, settings: Mapping[str, Any], others: gr.Button) -> None:
     """Fill the settings when a preset is chosen, and tell what differs from it when one is changed.
 
-    `settings` holds one input per field of `TrainSettings`.
+    `settings` holds one input per field of `TrainSettings`; `others` is pressed when one has another value.
     """
     if not chooser.presets:
         return
@@ -55,14 +55,7 @@ def connect_presets(chooser: Chooser, settings: Mapping[str, Any]) -> None:
     # "input", not "change": it must not fire when a person's own values are put there, as after a reload.
     chooser.radio.input(handlers.choose, chooser.radio, [*inputs, chooser.told], **_FREE)
     # Not when the preset changes: the values of the one before still stand in the form then.
-    gr.on(
-        [component.change for component in inputs],
-        handlers.describe,
-        {chooser.radio, *inputs},
-        chooser.told,
-        trigger_mode="always_last",
-        **_FREE,
-    )
+    others.click(handlers.describe, {chooser.radio, *inputs}, chooser.told, trigger_mode="multiple", **_FREE)
 
 
 class Handlers:

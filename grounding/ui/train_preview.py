@@ -70,16 +70,23 @@ def build_preview(
     snapshots: Path,
     inputs: set[Any],
     read: Callable[[dict[Any, Any]], TrainSettings],
+    others: gr.Button,
 ) -> None:
     """Connect the panel. `inputs` are the components that `read` makes settings of: while it is open, it follows
-    them."""
+    them, whenever `others` is pressed."""
     w = widgets
     handlers = PreviewHandlers(w, curation, snapshots, read)
     outputs = [w.step, w.view]
     w.panel.expand(lambda: True, None, w.is_open, show_progress="hidden", api_visibility="private")
     w.panel.collapse(lambda: False, None, w.is_open, show_progress="hidden", api_visibility="private")
-    followed = [tab.select, *(component.change for component in inputs)]
-    gr.on(followed, handlers.follow, {w.step, w.is_open, *inputs}, outputs, trigger_mode="always_last", **_FREE)
+    gr.on(
+        [tab.select, others.click],
+        handlers.follow,
+        {w.step, w.is_open, *inputs},
+        outputs,
+        trigger_mode="multiple",
+        **_FREE,
+    )
     gr.on([w.panel.expand, w.step.release], handlers.show, {w.step, *inputs}, outputs, **_FREE)
     w.back.click(handlers.back, {w.step, *inputs}, outputs, **_FREE)
     w.on.click(handlers.on, {w.step, *inputs}, outputs, **_FREE)
