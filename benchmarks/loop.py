@@ -199,6 +199,7 @@ def _show_contrast(page: Page, base: Sequence[Row], tuned: Sequence[Row], pictur
     page.wait_for_timeout(1500)
     _wait_for_answers(page)
     page.mouse.move(5, 5)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=pictures / "compare.png")
 
 
