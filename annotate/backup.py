@@ -39,7 +39,7 @@ MANIFEST_FILE, MEMBERS_FILE = "manifest.json", "members.jsonl"
 _LAST_WRITTEN = {"snapshots": "manifest.json", "adapters": "adapter.json", "evaluations": "report.json", "runs": ""}
 _STUDY_FILE = "study.db"
 _MEMBER_NAME = re.compile(
-    r"annotations\.db|runs\.db|arena\.db|calibrations\.json|compare-models\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
+    r"annotations\.db|runs\.db|arena\.db|(?:calibrations|compare-models)\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
     rf"|(?:{'|'.join(_LAST_WRITTEN)}|sweeps)(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
 )
 _PACKED_ALREADY = (".png", ".jpg", ".webp", ".gif", ".tif", ".bmp", ".safetensors", ".parquet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,13 @@ from annotate.store import Store
 from annotate.twins import fill_hashes
 from grounding.errors import SettingsError, StoreError
 from grounding.passwords import set_password
+from grounding.progress import rarely
 from grounding.workspace import Workspace
 
 Document = dict[str, Any]
 Add = Callable[[str, Callable[[Workspace, argparse.Namespace], tuple[Document, str]], str], argparse.ArgumentParser]
 _LINES_SHOWN = 20
-_TELL_SECONDS, _TELL_FILE_SECONDS = 0.2, 5.0
+_TELL_SECONDS = 0.2
 
 
 def add_commands(add: Add) -> None:
@@ -46,18 +46,13 @@ def add_commands(add: Add) -> None:
 def tell_progress(what: str) -> Callable[[int, int], None]:
     """A function that keeps one line on standard error up to date, a few times a second: what, how many of how many.
     Where nobody looks, as standard error is no terminal, it tells every few seconds."""
-    told_at, pause_seconds = 0.0, _TELL_SECONDS if sys.stderr.isatty() else _TELL_FILE_SECONDS
 
     def tell(done: int, total: int) -> None:
-        nonlocal told_at
-        if done < total and time.monotonic() < told_at + pause_seconds:
-            return
-        told_at = time.monotonic()
         end = "\n" if done >= total else ""
         sys.stderr.write(f"\r{what}: {done} of {total}{end}")
         sys.stderr.flush()
 
-    return tell
+    return rarely(tell, _TELL_SECONDS)
 
 
 def _password(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:

@@ -18,6 +18,7 @@ CORE_OF_ANNOTATE = {
     "boxes",
     "records",
     "pictures",
+    "progress",
     "who",
     "workspace",
     "overlay",

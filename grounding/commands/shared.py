@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grounding.decoding.settings import MOST_SAMPLES
+from grounding.progress import rarely
 from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
 
-_FILE_SECONDS = 5.0
 Commands = argparse._SubParsersAction  # argparse has no public name for what `add_subparsers` returns
 
 
@@ -105,18 +103,15 @@ def load(options: argparse.Namespace, workspace: Workspace) -> Predictor:
 def progress() -> Iterator[Callable[[int, int], None]]:
     """Shows done and total on one line, which ends with the block however that ends. Where standard error is no
     terminal, that is every few seconds."""
-    shown, told_at = False, -math.inf
-    pause_seconds = 0.0 if sys.stderr.isatty() else _FILE_SECONDS
+    shown = False
 
     def show(done: int, total: int) -> None:
-        nonlocal shown, told_at
-        if done < total and time.monotonic() < told_at + pause_seconds:
-            return
-        shown, told_at = True, time.monotonic()
+        nonlocal shown
+        shown = True
         print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
 
     try:
-        yield show
+        yield rarely(show)
     finally:
         if shown:
             print(file=sys.stderr)

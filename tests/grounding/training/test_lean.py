@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grounding.training.lean import Gather, LoraGroup, RmsNorm, Rotate, Spread
+from grounding.training.lean_functions import Gated, Gather, LoraGroup, RmsNorm, Rotate, Spread
 
 
 def wide(*shape: int) -> torch.Tensor:
@@ -75,3 +75,16 @@ def test_tokens_into_slots_and_back() -> None:
     in_slots = wide(6, 3)
     assert torch.equal(Gather.apply(in_slots, back), in_slots[back])
     assert torch.autograd.gradcheck(lambda x: Gather.apply(x, back), (in_slots,))
+
+
+def test_what_branches_share_gets_the_gradients_of_all_of_them() -> None:
+    states, picture_of = wide(3, 2), torch.tensor([0, 0, 2, 2, 2])
+    torch.testing.assert_close(Gather.apply(states, picture_of), states[picture_of])
+    assert torch.autograd.gradcheck(lambda x: Gather.apply(x, picture_of), (states,))
+
+
+def test_gates() -> None:
+    both = wide(5, 6)
+    gate, up = both.chunk(2, dim=-1)
+    torch.testing.assert_close(Gated.apply(both), torch.nn.functional.silu(gate) * up)
+    assert torch.autograd.gradcheck(Gated.apply, (both,))
