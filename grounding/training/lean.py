@@ -250,7 +250,8 @@ class Layout:
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, wanted: torch.Tensor | None = None
     ) -> torch.Tensor:
         """[tokens, heads * head_size] from queries [tokens, heads, head_size], keys and values likewise; of the tokens
-        `wanted` alone where they are given, which stand in branches: the prompt's end predicts the first answer token.
+        `wanted` alone where they are given. These stand in branches, as the prompt's end predicts the first answer
+        token: the prefixes are then left out, but for a broken mask, whose loss must still be seen.
         """
         repeats = queries.shape[1] // keys.shape[1]
         # Slots [slots, heads, size] -> [pictures, prefix, heads, size] and [branches, branch, heads, size].
@@ -259,9 +260,10 @@ class Layout:
         )
         seen_key = torch.cat((Gather.apply(key, self.picture_of), own_key), dim=1)
         seen_value = torch.cat((Gather.apply(value, self.picture_of), own_value), dim=1)
-        attended, back = _attend(own_query, seen_key, seen_value, self.branch_mask, repeats).flatten(0, 1), self.back
-        if wanted is not None:
-            back = back[wanted] - (len(self.slots) - len(attended))
+        attended = _attend(own_query, seen_key, seen_value, self.branch_mask, repeats).flatten(0, 1)
+        back, before = self.back if wanted is None else self.back[wanted], len(self.slots) - len(attended)
+        if wanted is not None and bool((back >= before).all()):
+            back = back - before
         else:
             prefixes = _attend(query, key, value, self.prefix_mask, repeats).flatten(0, 1)
             attended = torch.cat((prefixes, attended))
