@@ -17,7 +17,7 @@ from annotate.store import Store
 from annotate.twins import fill_hashes
 from grounding.errors import SettingsError, StoreError
 from grounding.passwords import set_password
-from grounding.progress import rarely
+from grounding.progress import Rarely
 from grounding.workspace import Workspace
 
 Document = dict[str, Any]
@@ -52,7 +52,7 @@ def tell_progress(what: str) -> Callable[[int, int], None]:
         sys.stderr.write(f"\r{what}: {done} of {total}{end}")
         sys.stderr.flush()
 
-    return rarely(tell, _TELL_SECONDS)
+    return Rarely(tell, _TELL_SECONDS)
 
 
 def _password(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:

@@ -10,16 +10,25 @@ from collections.abc import Callable
 _FILE_SECONDS = 5.0
 
 
-def rarely(tell: Callable[[int, int], None], terminal_seconds: float = 0.0) -> Callable[[int, int], None]:
+class Rarely:
     """`tell(done, total)`, called at most every `terminal_seconds`, or every few seconds where standard error is no
     terminal; at the end in any case."""
-    told_at, pause_seconds = -math.inf, terminal_seconds if sys.stderr.isatty() else _FILE_SECONDS
 
-    def call(done: int, total: int) -> None:
-        nonlocal told_at
-        if done < total and time.monotonic() < told_at + pause_seconds:
+    def __init__(self, tell: Callable[[int, int], None], terminal_seconds: float = 0.0) -> None:
+        self._tell = tell
+        self._pause_seconds = terminal_seconds if sys.stderr.isatty() else _FILE_SECONDS
+        self._told_at = -math.inf
+        self._held_back: tuple[int, int] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if done < total and time.monotonic() < self._told_at + self._pause_seconds:
+            self._held_back = done, total
             return
-        told_at = time.monotonic()
-        tell(done, total)
+        self._told_at, self._held_back = time.monotonic(), None
+        self._tell(done, total)
 
-    return call
+    def catch_up(self) -> None:
+        """Tell what was held back last, where the work ends before its end."""
+        if self._held_back is not None:
+            self._tell(*self._held_back)
+            self._held_back = None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grounding.decoding.settings import MOST_SAMPLES
-from grounding.progress import rarely
+from grounding.progress import Rarely
 from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -110,8 +110,10 @@ def progress() -> Iterator[Callable[[int, int], None]]:
         shown = True
         print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
 
+    told = Rarely(show)
     try:
-        yield rarely(show)
+        yield told
     finally:
+        told.catch_up()
         if shown:
             print(file=sys.stderr)

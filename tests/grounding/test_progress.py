@@ -17,7 +17,19 @@ def test_it_is_rare_where_nobody_looks_and_told_at_the_end(
     monkeypatch.setattr(progress.time, "monotonic", lambda: 0.4 * next(seconds))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     heard: list[int] = []
-    tell = progress.rarely(lambda done, total: heard.append(done), 0.2)
+    tell = progress.Rarely(lambda done, total: heard.append(done), 0.2)
     for done in range(6):
         tell(done, 5)
+    tell.catch_up()
     assert heard == told
+
+
+def test_work_that_is_broken_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    heard: list[int] = []
+    tell = progress.Rarely(lambda done, total: heard.append(done))
+    for done in range(3):
+        tell(done, 5)
+    tell.catch_up()
+    tell.catch_up()
+    assert heard == [0, 2]
