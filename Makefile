@@ -1,17 +1,21 @@
 # make run: a virtual environment, the packages, the app.   make test: the same for checks and tests.
+# make test-all: also those tests that show with the real thing what another one shows sooner.
 PYTHON ?= python3
 VENV ?= .venv
 # So many processes share the tests, a file at a time; each takes about 3 GB with the programs that it starts.
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+.PHONY: run test test-all check clean
 
 run: $(VENV)/.installed
 	$(BIN)/python app.py
 
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test-all: check
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m ""
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

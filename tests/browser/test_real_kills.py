@@ -32,7 +32,7 @@ from grounding.workspace import Workspace
 from job_workers import wait_for, workers_of
 from served import ServedApp, free_port, small_workspace
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.thorough]
 
 SEEDS = range(int(os.environ.get("BOXWRIGHT_KILL_SEEDS", "1")))
 STEPS = 10

@@ -388,6 +388,7 @@ def test_a_push_is_one_commit_with_the_card_and_no_path_of_this_machine(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_code_of_a_pushed_card_runs(
     workspace: Workspace, adapter: AdapterInfo, hub: dict[str, Any], reader: Path
 ) -> None:

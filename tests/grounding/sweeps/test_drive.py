@@ -103,6 +103,7 @@ def test_a_run_whose_worker_was_killed_goes_on_where_it_was(stand_in: Workspace,
     assert [run.attempt for run in SweepStore(stand_in.runs_db).runs("mugs").values()] == [2, 2]
 
 
+@pytest.mark.thorough
 def test_everything_killed_in_the_middle_the_next_who_looks_goes_on(
     stand_in: Workspace, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

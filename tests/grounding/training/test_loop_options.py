@@ -109,7 +109,11 @@ def test_a_choice_names_what_there_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"lora_dora": True}, {"lora_vision": True}, {"lora_rslora": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({"lora_dora": True}, marks=pytest.mark.thorough), {"lora_vision": True}, {"lora_rslora": True}],
+    ids=str,
+)
 def test_what_is_scored_is_what_compare_answers(plan: TrainPlan, settings: dict[str, Any]) -> None:
     """The last scoring's boxes are those of the saved adapter, used the way Compare uses it."""
     listen(plan, steps=8, learning_rate=5e-3, strength=0.7, keep_best=False, negative_share=0.0, **settings)
