@@ -12,7 +12,16 @@ from typing import Any
 from safetensors import SafetensorError
 
 from grounding.adapters import AdapterInfo
-from grounding.decoding.lora import NOT_FINITE, LoraWeights, check_base_is_unchanged, check_files, read_lora
+from grounding.decoding.lora import (
+    NOT_FINITE,
+    LoraWeights,
+    NewWords,
+    check_base_is_unchanged,
+    check_files,
+    plain_layer,
+    read_lora,
+    take_words,
+)
 from grounding.engine import text_family
 from grounding.errors import AdapterError, first_sentence
 from grounding.models import LoadedModel
@@ -30,6 +39,7 @@ class AttachedAdapters:
         self.loaded = loaded
         self._factors: dict[_Identity, LoraWeights | None] = {}
         self._attached: dict[_Identity, str] = {}
+        self._words: dict[str, NewWords] = {}  # by the names inside the model
 
     def factors(self, info: AdapterInfo) -> LoraWeights | None:
         """The adapter as plain LoRA on the language model; None when it is more than that. Raises `AdapterError`."""
@@ -74,9 +84,27 @@ class AttachedAdapters:
         try:
             self.loaded.model.enable_adapters()
             self.loaded.model.set_adapter(key)
-            yield
+            with self._knowing(self._words.get(key)):
+                yield
         finally:
             self.loaded.model.disable_adapters()
+
+    @contextmanager
+    def _knowing(self, words: NewWords | None) -> Iterator[None]:
+        """The base's embeddings with these in their place, and afterwards as they were, to the bit.
+
+        Not by peft: with the words of one adapter in the model, peft 0.21 can't compute another that has none.
+        """
+        if words is None:
+            yield
+            return
+        weight = plain_layer(self.loaded.model.get_input_embeddings()).weight.data
+        before = weight[words.token_ids]
+        weight[words.token_ids] = words.rows.to(weight)
+        try:
+            yield
+        finally:
+            weight[words.token_ids] = before
 
     def _check_base(self, info: AdapterInfo) -> None:
         if info.base != self.loaded.model_id or info.profile != self.loaded.profile.name:
@@ -114,7 +142,10 @@ class AttachedAdapters:
                     raise ValueError("peft can't use DoRA on 8-bit weights; load the base in 4 bits or in full")
                 config.inference_mode = True
                 weights = load_peft_weights(str(info.path), device="cpu")
-                if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                words = take_words(config, weights, model)
+                config.trainable_token_indices = None
+                parts = [*weights.values(), *([words.rows] if words else [])]
+                if not all(bool(part.isfinite().all()) for part in parts):
                     raise ValueError(NOT_FINITE)
                 # Not `load_adapter` of transformers 5.23: it doesn't know the names under which DoRA is saved.
                 inject_adapter_in_model(config, model, adapter_name=name)
@@ -132,11 +163,14 @@ class AttachedAdapters:
                     "Its files are damaged or were made by other versions: train it again."
                 ) from error
         model.disable_adapters()
+        if words is not None:
+            self._words[name] = words.to(self.loaded.device, words.rows.dtype)
         return name
 
     def _drop(self, name: str) -> None:
         """Remove the weights of an adapter, or what a failed load left behind."""
         model = self.loaded.model
+        self._words.pop(name, None)
         with warnings.catch_warnings():
             # peft then makes another adapter the active one; all are switched off below.
             warnings.filterwarnings("ignore", "Adapter .* was active", UserWarning)

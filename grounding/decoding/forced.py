@@ -256,7 +256,7 @@ class _Batch:
         for row, chunk in enumerate(chunks):
             filled[row, len(chunk.ids) : chunk.size] = True
         where = positions.to(device).expand(self.axes, -1, -1)
-        embeddings = model.embed(ids.to(device))
+        embeddings = model.embeddings(ids.to(device), self.adapters)
         hidden = model.extend(embeddings, where, mask, self.cache, self.adapters, real=filled.to(device))
         self.cache.visible[:, begin : begin + width] = real.to(device)
         return [hidden[row, chunk.scored] for row, chunk in enumerate(chunks)]
@@ -319,7 +319,7 @@ def _prefill(
         places += [row * width + place for place in prefix.visual_places]
     device = model.device
     flat_places, real = torch.tensor(places, device=device), real.to(device)
-    embeddings = model.embed(ids.to(device))
+    embeddings = model.embeddings(ids.to(device), adapters)
     visual = torch.cat([prefix.visual for prefix in prefixes]).to(device, embeddings.dtype)
     embeddings = embeddings.flatten(0, 1).index_copy(0, flat_places, visual).view_as(embeddings)
     levels = [

@@ -8,7 +8,7 @@ owns nothing. What is not a row's own is replaced, not multiplied by 0: 0 times 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from grounding.errors import AdapterError, first_sentence
 
 # Modules of one layer in the order in which the text model fuses them.
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_WORDS_KEY = re.compile(r"language_model\.(?:model\.)?embed_tokens\.token_adapter\.trainable_tokens_delta$")
 _KEY = re.compile(r"language_model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.(?:\w+\.)?weight$")
 
 # Settings of a LoraConfig under which more is computed than B A x, or with more than these matrices.
@@ -36,24 +37,49 @@ _BASE_STAYS = ("gaussian", "eva", "orthogonal")  # ways to begin that touch no w
 
 
 @dataclass(frozen=True)
+class NewWords:
+    """Embeddings `rows` [tokens, hidden] that an adapter has for tokens `token_ids` [tokens], rising, that its base was
+    never taught."""
+
+    token_ids: torch.Tensor
+    rows: torch.Tensor
+
+    @classmethod
+    def of(cls, token_ids: Sequence[int], rows: torch.Tensor) -> NewWords:
+        """From tokens in any order."""
+        ids, order = torch.tensor(token_ids, device=rows.device).sort()
+        return cls(ids, rows[order])
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> NewWords:
+        return NewWords(self.token_ids.to(device), self.rows.to(device, dtype))
+
+    def find(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(which of the tokens, of any shape, are among these, bool; the row of each that is)."""
+        places = torch.searchsorted(self.token_ids, ids).clamp_(max=len(self.token_ids) - 1)
+        return self.token_ids[places] == ids, places
+
+
+@dataclass(frozen=True)
 class LoraWeights:
-    """One adapter: `factors[layer, part]` = (A [rank, in], B [out, rank] times its scaling)."""
+    """One adapter: `factors[layer, part]` = (A [rank, in], B [out, rank] times its scaling), and `words` of its own."""
 
     factors: Mapping[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
+    words: NewWords | None = None
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> LoraWeights:
         moved = {key: (a.to(device, dtype), b.to(device, dtype)) for key, (a, b) in self.factors.items()}
-        return LoraWeights(moved)
+        return LoraWeights(moved, self.words and self.words.to(device, dtype))
 
     @property
     def is_finite(self) -> bool:
-        """Whether all factors are finite numbers: others would spoil every answer of the batch they are in."""
-        return all(bool(half.isfinite().all()) for pair in self.factors.values() for half in pair)
+        """Whether all weights are finite numbers: others would spoil every answer of the batch they are in."""
+        halves = [half for pair in self.factors.values() for half in pair]
+        return all(bool(part.isfinite().all()) for part in (*halves, *([self.words.rows] if self.words else [])))
 
 
 def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | None:
     """A PEFT folder as `LoraWeights` for this language model; None when it is more than plain LoRA on its linear
-    layers (DoRA, the vision tower): such an adapter needs PEFT itself.
+    layers and embeddings of single tokens (DoRA, the vision tower): such an adapter needs PEFT itself.
 
     Raises `AdapterError` when it changes the base itself (`check_base_is_unchanged`), and when the folder is damaged:
     a file can't be read, weights are missing, of other shapes, or no finite numbers.
@@ -66,8 +92,10 @@ def read_lora(name: str, folder: Path, language_model: Any) -> LoraWeights | Non
         check_base_is_unchanged(name, config)
         if not isinstance(config, LoraConfig) or not _is_plain(config):
             return None
-        halves = _halves(load_peft_weights(str(folder), device="cpu"))
-        return None if halves is None else _assembled(halves, config, language_model)
+        weights = load_peft_weights(str(folder), device="cpu")
+        words = take_words(config, weights, language_model)
+        halves = _halves(weights)
+        return None if halves is None else _assembled(halves, words, config, language_model)
     except AdapterError:
         raise
     except Exception as error:  # every loader of peft and safetensors has its own tree of errors
@@ -99,13 +127,27 @@ def check_base_is_unchanged(name: str, config: object) -> None:
         )
     if (bias := getattr(config, "bias", "none")) != "none":
         raise AdapterError(f"The adapter {name!r} has bias={bias!r}: {_IN_THE_BASE}")
-    for setting in ("modules_to_save", "trainable_token_indices"):
-        if getattr(config, setting, None):
-            raise AdapterError(f"The adapter {name!r} has {setting}={getattr(config, setting)!r}: {_IN_THE_BASE}")
+    if saved := getattr(config, "modules_to_save", None):
+        raise AdapterError(f"The adapter {name!r} has modules_to_save={saved!r}: {_IN_THE_BASE}")
+
+
+def plain_layer(module: Any) -> Any:
+    """The embedding or the output layer itself, where peft has put embeddings of single tokens around it."""
+    adapter = getattr(module, "token_adapter", None)
+    return module if adapter is None else adapter.get_base_layer()
+
+
+def live_words(module: Any) -> tuple[tuple[int, ...], torch.nn.Parameter] | None:
+    """The tokens and the embeddings [tokens, hidden] that peft has active in an embedding or an output layer."""
+    adapter = getattr(module, "token_adapter", None)
+    if adapter is None or adapter.disable_adapters:
+        return None
+    name = next((name for name in adapter.active_adapters if name in adapter.trainable_tokens_delta), None)
+    return None if name is None else (tuple(adapter.token_indices[name]), adapter.trainable_tokens_delta[name])
 
 
 def live_lora(language_model: Any) -> LoraWeights | None:
-    """The factors of the adapter that peft has active in a language model right now, as in training; None without."""
+    """The weights of the adapter that peft has active in a language model right now, as in training; None without."""
     factors = {}
     for index, layer in enumerate(language_model.layers):
         for part in PARTS:
@@ -114,7 +156,9 @@ def live_lora(language_model: Any) -> LoraWeights | None:
                 if name in module.lora_A and not module.disable_adapters:
                     a, b = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
                     factors[index, part] = (a, b * module.scaling[name])
-    return LoraWeights(factors) if factors else None
+    words = live_words(language_model.get_input_embeddings())
+    learned = None if words is None else NewWords.of(words[0], words[1].detach())
+    return LoraWeights(factors, learned) if factors or learned else None
 
 
 def is_plain_live(language_model: Any) -> bool:
@@ -149,7 +193,24 @@ def _halves(weights: Mapping[str, torch.Tensor]) -> _Halves | None:
     return halves
 
 
-def _assembled(halves: _Halves, config: Any, language_model: Any) -> LoraWeights:
+def take_words(config: Any, weights: dict[str, torch.Tensor], model: Any) -> NewWords | None:
+    """The words of its own that an adapter has, taken out of its weights as peft loads them; None without.
+
+    Raises `ValueError` unless they are what the config speaks of, in this model's shape.
+    """
+    rows = [weights.pop(key) for key in list(weights) if _WORDS_KEY.search(key)]
+    told: Any = getattr(config, "trainable_token_indices", None) or ()
+    if isinstance(told, dict):
+        told = next(iter(told.values())) if len(told) == 1 else ()
+    if not told and not rows:
+        return None
+    vocabulary, width = plain_layer(model.get_input_embeddings()).weight.shape
+    if len(rows) != 1 or rows[0].shape != (len(told), width) or not all(0 <= at < vocabulary for at in told):
+        raise ValueError("the embeddings of its words are missing or of another model")
+    return NewWords.of(told, rows[0])
+
+
+def _assembled(halves: _Halves, words: NewWords | None, config: Any, language_model: Any) -> LoraWeights:
     """The factors, scaled. Raises `ValueError` unless they are what the config speaks of, in this model's shapes."""
     from peft.tuners.tuners_utils import check_target_module_exists
 
@@ -168,7 +229,7 @@ def _assembled(halves: _Halves, config: Any, language_model: Any) -> LoraWeights
             factors[index, part] = (pair["A"], pair["B"] * _scaling(config, place, rank))
     if len(factors) < len(halves):
         raise ValueError(f"{len(halves) - len(factors)} of its weights are not of this model")
-    weights = LoraWeights(factors)
+    weights = LoraWeights(factors, words)
     if not weights.is_finite:
         raise ValueError(NOT_FINITE)
     return weights

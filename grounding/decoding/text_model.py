@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from grounding.decoding.lora import FusedLora, LoraWeights, fuse
+from grounding.decoding.lora import FusedLora, LoraWeights, NewWords, fuse, plain_layer
 
 _GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 _PROBE_TOKENS = 9
@@ -59,13 +59,14 @@ class KeyValues:
 @dataclass(frozen=True)
 class RowAdapters:
     """Which adapter each row uses: `fused[layer][group]` for all adapters of the call, `adapter_of_row` [rows]
-    with -1 for the base."""
+    with -1 for the base, and the words that each adapter has of its own."""
 
     fused: list[list[FusedLora | None]]
     adapter_of_row: torch.Tensor
+    words: tuple[NewWords | None, ...] = ()
 
     def pick(self, rows: Sequence[int]) -> RowAdapters:
-        return RowAdapters(self.fused, self.adapter_of_row[list(rows)])
+        return RowAdapters(self.fused, self.adapter_of_row[list(rows)], self.words)
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,13 @@ class TextModel:
             raise ValueError(f"layers of the types {sorted(set(config.layer_types))}")
         if getattr(config, "hidden_act", "silu") != "silu":
             raise ValueError(f"the activation {config.hidden_act}")
+        lm_head = plain_layer(lm_head)
         head = getattr(lm_head, "weight", None)
         if head is None or head.ndim != 2 or not head.is_floating_point():
             raise ValueError("an output layer whose weights are packed")
         self.stock = language_model
         self.head = lm_head
-        self.embed = language_model.get_input_embeddings()
+        self.embed = plain_layer(language_model.get_input_embeddings())
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -127,7 +129,19 @@ class TextModel:
         """The adapters of a call; None when every row uses the base."""
         if not weights or all(index < 0 for index in adapter_of_row):
             return None
-        return RowAdapters(self._fused(tuple(weights)), torch.tensor(adapter_of_row, device=self.device))
+        rows, words = torch.tensor(adapter_of_row, device=self.device), tuple(adapter.words for adapter in weights)
+        return RowAdapters(self._fused(tuple(weights)), rows, words)
+
+    def embeddings(self, ids: torch.Tensor, adapters: RowAdapters | None) -> torch.Tensor:
+        """[rows, new, hidden] of the tokens [rows, new], each row with the words of its adapter."""
+        found: torch.Tensor = self.embed(ids)
+        for index, words in enumerate(adapters.words if adapters is not None else ()):
+            if words is not None:
+                assert adapters is not None
+                known, rows = words.find(ids)
+                own = known & (adapters.adapter_of_row == index)[:, None]
+                found = torch.where(own[..., None], words.rows[rows].to(found.dtype), found)
+        return found
 
     def _fused(self, weights: tuple[LoraWeights, ...]) -> list[list[FusedLora | None]]:
         """The factors side by side; those of the last few calls are kept, told apart by identity."""

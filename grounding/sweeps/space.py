@@ -18,7 +18,7 @@ SEARCHABLE: tuple[str, ...] = (
     *("lora_rank", "learning_rate", "smooth_l1_weight", "giou_weight", "soft_labels"),
     *("strength", "lora_dropout", "lora_layers", "lora_rslora", "lora_dora"),
     *("warmup_share", "weight_decay", "max_gradient_norm", "optimiser", "images_per_step", "phrases_per_image"),
-    *("nothing_weight", "negative_share", "template_share", "curriculum_share"),
+    *("nothing_weight", "negative_share", "template_share", "curriculum_share", "learn_new_words", "new_words_rate"),
     *("augment", "mirrored_share", "cropped_share", "farther_share", "colour_change", "jittered_share"),
 )
 MOST_VALUES = 64

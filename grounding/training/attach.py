@@ -1,9 +1,10 @@
-"""LoRA on a loaded model: put on, taken out and put back by name, and scaled back to a share of what it learned."""
+"""LoRA on a loaded model, with the embeddings of words that are new to it: put on, taken out and put back by name, and
+scaled back to a share of what was learned."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.profiles import ModelProfile
+from grounding.training.new_words import new_token_ids
 from grounding.training.settings import TrainSettings
 
 # The linear layers of the Qwen towers and of the ViTs that others use; never the patch embedding or the merger.
@@ -32,11 +34,13 @@ _ONLY = {
 @dataclass(frozen=True)
 class Attached:
     """LoRA in a model. `weights` are the trained ones by their names, `starts` the values of those that do not start
-    at nothing: the lengths of DoRA, from which a share of the change is counted."""
+    at nothing, from which a share of the change is counted: the lengths of DoRA. `new_token_ids` are the tokens of
+    words that are new to the base, whose embeddings are among the weights."""
 
     peft_model: Any
     weights: Mapping[str, torch.nn.Parameter]
     starts: Mapping[str, torch.Tensor]
+    new_token_ids: tuple[int, ...] = ()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Copies of the trained weights on the CPU."""
@@ -61,7 +65,7 @@ class Attached:
         Going back part of the way loses little of the new and wins back much of the old. Source: Wortsman et al.,
         Robust fine-tuning of zero-shot models (WiSE-FT), CVPR 2022, which interpolates all weights this way. With
         LoRA, base + s B A is exactly that. With DoRA its direction B A and its lengths are interpolated each by
-        itself, which is near it.
+        itself, which is near it. New words keep all that was learned: the base has nothing there to go back to.
         """
         for name, weight in self.weights.items():
             if "lora_B" in name:
@@ -90,9 +94,10 @@ class Attached:
             self.peft_model.train()
 
 
-def attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Attached:
+def attach_lora(loaded: LoadedModel, settings: TrainSettings, phrases: Sequence[str] = ()) -> Attached:
     """LoRA on the profile's targets, as the settings narrow or widen them. `loaded` now uses it.
 
+    Of the phrases that are learned from, the words that are new to the base are trained too, where the settings say so.
     Raises `JobError` when the targets do not fit the model, or when it can't be trained so.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -103,6 +108,7 @@ def attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Attached:
         prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
     if settings.gradient_checkpointing:
         loaded.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    new_tokens = new_token_ids(loaded, phrases) if settings.learn_new_words else ()
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
@@ -110,6 +116,7 @@ def attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Attached:
         use_rslora=settings.lora_rslora,
         use_dora=settings.lora_dora,
         target_modules=lora_targets(loaded.profile, settings),
+        trainable_token_indices=list(new_tokens) or None,
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
@@ -119,7 +126,7 @@ def attach_lora(loaded: LoadedModel, settings: TrainSettings) -> Attached:
     weights = {name: weight for name, weight in peft_model.named_parameters() if weight.requires_grad}
     _check_reach(loaded, settings, weights)
     lengths = {name: weight.detach().clone() for name, weight in weights.items() if "lora_magnitude_vector" in name}
-    return Attached(peft_model, weights, lengths)
+    return Attached(peft_model, weights, lengths, new_tokens)
 
 
 def lora_targets(profile: ModelProfile, settings: TrainSettings) -> str:

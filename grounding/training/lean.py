@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from grounding.decoding.lora import live_words
 from grounding.decoding.text_model import TextModel, one_above_the_other
 from grounding.engine import ImageFeatures, text_family
 from grounding.models import LoadedModel
@@ -99,6 +100,8 @@ class LeanPass:
         if getattr(language_model.config, "attention_dropout", 0.0):
             raise ValueError("dropout in its attention")
         self.text = TextModel(language_model, lm_head)  # checks the layers, lays fused weights side by side
+        self.words = live_words(language_model.get_input_embeddings())
+        self.head_words = live_words(lm_head)  # the same, where the output layer has the embeddings' weights
         self.stock = language_model
         self.groups = [
             [Projection([getattr(getattr(layer, block), name) for name in names]) for block, names in _GROUPS]
@@ -118,14 +121,28 @@ class LeanPass:
             hidden = self._hidden(batch, features, layout, dtype)
             normed = _norm(hidden, self.text.norm, dtype)
             head = self.text.head
-            return F.linear(normed, head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype))
+            logits = F.linear(normed, head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype))
+            if self.head_words is None:
+                return logits
+            tokens, rows = self.head_words
+            return logits.index_copy(1, torch.tensor(tokens, device=logits.device), F.linear(normed, rows.to(dtype)))
+
+    def _embeddings(self, ids: torch.Tensor) -> torch.Tensor:
+        """[tokens, hidden] in the type of the base's embeddings; gradients flow into the new words alone."""
+        # With checkpointing, transformers has gradients flow into the embeddings: nobody needs them here.
+        embeddings: torch.Tensor = self.text.embed(ids).detach()
+        if self.words is None:
+            return embeddings
+        tokens, rows = self.words
+        known = torch.tensor(tokens, device=ids.device)
+        places, which = (ids[:, None] == known).nonzero(as_tuple=True)
+        return embeddings.index_copy(0, places, rows[which].to(embeddings.dtype))
 
     def _hidden(
         self, batch: PackedBatch, features: Sequence[ImageFeatures], layout: Layout, dtype: torch.dtype
     ) -> torch.Tensor:
         """[n, hidden] of the last layer, where the next token is supervised."""
-        # With checkpointing, transformers has gradients flow into the embeddings: nobody needs them here.
-        hidden = self.stock.get_input_embeddings()(batch.input_ids.flatten()[layout.real]).detach()  # [tokens, hidden]
+        hidden = self._embeddings(batch.input_ids.flatten()[layout.real])  # [tokens, hidden]
         visual = batch.visual_mask.flatten()[layout.real].nonzero()[:, 0]
         pooled = torch.cat([feature.pooled for feature in features]).to(hidden.dtype)
         hidden = hidden.index_copy(0, visual, pooled)

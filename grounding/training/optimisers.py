@@ -15,6 +15,7 @@ from grounding.training.settings import TrainSettings
 # The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
 _BETAS = (0.9, 0.98)
 _RATE = "times_the_rate"
+NEW_WORDS = "trainable_tokens_delta"  # what peft calls the embeddings of single tokens
 _OF_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
 
 
@@ -51,11 +52,17 @@ def make_optimiser(
 
 
 def _groups(weights: Mapping[str, torch.nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
-    """The weights by the multiple of the learning rate that is theirs."""
-    by_rate: dict[float, list[torch.nn.Parameter]] = {}
+    """The weights by the multiple of the learning rate that is theirs. Embeddings of new words don't decay: nothing is
+    no meaning to fall back to."""
+    by_rate: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, weight in weights.items():
-        by_rate.setdefault(settings.lora_b_rate if "lora_B" in name else 1.0, []).append(weight)
-    return [{"params": listed, _RATE: rate} for rate, listed in by_rate.items()]
+        is_word = NEW_WORDS in name
+        rate = settings.new_words_rate if is_word else settings.lora_b_rate if "lora_B" in name else 1.0
+        by_rate.setdefault((rate, is_word), []).append(weight)
+    return [
+        {"params": listed, _RATE: rate, **({"weight_decay": 0.0} if is_word else {})}
+        for (rate, is_word), listed in by_rate.items()
+    ]
 
 
 def _probe(maker: Any, options: dict[str, Any], device: str) -> None:

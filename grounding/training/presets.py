@@ -50,6 +50,10 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "into 8 to 32.",
         "lora_alpha": "Twice the rank is usual: it keeps the strength of a step the same when the rank changes.",
         "lora_dropout": "Against learning by heart, at the price of slower learning.",
+        "learn_new_words": "To LoRA alone, all words that the base was never taught are the same word. Their own "
+        "embeddings tell them apart and change nothing that the base knows. Nothing is found in most models.",
+        "new_words_rate": "A new word starts from nothing and has far to go: several times LoRA's rate. Higher learns "
+        "it sooner and less steadily.",
         "strength": "Scaled down at the end, the change forgets less of the base and loses little of the new.",
         "digit_weights": "A wrong hundred moves a box across the picture, a wrong one by a thousandth of it.",
         "corner_weights": "Raise two of them where boxes end wrong on one side.",

@@ -18,6 +18,7 @@ from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feeding import feed_of
 from grounding.training.history import read_history, read_rows
 from grounding.training.live_views import LiveViews
+from grounding.training.new_words import in_words, phrases_of
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.with_model import before_first_step
@@ -68,8 +69,10 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
         if should_stop():
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
     torch.manual_seed(settings.seed)
-    attached = attach_lora(loaded, settings)
+    attached = attach_lora(loaded, settings, phrases_of(plan.snapshot))
     if course.checkpoint is None:
+        if attached.new_token_ids:
+            course.note(in_words(loaded, attached.new_token_ids))
         before_first_step(loaded, plan.snapshot, settings, dtype, plan.run_folder, listener)
     learner = Learner(loaded, settings, attached, feed, views, dtype)
     if learner.note:

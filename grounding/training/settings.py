@@ -83,6 +83,12 @@ class TrainSettings:
         1.0, "learning rate of LoRA's B as a multiple of A's: above 1 is LoRA+", low=0.01, high=100.0
     )
     lora_dora: bool = _setting(False, "DoRA: learn the length of each weight's rows apart; slower")
+    learn_new_words: bool = _setting(
+        True, "also learn the embeddings of words in the phrases that the base was never taught, where there are any"
+    )
+    new_words_rate: float = _setting(
+        5.0, "learning rate of new words as a multiple of that of LoRA", low=0.01, high=1000.0
+    )
     lora_vision: bool = _setting(False, "also change the vision tower: slower, and it shares no picture's pass")
     strength: float = _setting(1.0, "share of the learned change that is kept: less forgets less", low=0.05, high=1.0)
     digit_weights: tuple[float, float, float] = _setting(

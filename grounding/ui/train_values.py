@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "How long": ("steps", "images_per_step", "phrases_per_image", "learning_rate", "warmup_share", "seed"),
     "What it learns from": (
         *("use_alternatives", "template_share", "negative_share", "nothing_weight", "curriculum_share"),
-        *("rehearsal_share", "rehearse_snapshot"),
+        *("rehearsal_share", "rehearse_snapshot", "learn_new_words", "new_words_rate"),
     ),
     "How pictures are shown": (
         *("augment", "mirrored_share", "farther_share", "cropped_share", "jittered_share", "colour_change"),

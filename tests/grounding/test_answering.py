@@ -13,10 +13,12 @@ import pytest
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from grounding import engine
 from grounding.adapters import AdapterInfo
 from grounding.answering import Answerer, Ask, box_evidence
+from grounding.attached import AttachedAdapters
 from grounding.calibration import BoxEvidence, Calibration, plain_confidence
 from grounding.decoding.forced import Decision
 from grounding.decoding.settings import Decoding
@@ -176,6 +178,56 @@ def test_an_adapter_beyond_plain_lora_answers_as_peft_does(
         assert free.status is Status.UNREADABLE or forced.boxes_xyxy_px == free.boxes_xyxy_px
     assert said(freely) != base_answers[1]
     assert said(own.predict_many(pictures, decoding=FREE)) == base_answers[1]
+
+
+@pytest.fixture(scope="module")
+def own_tokens(loaded: Any, pictures: list[tuple[Image.Image, str]]) -> list[int]:
+    """The last tokens of the phrases, not in rising order."""
+    tokenizer = loaded.processor.tokenizer
+    return sorted({tokenizer(phrase, add_special_tokens=False)["input_ids"][-1] for _, phrase in pictures})[::-1]
+
+
+@pytest.mark.parametrize("kind", ["words", "words-beside-dora"])
+def test_an_adapter_with_words_of_its_own_answers_as_peft_does(
+    own: Predictor, pictures: list[tuple[Image.Image, str]], folder: Path, own_tokens: list[int], kind: str
+) -> None:
+    """In the fast pass beside the base and an adapter without such words, and through peft; the base stays as it is."""
+    before = [said(own.predict_many(pictures, decoding=how)) for how in (FORCED, FREE)]
+    plain = kind == "words"
+    settings = {"target_modules": LINEARS, "use_dora": not plain, "trainable_token_indices": own_tokens}
+    with_peft = lora(kind, folder, settings, scale=0.12)
+    lora("wordless", folder, {"target_modules": LINEARS})
+    assert (own._answerer.adapters.factors(own.registry.find(kind)) is None) != plain
+    features = engine.encode_images(with_peft, [picture for picture, _ in pictures])
+    expected = engine.answer(with_peft, features, [phrase for _, phrase in pictures])
+    freely = own.predict_many(pictures, kind, decoding=FREE)
+    assert [answer.raw_text for answer in freely] == [written.text for written in expected]
+    mixed = own.compare_many(pictures, [None, kind, "wordless", None])
+    assert said([row[0] for row in mixed]) == said([row[3] for row in mixed]) == before[0]
+    assert said([row[2] for row in mixed]) == said(own.predict_many(pictures, "wordless"))
+    for (_, forced, _, _), free in zip(mixed, freely, strict=True):
+        assert free.status is Status.UNREADABLE or forced.boxes_xyxy_px == free.boxes_xyxy_px
+    assert said(own.predict_many(pictures, decoding=FREE)) == before[1] != said(freely)
+    assert said(own.predict_many(pictures)) == before[0]
+
+
+def test_words_of_another_model_are_refused(
+    own: Predictor, pictures: list[tuple[Image.Image, str]], folder: Path, own_tokens: list[int]
+) -> None:
+    lora("strange", folder, {"target_modules": LINEARS, "trainable_token_indices": own_tokens})
+    file = folder / "strange" / "adapter_model.safetensors"
+    weights = load_file(file)
+    (key,) = (key for key in weights if "trainable_tokens" in key)
+    save_file({**weights, key: weights[key][:-1]}, file)
+    with pytest.raises(AdapterError, match="the embeddings of its words are missing or of another model"):
+        own.predict(*pictures[0], "strange")
+    save_file({name: weight for name, weight in weights.items() if name != key}, file)
+    info = own.registry.find("strange")
+    with pytest.raises(AdapterError, match="the embeddings of its words are missing or of another model"):
+        AttachedAdapters(own.loaded).factors(info)
+    save_file({**weights, key: weights[key] * math.nan}, file)
+    with pytest.raises(AdapterError, match="no finite numbers"):
+        AttachedAdapters(own.loaded).factors(info)
 
 
 IN_THE_BASE = {

@@ -149,6 +149,7 @@ def check_fully(
     """Both parts, the model loaded for it as a run loads it. Raises `ModelError` when that fails."""
     from grounding.models import base_profile, load_model
     from grounding.training.attach import attach_lora
+    from grounding.training.new_words import phrases_of
 
     tell("Checking the samples")
     checked = check_snapshot(workspace, snapshot, base_profile(model_id), settings)
@@ -156,7 +157,7 @@ def check_fully(
         return checked
     tell("Loading the model")
     loaded = load_model(model_id, quantize=quantize, trainable=True)
-    attach_lora(loaded, settings)
+    attach_lora(loaded, settings, phrases_of(snapshot))
     dtype, reason = choose_precision(loaded.device)
     tell("Looking at what the model sees, and trying the largest step")
     whole = check_with_model(loaded, snapshot, settings, checked, dtype)

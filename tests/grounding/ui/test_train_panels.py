@@ -248,9 +248,9 @@ def test_a_chosen_preset_fills_the_inputs_with_what_it_is(chooser: PresetHandler
 
 
 def test_what_a_person_changes_is_told(chooser: PresetHandlers) -> None:
-    html = chooser.describe(sent(chooser, "quick", lora_rank="8", augment=False))
+    html = chooser.describe(sent(chooser, "quick", lora_rank="8", keep_best=False))
     assert "You changed 2 values:" in html
-    assert "LoRA rank <s>16</s> <b>8</b>" in html and "Augment <s>on</s> <b>off</b>" in html
+    assert "LoRA rank <s>16</s> <b>8</b>" in html and "Keep best <s>on</s> <b>off</b>" in html
     assert html.count("<dt ") == len(fields(TrainSettings)), "every value is explained"
     assert "Here: a third of the usual" in html
     assert "lora_rank=" in chooser.describe(sent(chooser, "quick", lora_rank="many"))

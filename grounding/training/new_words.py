@@ -1,0 +1,60 @@
+"""Words that the base has never been taught, found by its embeddings alone.
+
+What a tokenizer knows and training never showed keeps the embedding that it began with, moved only by what moves all
+unused tokens alike: the embeddings of such tokens are nearly the same vector, so the model can't tell one of these
+words from another, and LoRA, which sees only that vector, can't either. Source: Land and Bartolo, Fishing for Magikarp:
+Automatically detecting under-trained tokens in large language models (EMNLP 2024, arXiv 2405.05417), which compares
+with tokens known to be unused; here a token counts whose embedding many others share, so that none need be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from grounding.engine import text_family
+from grounding.models import LoadedModel
+from grounding.snapshots import Snapshot
+
+_ALIKE = 0.94  # cosine of two embeddings that say the same
+_CROWD = 20  # so many tokens that are alike have no meaning of their own
+_AT_ONCE = 256  # tokens compared with the whole vocabulary in one product
+
+
+def phrases_of(snapshot: Snapshot) -> tuple[str, ...]:
+    """Every phrase that a run on this snapshot may learn from, each once."""
+    samples = snapshot.split("train")
+    return tuple(dict.fromkeys(phrase for sample in samples for phrase in (sample.phrase, *sample.alternatives)))
+
+
+@torch.no_grad()
+def new_token_ids(loaded: LoadedModel, phrases: Sequence[str]) -> tuple[int, ...]:
+    """The tokens of these phrases that the model was never taught, rising. Empty for nearly every pretrained model."""
+    family, tokenizer = text_family(loaded), loaded.processor.tokenizer
+    prompts = [family.prompt(loaded, phrase) for phrase in phrases]
+    if not prompts:
+        return ()
+    listed = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    used = torch.tensor(sorted({token for ids in listed for token in ids} - set(tokenizer.all_special_ids)))
+    weight = loaded.model.get_input_embeddings().weight.detach()
+    directions = F.normalize(weight.float(), dim=-1)
+    found: list[int] = []
+    for some in used.split(_AT_ONCE):
+        alike = directions[some.to(weight.device)] @ directions.T  # [tokens, vocabulary]
+        crowded = (alike > _ALIKE).sum(dim=-1) > _CROWD
+        found += some[crowded.cpu()].tolist()
+    return tuple(found)
+
+
+def in_words(loaded: LoadedModel, token_ids: Sequence[int], most: int = 8) -> str:
+    """A sentence on what is learned beside LoRA, for the log and the page."""
+    texts = [text.strip() for text in loaded.processor.tokenizer.batch_decode([[token] for token in token_ids])]
+    shown = ", ".join(sorted(filter(None, texts))[:most])
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    if len(texts) == 1:
+        return f"1 word in the phrases means nothing to the base yet and is learned beside LoRA: {shown}."
+    return (
+        f"{len(texts):,} words in the phrases mean nothing to the base yet and are learned beside LoRA: {shown}{more}."
+    )
