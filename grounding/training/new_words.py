@@ -9,6 +9,7 @@ with tokens known to be unused; here a token counts whose embedding many others 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,7 @@ from grounding.snapshots import Snapshot
 
 _ALIKE = 0.94  # cosine of two embeddings that say the same
 _CROWD = 20  # so many tokens that are alike have no meaning of their own
+_WORD = re.compile(r"\w+")
 _AT_ONCE = 256  # tokens compared with the whole vocabulary in one product
 
 
@@ -48,13 +50,28 @@ def new_token_ids(loaded: LoadedModel, phrases: Sequence[str]) -> tuple[int, ...
     return tuple(found)
 
 
-def in_words(loaded: LoadedModel, token_ids: Sequence[int], most: int = 8) -> str:
-    """A sentence on what is learned beside LoRA, for the log and the page."""
-    texts = [text.strip() for text in loaded.processor.tokenizer.batch_decode([[token] for token in token_ids])]
-    shown = ", ".join(sorted(filter(None, texts))[:most])
-    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
-    if len(texts) == 1:
+def in_words(loaded: LoadedModel, token_ids: Sequence[int], phrases: Sequence[str], most: int = 8) -> str:
+    """A sentence on what is learned beside LoRA, for the log and the page: the words of the phrases that are written
+    with these tokens."""
+    found = sorted(_words_with(loaded, set(token_ids), phrases))
+    shown = ", ".join(found[:most])
+    more = f" and {len(found) - most:,} more" if len(found) > most else ""
+    if len(found) == 1:
         return f"1 word in the phrases means nothing to the base yet and is learned beside LoRA: {shown}."
-    return (
-        f"{len(texts):,} words in the phrases mean nothing to the base yet and are learned beside LoRA: {shown}{more}."
-    )
+    what = "words in the phrases mean nothing to the base yet and are learned beside LoRA"
+    return f"{len(found):,} {what}: {shown}{more}."
+
+
+def _words_with(loaded: LoadedModel, tokens: set[int], phrases: Sequence[str]) -> set[str]:
+    family, tokenizer = text_family(loaded), loaded.processor.tokenizer
+    if not tokenizer.is_fast:  # only the fast ones say where a token stands in its text
+        return {text.strip() for text in tokenizer.batch_decode([[token] for token in tokens])}
+    prompts = [family.prompt(loaded, phrase) for phrase in phrases]
+    encoded = tokenizer(prompts, add_special_tokens=False, return_offsets_mapping=True)
+    words = set()
+    for prompt, ids, spans in zip(prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        places = [match.span() for match in _WORD.finditer(prompt)]
+        for token, (start, end) in zip(ids, spans, strict=True):
+            if token in tokens:
+                words |= {prompt[a:b] for a, b in places if a < end and start < b}
+    return words

@@ -69,10 +69,11 @@ def _train(plan: TrainPlan, folder: Path, listener: Listener, should_stop: Calla
         if should_stop():
             raise Cancelled("Stopped before the first step: there is nothing to keep.")
     torch.manual_seed(settings.seed)
-    attached = attach_lora(loaded, settings, phrases_of(plan.snapshot))
+    phrases = phrases_of(plan.snapshot)
+    attached = attach_lora(loaded, settings, phrases)
     if course.checkpoint is None:
         if attached.new_token_ids:
-            course.note(in_words(loaded, attached.new_token_ids))
+            course.note(in_words(loaded, attached.new_token_ids, phrases))
         before_first_step(loaded, plan.snapshot, settings, dtype, plan.run_folder, listener)
     learner = Learner(loaded, settings, attached, feed, views, dtype)
     if learner.note:

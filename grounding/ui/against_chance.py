@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from grounding.adapters import AdapterInfo
@@ -16,6 +16,7 @@ from grounding.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+NO_SIGNAL = "Its train phrases carried no signal: what it knows of words, it knows from elsewhere. "
 NOT_EVALUATED = "Not evaluated yet: over many samples nothing is known of it."
 
 
@@ -38,7 +39,13 @@ class AgainstChance:
 
     def of(self, model_id: str, adapter: AdapterInfo | None = None, *, quantize: str = "none") -> Standing:
         """How the base (without `adapter`) or an adapter stands, on weights that are quantised so. An evaluation that
-        can't be read is named, not raised."""
+        can't be read is named, not raised; of an adapter whose phrases taught it nothing, that is said first."""
+        standing = self._evaluated(model_id, adapter, quantize)
+        if adapter is not None and adapter.phrase_signal.get("verdict") in ("none", "train_only"):
+            return replace(standing, sentence=NO_SIGNAL + standing.sentence)
+        return standing
+
+    def _evaluated(self, model_id: str, adapter: AdapterInfo | None, quantize: str) -> Standing:
         reports = self.reports.list()
         if adapter is not None:
             own = evaluations_of(adapter, reports, quantize)

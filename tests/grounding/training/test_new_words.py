@@ -73,12 +73,15 @@ def test_random_embeddings_are_no_crowd(fresh: LoadedModel) -> None:
 
 
 def test_what_is_said_of_them(fresh: LoadedModel) -> None:
+    phrases = [f"the {noun}" for noun in (*unknown_nouns(), "dog")]
     one = new_token_ids(fresh, ["the octopus"])
     said = "1 word in the phrases means nothing to the base yet and is learned beside LoRA: octopus."
-    assert in_words(fresh, one) == said
-    many = new_token_ids(fresh, [f"the {noun}" for noun in unknown_nouns()])
-    assert in_words(fresh, many).startswith("20 words in the phrases mean nothing to the base yet")
-    assert in_words(fresh, many).endswith("and 12 more.")
+    assert in_words(fresh, one, phrases) == said
+    many = new_token_ids(fresh, phrases)
+    assert in_words(fresh, many, phrases).startswith("20 words in the phrases mean nothing to the base yet")
+    assert in_words(fresh, many, phrases).endswith("and 12 more.")
+    pieces = new_token_ids(fresh, ["a zebra"])
+    assert pieces and "zebra" in in_words(fresh, pieces, ["a zebra", "the dog"]), "a word of pieces is named whole"
 
 
 def test_phrases_are_those_of_the_train_split_with_their_alternatives(samples: list[Sample], tmp_path: Path) -> None:

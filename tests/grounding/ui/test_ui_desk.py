@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from compared_samples import answered as answered_sample
 from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
-from grounding.ui.against_chance import NOT_EVALUATED
+from grounding.ui.against_chance import NO_SIGNAL, NOT_EVALUATED
 from grounding.ui.browser import PAGE_SIZE, grid_html
 from grounding.ui.chosen import BASE
 from grounding.ui.compare import Handlers
@@ -345,6 +346,8 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
     assert 'data-better="no"' not in (compare.more(answered(compare, ("deaf",)), "probes") or "")
     info = next(info for info in compare.board.adapters() if info.name == "deaf")
     assert compare.against_chance.of("demo", info, quantize="4bit").is_better is False
+    untaught = replace(info, phrase_signal={"verdict": "none"})
+    assert compare.against_chance.of("demo", untaught, quantize="4bit").sentence.startswith(f"{NO_SIGNAL}In the test")
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"settings": {}}))
     (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
     again = Compare(compare.parts, compare.board)
