@@ -22,7 +22,7 @@ from grounding.snapshots import Snapshot
 _ALIKE = 0.94  # cosine of two embeddings that say the same
 _CROWD = 20  # so many tokens that are alike have no meaning of their own
 _WORD = re.compile(r"\w+")
-_AT_ONCE = 256  # tokens compared with the whole vocabulary in one product
+_AT_ONCE = 8192  # tokens of the vocabulary that all are compared with in one product
 
 
 def phrases_of(snapshot: Snapshot) -> tuple[str, ...]:
@@ -41,13 +41,11 @@ def new_token_ids(loaded: LoadedModel, phrases: Sequence[str]) -> tuple[int, ...
     listed = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     used = torch.tensor(sorted({token for ids in listed for token in ids} - set(tokenizer.all_special_ids)))
     weight = loaded.model.get_input_embeddings().weight.detach()
-    directions = F.normalize(weight.float(), dim=-1)
-    found: list[int] = []
-    for some in used.split(_AT_ONCE):
-        alike = directions[some.to(weight.device)] @ directions.T  # [tokens, vocabulary]
-        crowded = (alike > _ALIKE).sum(dim=-1) > _CROWD
-        found += some[crowded.cpu()].tolist()
-    return tuple(found)
+    own = F.normalize(weight[used.to(weight.device)].float(), dim=-1)
+    alike = torch.zeros(len(used), dtype=torch.long, device=weight.device)
+    for some in weight.split(_AT_ONCE):
+        alike += (own @ F.normalize(some.float(), dim=-1).T > _ALIKE).sum(dim=-1)
+    return tuple(used[(alike > _CROWD).cpu()].tolist())
 
 
 def in_words(loaded: LoadedModel, token_ids: Sequence[int], phrases: Sequence[str], most: int = 8) -> str:
