@@ -114,7 +114,8 @@ def _findings(state: DeskState) -> str:
 def _finding(finding: Finding) -> str:
     link = ""
     if finding.queue:
-        link = f' <a href="{escape(finding.queue)}">Show them in Annotate</a>'
+        # Of no one sample; Annotate then leads back here.
+        link = f' <a href="{escape(finding.queue)}" data-annotate="">Show them in Annotate</a>'
     listed = ""
     if finding.samples:
         shown = finding.samples[:_LISTED]

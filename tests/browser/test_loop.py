@@ -155,6 +155,11 @@ def test_a_setting_out_of_range_is_a_sentence(page: Page, served_app: ServedApp)
     visit(page, served_app.url)
     open_tab(page, "Train")
     train_name(page)
+    # What the check lists leads to Annotate, and Annotate back.
+    page.get_by_role("link", name="Show them in Annotate").click()
+    expect(page.locator("#annotate-phrase")).to_be_visible()
+    assert "queue=placeholders" in page.url
+    page.get_by_role("button", name="Back to Train").click()
     set_values(page, steps=0)
     page.locator("#train-start").click()
     expect(page.get_by_test_id("toast-text").get_by_text("steps=0 is out of range")).to_be_visible()

@@ -120,7 +120,7 @@ def test_findings_are_listed_with_links_and_escaped() -> None:
     html = panel_html(state)
     assert blocked(state)
     assert "Stops training" in html
-    assert 'href="#queue=all&amp;split=train">Show them in Annotate' in html
+    assert 'href="#queue=all&amp;split=train" data-annotate="">Show them in Annotate' in html
     assert 'href="#queue=all&amp;sample=a%2F1" data-annotate="a/1">a/1' in html
     assert EVIL not in html and "&lt;img src=x" in html
 
