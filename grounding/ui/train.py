@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from grounding.ui.suggested import take_suggestions
 from grounding.ui.train_adapters import build_adapters
 from grounding.ui.train_form import Widgets, lay_out, preset_of
 from grounding.ui.train_gallery import GalleryParts, build_gallery
@@ -20,11 +21,6 @@ from grounding.ui.train_watch import Look, build_watch
 __all__ = ["TrainParts", "build_train"]
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-# An answer of the server may come after a person has begun to type the next name: what was typed then stays.
-_TAKE_SUGGESTION = """(suggestion, name) => {
-  const [instead_of, free] = suggestion.split('\\n');
-  return free && (name ?? '') === instead_of ? free : name;
-}"""
 
 
 def build_train(tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.Dropdown) -> Widgets:
@@ -37,7 +33,7 @@ def build_train(tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.
     looks: Any = w.queue.panel  # gradio finds out about events of an HTML component's own script when they are named
     looks.look(handlers.look, w.name, shown, **_FREE)
     w.back.click(handlers.back, w.name, shown, **_FREE)
-    w.suggestion.change(None, [w.suggestion, w.name], w.name, js=_TAKE_SUGGESTION, **_FREE)
+    take_suggestions(w.suggestion, w.name, **_FREE)
     # "once": a second press while the first is under way is the same wish, not a second run.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)

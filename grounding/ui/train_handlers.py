@@ -28,6 +28,7 @@ from grounding.ui.events import tell
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.ready_view import ready_html
 from grounding.ui.run_view import run_html
+from grounding.ui.suggested import suggested
 from grounding.ui.train_form import Widgets
 from grounding.ui.train_parts import TrainParts
 from grounding.ui.train_watch import Live
@@ -153,7 +154,7 @@ class Handlers:
             shown.id if earlier and shown is not None else "",
             gr.Button(visible=shown is not None and shown.state.resumable),
             self._fingerprint(shown, earlier),
-            gr.skip() if name and name not in self._taken() else f"{name or ''}\n{self._free_name()}",
+            gr.skip() if name and name not in self._taken() else suggested(name, self._free_name()),
         )
 
     def _looked_up(self, looked_at: str) -> tuple[RunRecord | None, bool]:

@@ -26,6 +26,7 @@ from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.events import tell
 from grounding.ui.model_service import ModelService
 from grounding.ui.preflight_desk import PreflightDesk
+from grounding.ui.suggested import suggested, take_suggestions
 from grounding.ui.sweep_view import broken_html, plan_html, setting_words, sweep_html
 from grounding.ui.train_watch import Look
 from grounding.workspace import Workspace
@@ -79,6 +80,7 @@ class SweepWidgets:
 
     panel: gr.Accordion
     name: gr.Textbox
+    suggestion: gr.Textbox
     runs: gr.Textbox
     seed: gr.Textbox
     prune: gr.Checkbox
@@ -108,6 +110,7 @@ def lay_out_sweeps(preset: TrainSettings) -> SweepWidgets:
         )
         with gr.Row(elem_classes="train-values"):
             name = gr.Textbox(label="Name of the sweep", max_length=52, max_lines=1, elem_id="train-sweep-name")
+            suggestion = gr.Textbox(visible="hidden", elem_id="train-sweep-suggestion")
             runs = gr.Textbox("8", label="Runs", max_lines=1, min_width=80, elem_id="train-sweep-runs")
             seed = gr.Textbox("0", label="Seed of the search", max_lines=1, min_width=80, elem_id="train-sweep-seed")
             prune = gr.Checkbox(True, label="End runs early that fall behind", elem_id="train-sweep-prune")
@@ -136,7 +139,9 @@ def lay_out_sweeps(preset: TrainSettings) -> SweepWidgets:
             start = gr.Button("Start the sweep", variant="primary", elem_id="train-sweep-start", min_width=150)
         view = gr.HTML(elem_id="train-sweep-view", js_on_load=_ON_LOAD, apply_default_css=False)
     return SweepWidgets(
-        panel, name, runs, seed, prune, search, others, plan, start, view, chosen=gr.State(""), shown=gr.State("")
+        *(panel, name, suggestion, runs, seed, prune, search, others, plan, start, view),
+        chosen=gr.State(""),
+        shown=gr.State(""),
     )
 
 
@@ -153,7 +158,8 @@ def build_sweeps(
     handlers = SweepHandlers(parts, w, owner)
     inputs = {*w.inputs, *settings.values()}
     shown = [w.view, w.shown]
-    tab.select(handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.name], **_FREE)
+    tab.select(handlers.open, {w.chosen, *inputs}, [*shown, w.plan, w.suggestion], **_FREE)
+    take_suggestions(w.suggestion, w.name, **_FREE)
     # Settings as a person types them, not as the page fills itself: each is a question with all of them in it.
     changes = [*(one.change for one in w.inputs), *(one.input for one in settings.values())]
     gr.on(
@@ -164,7 +170,7 @@ def build_sweeps(
         trigger_mode="always_last",
         **_FREE,
     )
-    w.start.click(handlers.start, inputs, [*shown, w.name, w.chosen], trigger_mode="once", **_FREE)
+    w.start.click(handlers.start, inputs, [*shown, w.suggestion, w.chosen], trigger_mode="once", **_FREE)
     dynamic: Any = w.view  # gradio finds out about events of an HTML component's own script when they are named
     dynamic.act(handlers.act, w.chosen, [*shown, w.chosen, changed], **_FREE)
     return Look(handlers.mark, handlers.tick, [w.chosen, w.shown], shown)
@@ -182,8 +188,9 @@ class SweepHandlers:
 
     @tell
     def open(self, values: dict[Any, Any]) -> tuple[Any, ...]:
-        chosen, name = str(values[self.widgets.chosen] or ""), str(values[self.widgets.name] or "").strip()
-        free = gr.skip() if name and name not in self._names() else self._free_name()
+        chosen, name = str(values[self.widgets.chosen] or ""), str(values[self.widgets.name] or "")
+        is_free = name.strip() and name.strip() not in self._names()
+        free = gr.skip() if is_free else suggested(name, self._free_name())
         return (*self._show(chosen), self._plan(values), free)
 
     @tell
@@ -208,7 +215,8 @@ class SweepHandlers:
         self.owner.desk.clear(settings.base, force=False)
         snapshot = self.parts.curation.freeze(settings.name)
         drive.start_sweep(self.workspace, SweepSettings(**{**vars(settings), "snapshot": snapshot}))
-        return (*self._show(settings.name), self._free_name(), settings.name)
+        free = suggested(str(values[self.widgets.name] or ""), self._free_name())
+        return (*self._show(settings.name), free, settings.name)
 
     @tell
     def act(self, event: gr.EventData, chosen: str) -> tuple[Any, ...]:

@@ -144,7 +144,20 @@ def handlers(own_workspace: Path) -> Handlers:
     desk = SimpleNamespace(state=SimpleNamespace(model=None), clear=lambda settings, force: None)
     owner: Any = SimpleNamespace(desk=desk, settings=lambda values: base)
     parts: Any = SweepParts(workspace, SimpleNamespace(model="demo", quantize="none"), SimpleNamespace(freeze=frozen))  # type: ignore[arg-type]
-    names = ("panel", "name", "runs", "seed", "prune", "others", "plan", "start", "view", "chosen", "shown")
+    names = (
+        "panel",
+        "name",
+        "suggestion",
+        "runs",
+        "seed",
+        "prune",
+        "others",
+        "plan",
+        "start",
+        "view",
+        "chosen",
+        "shown",
+    )
     widgets = SweepWidgets(**{name: name for name in names}, search={key: key for key in OFFERED})  # type: ignore[arg-type]
     return Handlers(parts, widgets, owner)
 
@@ -168,7 +181,7 @@ def test_the_plan_follows_what_is_typed(handlers: Handlers) -> None:
 
 def test_start_queues_the_first_run_and_the_buttons_act(handlers: Handlers) -> None:
     html, _, free, chosen = handlers.start(handlers.typed())
-    assert "mugs" in html and (free, chosen) == ("sweep-1", "mugs")
+    assert "mugs" in html and (free, chosen) == ("mugs\nsweep-1", "mugs")
     store = SweepStore(handlers.workspace.runs_db)
     assert [run.name for run in store.runs("mugs").values()] == ["mugs-run-1"]
     with pytest.raises(gr.Error, match="stands already"):
