@@ -52,7 +52,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "half the pictures mirrored": {"augment": True},
     "a third of the views cut": {"augment": True, "mirrored_share": 0.0, "cropped_share": 0.33},
     "half the views farther away, colours shifted": {
-        **{"augment": True, "mirrored_share": 0.0, "farther_share": 0.5, "colour_change": 0.15}
+        "augment": True,
+        "mirrored_share": 0.0,
+        "farther_share": 0.5,
+        "colour_change": 0.15,
     },
     "without the source's other phrases": {"use_alternatives": False},
     "no phrases of what is absent": {"negative_share": 0.0},

@@ -142,11 +142,10 @@ class AttachedAdapters:
                     raise ValueError("peft can't use DoRA on 8-bit weights; load the base in 4 bits or in full")
                 config.inference_mode = True
                 weights = load_peft_weights(str(info.path), device="cpu")
+                if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                    raise ValueError(NOT_FINITE)
                 words = take_words(config, weights, model)
                 config.trainable_token_indices = None
-                parts = [*weights.values(), *([words.rows] if words else [])]
-                if not all(bool(part.isfinite().all()) for part in parts):
-                    raise ValueError(NOT_FINITE)
                 # Not `load_adapter` of transformers 5.23: it doesn't know the names under which DoRA is saved.
                 inject_adapter_in_model(config, model, adapter_name=name)
                 model._hf_peft_config_loaded = True

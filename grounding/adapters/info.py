@@ -21,6 +21,10 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+WITHOUT_SIGNAL = ("none", "train_only")
+"""Verdicts of `grounding.training.signal` by which the phrases taught nothing that holds beyond their own samples."""
+
+
 @dataclass(frozen=True)
 class AdapterInfo:
     """Where an adapter stands and where it comes from.
@@ -54,6 +58,11 @@ class AdapterInfo:
     base_scores: Mapping[str, Any] = field(default_factory=_nothing)
     phrase_signal: Mapping[str, Any] = field(default_factory=_nothing)
     sweep: Mapping[str, Any] = field(default_factory=_nothing)
+
+    @property
+    def is_without_signal(self) -> bool:
+        """Whether its phrases were measured to have taught it nothing."""
+        return self.phrase_signal.get("verdict") in WITHOUT_SIGNAL
 
     def to_json(self) -> dict[str, Any]:
         """The content of adapter.json. The folder is not part of it: it may move."""

@@ -137,13 +137,13 @@ def plain_layer(module: Any) -> Any:
     return module if adapter is None else adapter.get_base_layer()
 
 
-def live_words(module: Any) -> tuple[tuple[int, ...], torch.nn.Parameter] | None:
-    """The tokens and the embeddings [tokens, hidden] that peft has active in an embedding or an output layer."""
+def live_words(module: Any) -> NewWords | None:
+    """The words that peft has active in an embedding or an output layer; gradients flow into what it trains."""
     adapter = getattr(module, "token_adapter", None)
     if adapter is None or adapter.disable_adapters:
         return None
     name = next((name for name in adapter.active_adapters if name in adapter.trainable_tokens_delta), None)
-    return None if name is None else (tuple(adapter.token_indices[name]), adapter.trainable_tokens_delta[name])
+    return None if name is None else NewWords.of(adapter.token_indices[name], adapter.trainable_tokens_delta[name])
 
 
 def live_lora(language_model: Any) -> LoraWeights | None:
@@ -157,7 +157,7 @@ def live_lora(language_model: Any) -> LoraWeights | None:
                     a, b = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
                     factors[index, part] = (a, b * module.scaling[name])
     words = live_words(language_model.get_input_embeddings())
-    learned = None if words is None else NewWords.of(words[0], words[1].detach())
+    learned = None if words is None else NewWords(words.token_ids, words.rows.detach())
     return LoraWeights(factors, learned) if factors or learned else None
 
 

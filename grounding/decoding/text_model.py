@@ -63,7 +63,7 @@ class RowAdapters:
 
     fused: list[list[FusedLora | None]]
     adapter_of_row: torch.Tensor
-    words: tuple[NewWords | None, ...] = ()
+    words: tuple[NewWords | None, ...]
 
     def pick(self, rows: Sequence[int]) -> RowAdapters:
         return RowAdapters(self.fused, self.adapter_of_row[list(rows)], self.words)
@@ -135,9 +135,10 @@ class TextModel:
     def embeddings(self, ids: torch.Tensor, adapters: RowAdapters | None) -> torch.Tensor:
         """[rows, new, hidden] of the tokens [rows, new], each row with the words of its adapter."""
         found: torch.Tensor = self.embed(ids)
-        for index, words in enumerate(adapters.words if adapters is not None else ()):
+        if adapters is None:
+            return found
+        for index, words in enumerate(adapters.words):
             if words is not None:
-                assert adapters is not None
                 known, rows = words.find(ids)
                 own = known & (adapters.adapter_of_row == index)[:, None]
                 found = torch.where(own[..., None], words.rows[rows].to(found.dtype), found)

@@ -217,7 +217,7 @@ def _train(
     done, sentence = ending(info, settings.steps, where)
     # Asked before the adapter moves to its place: how it ended is read from its folder.
     replace_adapter(workspace, run.id, run.name, run.sweep)
-    if info.phrase_signal.get("verdict") in ("none", "train_only"):
+    if info.is_without_signal:
         sentence = f"{sentence} {info.phrase_signal['sentence']}"
     return (RunState.DONE if done else RunState.STOPPED), sentence
 

@@ -100,9 +100,8 @@ class LeanPass:
         if getattr(language_model.config, "attention_dropout", 0.0):
             raise ValueError("dropout in its attention")
         self.text = TextModel(language_model, lm_head)  # checks the layers, lays fused weights side by side
-        self.words = live_words(language_model.get_input_embeddings())
-        self.head_words = live_words(lm_head)  # the same, where the output layer has the embeddings' weights
         self.stock = language_model
+        self.lm_head = lm_head
         self.groups = [
             [Projection([getattr(getattr(layer, block), name) for name in names]) for block, names in _GROUPS]
             for layer in language_model.layers
@@ -122,21 +121,20 @@ class LeanPass:
             normed = _norm(hidden, self.text.norm, dtype)
             head = self.text.head
             logits = F.linear(normed, head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype))
-            if self.head_words is None:
+            words = live_words(self.lm_head)  # where the output layer has the embeddings' weights
+            if words is None:
                 return logits
-            tokens, rows = self.head_words
-            return logits.index_copy(1, torch.tensor(tokens, device=logits.device), F.linear(normed, rows.to(dtype)))
+            return logits.index_copy(1, words.token_ids, F.linear(normed, words.rows.to(dtype)))
 
     def _embeddings(self, ids: torch.Tensor) -> torch.Tensor:
         """[tokens, hidden] in the type of the base's embeddings; gradients flow into the new words alone."""
         # With checkpointing, transformers has gradients flow into the embeddings: nobody needs them here.
         embeddings: torch.Tensor = self.text.embed(ids).detach()
-        if self.words is None:
+        words = live_words(self.stock.get_input_embeddings())
+        if words is None:
             return embeddings
-        tokens, rows = self.words
-        known = torch.tensor(tokens, device=ids.device)
-        places, which = (ids[:, None] == known).nonzero(as_tuple=True)
-        return embeddings.index_copy(0, places, rows[which].to(embeddings.dtype))
+        known, rows = words.find(ids)
+        return embeddings.index_copy(0, known.nonzero()[:, 0], words.rows[rows[known]].to(embeddings.dtype))
 
     def _hidden(
         self, batch: PackedBatch, features: Sequence[ImageFeatures], layout: Layout, dtype: torch.dtype

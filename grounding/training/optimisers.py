@@ -15,7 +15,7 @@ from grounding.training.settings import TrainSettings
 # The usual memory of squared gradients, 1,000 steps, is longer than a short run; 50 is not.
 _BETAS = (0.9, 0.98)
 _RATE = "times_the_rate"
-NEW_WORDS = "trainable_tokens_delta"  # what peft calls the embeddings of single tokens
+_NEW_WORDS = "trainable_tokens_delta"  # what peft calls the embeddings of single tokens
 _OF_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
 
 
@@ -56,7 +56,7 @@ def _groups(weights: Mapping[str, torch.nn.Parameter], settings: TrainSettings) 
     no meaning to fall back to."""
     by_rate: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, weight in weights.items():
-        is_word = NEW_WORDS in name
+        is_word = _NEW_WORDS in name
         rate = settings.new_words_rate if is_word else settings.lora_b_rate if "lora_B" in name else 1.0
         by_rate.setdefault((rate, is_word), []).append(weight)
     return [

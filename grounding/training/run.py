@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.info import WITHOUT_SIGNAL
 from grounding.adapters.provenance import versions
 from grounding.errors import Cancelled, JobError
 from grounding.models import LoadedModel, load_model
@@ -132,7 +133,7 @@ def _finish(
         attached.load(best.weights)
     attached.keep_share(plan.settings.strength)
     signal = measure_signal(loaded, plan.snapshot.split("train"), scorer.samples, scorer.boxes, plan.settings.seed)
-    if signal.verdict in ("none", "train_only"):
+    if signal.verdict in WITHOUT_SIGNAL:
         course.note(signal.sentence)
     judged = verdict(read_rows(folder, 0), read_rows(folder, kept_step))
     course.write_history(

@@ -41,7 +41,7 @@ class AgainstChance:
         """How the base (without `adapter`) or an adapter stands, on weights that are quantised so. An evaluation that
         can't be read is named, not raised; of an adapter whose phrases taught it nothing, that is said first."""
         standing = self._evaluated(model_id, adapter, quantize)
-        if adapter is not None and adapter.phrase_signal.get("verdict") in ("none", "train_only"):
+        if adapter is not None and adapter.is_without_signal:
             return replace(standing, sentence=NO_SIGNAL + standing.sentence)
         return standing
 

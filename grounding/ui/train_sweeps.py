@@ -75,8 +75,8 @@ class SweepParts:
 
 @dataclass(frozen=True)
 class SweepWidgets:
-    """The panel's controls. `search` holds one input a setting that is offered; `told` is the sentence of the last
-    press, `chosen` the sweep that is looked at ("": the newest), `shown` changes whenever the view would."""
+    """The panel's controls. `search` holds one input a setting that is offered; `suggestion` is a free name for the
+    field `name`, `chosen` the sweep that is looked at ("": the newest), `shown` changes whenever the view would."""
 
     panel: gr.Accordion
     name: gr.Textbox
@@ -215,7 +215,7 @@ class SweepHandlers:
         self.owner.desk.clear(settings.base, force=False)
         snapshot = self.parts.curation.freeze(settings.name)
         drive.start_sweep(self.workspace, SweepSettings(**{**vars(settings), "snapshot": snapshot}))
-        free = suggested(str(values[self.widgets.name] or ""), self._free_name())
+        free = suggested(values[self.widgets.name], self._free_name())
         return (*self._show(settings.name), free, settings.name)
 
     @tell

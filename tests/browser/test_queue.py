@@ -136,7 +136,7 @@ def test_whatever_is_killed_the_page_tells_the_truth(browser: Browser, served_ap
     names = ["a-run", "b-run", "c-run"]
     for name in names:
         start(page, name, 30)
-    for _ in range(4):
+    for _ in range(6):
         page.wait_for_timeout(dice.uniform(300, 2500))
         victim = dice.choice(["worker", "app", "page"])
         if victim == "worker":

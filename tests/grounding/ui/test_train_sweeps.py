@@ -144,20 +144,8 @@ def handlers(own_workspace: Path) -> Handlers:
     desk = SimpleNamespace(state=SimpleNamespace(model=None), clear=lambda settings, force: None)
     owner: Any = SimpleNamespace(desk=desk, settings=lambda values: base)
     parts: Any = SweepParts(workspace, SimpleNamespace(model="demo", quantize="none"), SimpleNamespace(freeze=frozen))  # type: ignore[arg-type]
-    names = (
-        "panel",
-        "name",
-        "suggestion",
-        "runs",
-        "seed",
-        "prune",
-        "others",
-        "plan",
-        "start",
-        "view",
-        "chosen",
-        "shown",
-    )
+    names = ("panel", "name", "suggestion", "runs", "seed", "prune")
+    names += ("others", "plan", "start", "view", "chosen", "shown")
     widgets = SweepWidgets(**{name: name for name in names}, search={key: key for key in OFFERED})  # type: ignore[arg-type]
     return Handlers(parts, widgets, owner)
 
