@@ -30,7 +30,8 @@ HALO_COLOUR = "#0b0d12"
 LABEL_TEXT_COLOUR = "#14161c"
 
 _LABEL_SHARE = 0.034
-"""Height of a label's letters as a share of the picture's longer side: the same size on the page for every picture."""
+"""Height of a label's letters as a share of the picture's height, or of half its width where that is more: a page gives
+pictures about twice as much width as height, so that letters are of one size there whatever the picture's shape."""
 _LETTER_WIDTH_EM = 0.58
 _LABEL_HEIGHT_EM = 1.5
 _LABEL_PADDING_EM = 0.9
@@ -162,7 +163,8 @@ def _clipped(layers: Sequence[Layer], image_size_wh: tuple[int, int]) -> list[tu
 
 
 def _font_px(image_size_wh: tuple[int, int]) -> float:
-    return max(image_size_wh) * _LABEL_SHARE
+    width, height = image_size_wh
+    return max(height, width / 2) * _LABEL_SHARE
 
 
 def _text_em(text: str) -> float:

@@ -123,7 +123,9 @@ def _size_and_suffix(path: Path) -> tuple[tuple[int, int], str]:
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             turned = turned and picture.format != "TIFF"  # whose size Pillow gives as seen upright already
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise PictureError(f"{path.name} is a damaged picture and can't be decoded ({error}). Save it anew.") from error
+        raise PictureError(
+            f"{picture_name(path)} is a damaged picture and can't be decoded ({error}). Save it anew."
+        ) from error
     return (height, width) if turned else (width, height), suffix
 
 
@@ -139,11 +141,11 @@ def _open_header(path: Path) -> Image.Image:
         raise PictureError(f"{path} is a folder: expected a picture.") from error
     except UnidentifiedImageError as error:
         raise PictureError(
-            f"{path.name} is not a picture that can be read. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
+            f"{picture_name(path)} is not a picture that can be read. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
         ) from error
     except Image.DecompressionBombError as error:
         raise PictureError(
-            f"{path.name} has far too many pixels to open safely. "
+            f"{picture_name(path)} has far too many pixels to open safely. "
             f"The limit is {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels: scale the picture down."
         ) from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -152,7 +154,7 @@ def _open_header(path: Path) -> Image.Image:
         _check_size(picture.size, path.name)
         if picture.format not in _SUFFIX_OF_FORMAT:
             raise PictureError(
-                f"{path.name} has the format {picture.format}. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
+                f"{picture_name(path)} has the format {picture.format}. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."
             )
     except PictureError:
         picture.close()
@@ -174,6 +176,12 @@ def _check_size(size_wh: tuple[int, int], name: str) -> None:
             f"{name} has {width} x {height} pixels = {width * height / 1e6:.0f} megapixels; "
             f"the limit is {MAX_PICTURE_PIXELS / 1e6:.0f}. Scale the picture down."
         )
+
+
+def picture_name(path: str | Path) -> str:
+    """How a sentence begins with a picture: its file, or the first letters of the hash that it is kept under."""
+    name = Path(path).name
+    return f"The picture {name[:8]}" if _SHA256.fullmatch(Path(path).stem) else name
 
 
 def file_sha256(path: str | Path) -> str:

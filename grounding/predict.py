@@ -26,7 +26,7 @@ from grounding.features import ImageFeatures
 from grounding.formats import Decoded
 from grounding.heat import Heat
 from grounding.models import LoadedModel
-from grounding.pictures import check_header, check_type, open_picture
+from grounding.pictures import check_header, check_type, open_picture, picture_name
 from grounding.profiles import ModelProfile
 from grounding.prompts import ReadPrompt, read_prompt
 from grounding.records import Prediction, Sample, Status, check_phrase
@@ -328,7 +328,7 @@ class Predictor:
         except PictureError as error:
             if isinstance(image, Image.Image):
                 raise
-            raise PictureError(f"{Path(image).name} can't be asked about. {error}") from error
+            raise PictureError(f"{picture_name(image)} can't be asked about. {error}") from error
         return picture
 
     def _look_at_with(

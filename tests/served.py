@@ -34,12 +34,16 @@ def small_workspace(folder: Path, size: DemoSize) -> Workspace:
 
 @dataclass
 class ServedApp:
-    """The app on a port of its own, started and stopped as often as a test likes."""
+    """The app on a port of its own, started and stopped as often as a test likes.
+
+    `before` is Python that its process runs first, for what this machine can't bring about.
+    """
 
     workspace: Workspace
     port: int
     model: str = "demo"
     flags: tuple[str, ...] = ()
+    before: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,7 +55,7 @@ class ServedApp:
         log = self.workspace.root.parent / "app.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py", *self._arguments()],
+                [sys.executable, *self._program(), *self._arguments()],
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -69,6 +73,11 @@ class ServedApp:
         self.process.kill()  # whoever asked for it never gets to stop it
         self.process.wait()
         raise AssertionError(f"the page did not answer in {_START_SECONDS:.0f} s:\n{log.read_text()}")
+
+    def _program(self) -> list[str]:
+        if not self.before:
+            return ["app.py"]
+        return ["-c", f"{self.before}\nimport runpy\nrunpy.run_path('app.py', run_name='__main__')"]
 
     def _arguments(self) -> list[str]:
         where = ["--workspace", str(self.workspace.root), "--port", str(self.port)]

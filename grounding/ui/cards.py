@@ -180,7 +180,7 @@ def _frame(
         f'<div class="bw-cards" data-count="{len(cards)}">{"".join(cards)}</div>'
         f"{_overlay(scene, entries)}{_slider(scene, entries)}"
         f'<p class="bw-note">{verdict}<span>{_truth_note(scene.truth)}</span>{to_annotate}</p>{HEAT_NOTE}'
-        f"{_asides(scene, entries, evidence)}</div>"
+        f"{_asides(scene, entries, evidence, busy)}</div>"
     )
 
 
@@ -196,7 +196,7 @@ def _states(evidence: Evidence | None) -> str:
     return f' data-question="{evidence.question}"{told}'
 
 
-def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None) -> str:
+def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None, busy: bool) -> str:
     """The two questions that one may ask of an answer; there from the beginning, so that nothing moves."""
     waiting = "" if evidence is not None else " disabled"
     problems = [problem for part in ("heats", "probes") if evidence and (problem := evidence.problem(part))]
@@ -209,11 +209,11 @@ def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None) 
             if result is not None
         ]
         probes = probes_html(scene.picture_url, scene.image_size_wh, told, evidence.truths, evidence.standings)
-    prompts = evidence.prompts if evidence else None
+    prompts, problem = (evidence.prompts, evidence.problem("prompt")) if evidence else (None, None)
     return (
         f'<div class="bw-asides"><button type="button" class="bw-ask" data-part="probes"{waiting}>'
         f"Does it follow the words?</button>{failed}{probes}"
-        f"{prompt_html(prompts, evidence.problem('prompt') if evidence else None)}</div>"
+        f"{prompt_html(prompts, problem, is_asked=busy or evidence is not None)}</div>"
     )
 
 
@@ -278,7 +278,10 @@ def _overlay(scene: Scene, entries: Sequence[_Entry]) -> str:
     """All boxes on one picture, each with its name."""
     layers = [Layer("truth", "truth", truth)] if (truth := scene.truth.boxes_xyxy_px) else []
     layers += [Layer(e.layer.label, e.kind, e.layer.boxes_xyxy_px) for e in entries if e.layer]
-    legend = "".join(f"<li>{_key(entry.kind)}<span>{escape(entry.title)}</span>{entry.badge}</li>" for entry in entries)
+    legend = "".join(
+        f'<li>{_key(entry.kind)}<span title="{escape(entry.title)}">{escape(entry.title)}</span>{entry.badge}</li>'
+        for entry in entries
+    )
     alt = "; ".join(entry.alt for entry in entries)
     return (
         f'<section class="bw-card bw-overlay"><ul class="bw-legend">{legend}</ul>'

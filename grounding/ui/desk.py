@@ -37,7 +37,10 @@ from grounding.ui.truth import truth_for
 if TYPE_CHECKING:
     from grounding.predict import Predictor
 
-NOTHING_YET = "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter."
+NOTHING_YET = (
+    "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter; "
+    "python -m annotate import FOLDER brings in a data set."
+)
 WRITE_A_PHRASE = "Write what to look for and press Enter"
 _BRING_BACK = "Choose another sample, or bring the file back from a backup."
 PARTS = ("heats", "probes", "prompt")

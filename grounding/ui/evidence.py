@@ -67,7 +67,8 @@ def probes_html(
     if not told:
         return ""
     verdicts = "".join(
-        f'<li data-verdict="{result.verdict.value}"><i class="bw-key" data-kind="{kind}"></i><b>{escape(title)}</b>'
+        f'<li data-verdict="{result.verdict.value}"><i class="bw-key" data-kind="{kind}"></i>'
+        f'<b title="{escape(title)}">{escape(title)}</b>'
         f'<span class="bw-mark" aria-hidden="true">{_VERDICT_MARKS[result.verdict]}</span>'
         f"<span>{escape(result.sentence)}{_standing(standings.get(title))}</span></li>"
         for title, kind, result in told
@@ -121,10 +122,14 @@ def _probe(
     )
 
 
-def prompt_html(prompts: Sequence[tuple[str, ReadPrompt]] | None, problem: str | None = None) -> str:
+def prompt_html(
+    prompts: Sequence[tuple[str, ReadPrompt]] | None, problem: str | None = None, *, is_asked: bool = True
+) -> str:
     """A fold with the prompt and its tokens, one for each (who reads it, prompt); asked for when it is opened."""
     if problem is not None:
         body = f'<p class="bw-problem">{escape(problem)}</p>'
+    elif not is_asked:
+        body = '<p class="bw-quiet">Nothing was read yet: the prompt stands here once the model answers.</p>'
     elif prompts is None:
         body = '<p class="bw-quiet">Asking the model for its prompt…</p>'
     else:

@@ -98,7 +98,13 @@ class ModelService:
         with self._lock, self._changed:
             self._generation += 1
             self._predictor = None
-            self._set(ModelState(Phase.UNLOADED, f"The model is unloaded: its memory is lent to {borrower}.", 0.0))
+            self._set(
+                ModelState(
+                    Phase.UNLOADED,
+                    f"The model is unloaded: its memory is lent to {borrower}. It comes back by itself.",
+                    0.0,
+                )
+            )
         for companion in self._beside():
             if companion.state.phase is Phase.READY:
                 companion.unload(borrower)

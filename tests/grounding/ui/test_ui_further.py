@@ -196,7 +196,7 @@ def test_it_answers_beside_the_base_and_its_adapter(
     ("part", "said"),
     [
         ("heats", f"No heat map: {DETECTOR_SAYS}"),
-        ("probes", "<b>tiny</b>"),
+        ("probes", '<b title="tiny">tiny</b>'),
         ("prompt", "<b>tiny:</b> 3 tokens"),
     ],
 )

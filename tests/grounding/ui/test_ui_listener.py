@@ -115,7 +115,7 @@ def test_a_model_that_loads_means_later_at_once(workspace: Workspace, predictor:
 
 def test_a_model_lent_to_a_training_run_means_later(models: ModelService) -> None:
     models.unload()
-    with pytest.raises(BusyError, match=r"lent to a training run\. Ask again later"):
+    with pytest.raises(BusyError, match=r"lent to a training run\. It comes back by itself\. Ask again later"):
         AppListener(models)(PICTURE, "left mug")
 
 
