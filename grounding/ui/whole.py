@@ -215,7 +215,7 @@ class Handlers:
         return gr.Button("Export these samples", interactive=True)
 
     def _fill(self, look: Looking) -> Iterator[tuple[Any, ...]]:
-        """Lists and figures; where nothing new is to be opened, the lists alone."""
+        """Lists and figures; where nothing new is to be opened, the lists and the samples: they may be edited."""
         reports = self.shelf.list()
         there = [id_of(kept) for kept in reports]
         a, b = first_pair(reports)
@@ -224,7 +224,7 @@ class Handlers:
             look.choose(a, b)
         lists = self._lists(look, reports)
         if stays:
-            yield (*lists, *(gr.skip() for _ in range(4)))
+            yield (*lists, gr.skip(), gr.skip(), gr.skip(), self._listed_anew(look))
             return
         for shown in self._everything(look):
             yield (*lists, *shown)
@@ -264,6 +264,14 @@ class Handlers:
             found = opened.figures(asked, with_seen, exact=True)
             if look.number == number:
                 yield gr.skip(), figures_html(found), breakdowns_html(found), gr.skip()
+
+    def _listed_anew(self, look: Looking) -> Any:
+        try:
+            opened = self._opened(look)
+            rows = order_rows(opened.comparison, opened.report(look.filter, look.with_seen).listed, look.order)
+            return self._list(opened, look, rows)
+        except BoxwrightError:
+            return gr.skip()  # the figures say why
 
     def _list(self, opened: Opened, look: Looking, rows: np.ndarray) -> str:
         comparison = opened.comparison

@@ -16,11 +16,12 @@ from grounding.pictures import picture_size_wh
 from grounding.records import Status
 from grounding.ui.pictures import find_picture, picture_url
 from grounding.ui.sources import Parts
+from grounding.ui.to_annotate import KEY, annotate_link_html
 from grounding.ui.whole_bar import STATUS_TITLES
 from grounding.ui.whole_parts import KINDS, press
 
 _SIDE_PX = 320
-_HINT = "Enter opens a sample above, A opens it in Annotate, the arrow keys move."
+_HINT = f"Enter opens a sample above, {KEY} opens it in Annotate, the arrow keys move."
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _links(record: SampleRecord, place: Placed) -> str:
     sample = escape(record.id, quote=True)
     return (
         f'<p class="bw-gallery-links"><button type="button" data-go="compare" data-sample="{sample}">Compare</button>'
-        f'<button type="button" data-go="annotate" data-sample="{sample}">Annotate</button></p>'
+        f"{annotate_link_html(record.id)}</p>"
     )
 
 

@@ -13,24 +13,16 @@ const ask = (change) => {
   trigger('ask', { change });
 };
 const goTo = (id) => document.querySelector(id)?.scrollIntoView({ block: 'start', behavior: 'smooth' });
-const openIn = {
-  compare: (id) => {
-    document.dispatchEvent(new CustomEvent('boxwright-lay', { detail: { id } }));
-    trigger('lay', {});
-    goTo('#compare');
-  },
-  annotate: (id) => {
-    const address = `#${new URLSearchParams({ sample: id })}`;
-    if (location.hash !== address) location.hash = address; // the page's frame opens the tab of an address
-    else [...document.querySelectorAll('#tabs button[role=tab]')].find((t) => t.textContent.trim() === 'Annotate')?.click();
-    window.scrollTo(0, 0);
-  },
+const layInCompare = (id) => {
+  document.dispatchEvent(new CustomEvent('boxwright-lay', { detail: { id } }));
+  trigger('lay', {});
+  goTo('#compare');
 };
 
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || button.disabled || button.ariaDisabled === 'true') return;
-  if (button.dataset.go) openIn[button.dataset.go](button.dataset.sample);
+  if (button.dataset.go) layInCompare(button.dataset.sample);
   if (!button.dataset.set) return;
   // A row of the figures opens its samples; a chip stays where the eyes are.
   const opens = button.closest('.bw-breakdowns, .bw-outcomes') && button.ariaPressed !== 'true';
@@ -51,7 +43,10 @@ element.addEventListener('input', (event) => {
 element.addEventListener('keydown', (event) => {
   const card = event.target.closest?.('.bw-sample-open');
   if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === 'a' && card.ariaDisabled !== 'true') openIn.annotate(card.dataset.sample);
+  if (event.key.toLowerCase() === 'e') {
+    event.preventDefault(); // on the page it means the sample above
+    card.closest('article').querySelector('a[data-annotate]')?.click();
+  }
   const cards = [...element.querySelectorAll('.bw-sample-open')];
   const tops = cards.map((one) => one.getBoundingClientRect().top);
   const columns = Math.max(1, tops.filter((top) => Math.abs(top - tops[0]) < 4).length);
