@@ -141,7 +141,7 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
     typed: dict[str, Any] = asking | {"fn": h.ask_typed, "trigger_mode": "always_last"}
     laid = [w.phrase, w.results]
     demo.load(h.open_page, w.desk, [w.split, w.grid, w.models, *laid], **FREE_QUEUE, **_QUIET).then(**asking)
-    w.grid.pick(h.pick, [w.desk, w.models], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).then(**asking)
+    w.grid.pick(h.pick, [w.desk, w.models], laid, trigger_mode="multiple", **FREE_QUEUE, **_QUIET).success(**asking)
     w.grid.turn(h.turn, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
     w.split.input(h.turn_to_start, [w.desk, w.split], w.grid, **FREE_QUEUE, **_QUIET)
     w.upload.upload(
@@ -188,8 +188,9 @@ class Handlers:
 
     @tell
     def pick(self, event: gr.EventData, desk: Desk, chosen: list[str] | None) -> tuple[str, str]:
+        models = self.compare.check_models(chosen)  # first: a picture is not laid down for models that are gone
         sample = self.compare.pick(desk, getattr(event, "id", None))
-        return sample.phrase, self.compare.waiting_html(desk, sample.phrase, self.compare.check_models(chosen))
+        return sample.phrase, self.compare.waiting_html(desk, sample.phrase, models)
 
     @tell
     def returned(
@@ -277,7 +278,10 @@ class Handlers:
 
     @tell
     def show_summary(self, chosen: list[str] | None) -> str:
-        return self._summary(self.compare.check_models(chosen))
+        try:
+            return self._summary(self.compare.check_models(chosen))
+        except BoxwrightError as error:  # not asked for by this page alone: it is no notice's business
+            return empty_html(str(error))
 
     def _choices(self, adapters: list[str]) -> list[tuple[str, str]]:
         return model_choices(adapters, self.compare.further.keys())

@@ -38,6 +38,6 @@ def build_way_back(
     script = (ASSETS / "to_annotate.js").read_text(encoding="utf-8")
     html: Any = gr.HTML(elem_id="compare-way-back", js_on_load=script, apply_default_css=False)
     # gradio finds out about events of an HTML component's own script when they are named
-    html.returned(lay_again, inputs, outputs, trigger_mode="multiple", **_QUIET).then(**asking)
+    html.returned(lay_again, inputs, outputs, trigger_mode="multiple", **_QUIET).success(**asking)
     way_back: gr.HTML = html
     return way_back

@@ -79,11 +79,14 @@ def build_whole(tab: gr.Tab, parts: Parts, models: gr.Dropdown, finished: Sequen
     filled = {"outputs": [*evaluations, *w.shown], **_QUIET}
     w.figures.show(h.show, w.look, **filled)  # type: ignore[attr-defined]
     gr.on([tab.select, *finished], h.refresh, w.look, **filled)
-    gr.on([w.a.input, w.b.input], h.choose, [w.look, *evaluations], w.shown, trigger_mode="always_last", **_QUIET)
+    gr.on([w.a.input, w.b.input], h.choose, [w.look, *evaluations], trigger_mode="always_last", **filled)
     w.swap.click(h.swap, [w.look], [*evaluations, *w.shown], **_QUIET)
     for html in w.shown:
         html.ask(h.ask, w.look, w.shown, trigger_mode="multiple", **_QUIET)  # type: ignore[attr-defined]
     w.samples.lay(h.to_models, [w.look, models], models, **_QUIET)  # type: ignore[attr-defined]
+    asks = [html.ask for html in w.shown]  # type: ignore[attr-defined]
+    stale = [*asks, w.a.input, w.b.input, w.swap.click, w.format.input]
+    gr.on(stale, h.forget_export, None, w.download, trigger_mode="multiple", **_QUIET)
     exporting: dict[str, Any] = _QUIET | {"concurrency_limit": 1}
     w.export.click(h.begin_export, None, [w.export, w.download], **_QUIET).then(
         h.export, [w.look, w.format], w.download, **exporting
@@ -159,7 +162,9 @@ class Handlers:
         """Other evaluations, all of their samples."""
         look.by_hand = look.shown = True
         look.choose(str(a or ""), str(b or ALONE))
-        yield from self._everything(look)
+        lists = self._lists(look, self.shelf.list())
+        for shown in self._everything(look):
+            yield (*lists, *shown)
 
     @tell
     def swap(self, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -176,9 +181,9 @@ class Handlers:
     def ask(self, event: gr.EventData, look: Looking) -> Iterator[tuple[Any, ...]]:
         """A filter, an order, a page or the other list: samples and figures at once, intervals as soon as they are
         known, unless something else was asked for meanwhile."""
-        before = (look.filter, look.with_seen)
+        before = look.subject
         look.change(getattr(event, "change", None))
-        yield from self._everything(look, figures=before != (look.filter, look.with_seen))
+        yield from self._everything(look, figures=before != look.subject)
 
     @tell
     def to_models(self, look: Looking, chosen: list[str] | None) -> Any:
@@ -211,6 +216,10 @@ class Handlers:
         told = f"Download {size:.1f} MB" if size >= 0.1 else f"Download {1000 * size:.0f} kB"
         return gr.DownloadButton(told, value=str(archive), interactive=True)
 
+    def forget_export(self) -> Any:
+        """What was written is of another look or in another format: it is not to be taken for this one."""
+        return gr.DownloadButton("Download", value=None, interactive=False)
+
     def end_export(self) -> Any:
         return gr.Button("Export these samples", interactive=True)
 
@@ -231,17 +240,18 @@ class Handlers:
             lists = (gr.skip(), gr.skip())
 
     def _lists(self, look: Looking, reports: Sequence[KeptReport]) -> tuple[Any, Any]:
-        """What a and b may be."""
+        """What a and b may be, and which of it they are; what is gone is chosen nowhere."""
         choices, some = report_choices(reports), bool(reports)
+        there = [id_of(kept) for kept in reports]
         alone = ("nothing: the other alone", ALONE)
         return (
-            gr.Dropdown(choices=choices, value=look.a or None, interactive=some),
-            gr.Dropdown(choices=[alone, *choices], value=look.b, interactive=some),
+            gr.Dropdown(choices=choices, value=look.a if look.a in there else None, interactive=some),
+            gr.Dropdown(choices=[alone, *choices], value=look.b if look.b in there else ALONE, interactive=some),
         )
 
     def _everything(self, look: Looking, *, figures: bool = True) -> Iterator[tuple[Any, ...]]:
         """(bar, figures, breakdowns, list): first without intervals, then those two again with them."""
-        number = look.number
+        number, subject = look.number, look.subject
         if not look.a:
             yield "", empty_html(NOTHING_YET), "", ""
             return
@@ -260,9 +270,11 @@ class Handlers:
         found = opened.figures(asked, with_seen, exact=False)
         if look.number == number:
             yield bar, figures_html(found), breakdowns_html(found), self._list(opened, look, rows)
-        if not found.exact and look.number == number:
+        elif look.subject == subject:  # another order or page has come meanwhile, with its own bar and list
+            yield gr.skip(), figures_html(found), breakdowns_html(found), gr.skip()
+        if not found.exact and look.subject == subject:
             found = opened.figures(asked, with_seen, exact=True)
-            if look.number == number:
+            if look.subject == subject:
                 yield gr.skip(), figures_html(found), breakdowns_html(found), gr.skip()
 
     def _listed_anew(self, look: Looking) -> Any:

@@ -35,10 +35,16 @@ class Looking:
     shown: bool = False
     by_hand: bool = False
 
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What figures are of: another order, page or list leaves them as they are."""
+        return self.a, self.b, self.filter, self.with_seen
+
     def choose(self, a: str, b: str) -> None:
-        """Look at other evaluations, at all of their samples."""
+        """Look at other evaluations, at all of their samples; the same one twice is that one alone."""
         self.number += 1
-        self.a, self.b = a, b
+        self.a, self.b = a, "" if b == a else b
+        b = self.b
         self.filter, self.page, self.list = Filter(), 1, "samples"
         if not b and self.order in _NEEDS_TWO:
             self.order = "worst"

@@ -68,6 +68,7 @@ element.addEventListener('wheel', (event) => {
 
 const fingers = new Map();
 let pinched = null;
+const lift = (event) => { fingers.delete(event.pointerId); pinched = null; };
 element.addEventListener('pointerdown', (event) => {
   const stage = event.target.closest('.bw-stage');
   if (!stage || event.target.closest('.bw-split') || event.button > 0) return;
@@ -80,6 +81,7 @@ element.addEventListener('touchmove', (event) => {
   if (event.touches.length > 1 && event.cancelable && event.target.closest('.bw-stage')) event.preventDefault();
 }, { passive: false });
 element.addEventListener('pointermove', (event) => {
+  if (!event.buttons) lift(event); // released where nobody could tell
   const before = fingers.get(event.pointerId);
   const stage = event.target.closest('.bw-stage');
   if (!before || !stage) return;
@@ -102,7 +104,6 @@ element.addEventListener('pointermove', (event) => {
     showZoom();
   }
 });
-const lift = (event) => { fingers.delete(event.pointerId); pinched = null; };
 for (const name of ['pointerup', 'pointercancel', 'lostpointercapture']) element.addEventListener(name, lift);
 element.addEventListener('dblclick', (event) => {
   const stage = event.target.closest('.bw-stage');

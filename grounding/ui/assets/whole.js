@@ -27,9 +27,21 @@ element.addEventListener('click', (event) => {
   // A row of the figures opens its samples; a chip stays where the eyes are.
   const opens = button.closest('.bw-breakdowns, .bw-outcomes') && button.ariaPressed !== 'true';
   ask(JSON.parse(button.dataset.set));
-  if (opens) goTo('#whole-bar');
-  else if (button.closest('.bw-whole-pager, .bw-whole-lists')) goTo('#whole-list');
+  if (opens || button.closest('.bw-whole-pager, .bw-whole-lists')) goTo('#whole-list');
 });
+// What a person has unfolded stays so when the figures come anew, and so does what holds the chosen row.
+const unfolded = new Map();
+element.addEventListener('click', (event) => {
+  const fold = event.target.closest('.bw-breakdown summary')?.parentElement;
+  if (fold) unfolded.set(fold.closest('.bw-breakdown').dataset.dimension, !fold.open);
+});
+const showFolds = () => {
+  for (const fold of element.querySelectorAll('.bw-breakdown details')) {
+    const { dimension } = fold.closest('.bw-breakdown').dataset;
+    const open = unfolded.get(dimension) ?? Boolean(fold.querySelector('[data-chosen=true]'));
+    if (fold.open !== open) fold.open = open;
+  }
+};
 element.addEventListener('change', (event) => {
   const { name } = event.target.dataset;
   if (event.target.matches('select[data-name]')) ask({ [name]: event.target.value });
@@ -59,6 +71,7 @@ element.addEventListener('keydown', (event) => {
 const put = () => {
   clearTimeout(busy);
   host()?.removeAttribute('data-busy');
+  showFolds();
   for (const one of element.querySelectorAll('select[data-value]')) one.value = one.dataset.value;
   for (const one of element.querySelectorAll('input[type=checkbox][data-name]')) one.checked = one.hasAttribute('checked');
   for (const one of element.querySelectorAll('input[type=search][data-value]')) {
@@ -66,7 +79,7 @@ const put = () => {
   }
 };
 watch('value', put);
-new MutationObserver(put).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-value', 'checked'] });
+new MutationObserver(put).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-value', 'checked', 'open'] });
 
 // Nothing is read before somebody sees the place where it goes.
 if (element.closest('#whole-figures')) {

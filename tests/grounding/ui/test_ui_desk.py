@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -396,3 +397,13 @@ def test_what_nobody_offers_is_not_given(compare: Compare) -> None:
     desk = answered(compare)
     for part in (None, "html", {"a": 1}):
         assert compare.more(desk, part) is None
+
+
+def test_nothing_is_laid_down_for_models_that_are_gone(handlers: Handlers, compare: Compare) -> None:
+    desk = Desk()
+    compare.pick(desk, "s0")
+    event: Any = SimpleNamespace(id="s1")
+    with pytest.raises(gr.Error, match="There is no adapter 'gone'"):
+        handlers.pick(event, desk, [BASE, "gone"])
+    assert desk.sample_id == "s0", "picture and phrase stay together"
+    assert "There is no adapter" in handlers.show_summary([BASE, "gone"])

@@ -121,6 +121,29 @@ def test_a_late_look_says_nothing_any_more(two: Handlers) -> None:
     assert list(late) == []
 
 
+def test_intervals_come_though_order_and_page_were_changed_meanwhile(two: Handlers) -> None:
+    look = look_at(two)
+    figures = two.ask(SimpleNamespace(change={"spatial": "plain"}), look)  # type: ignore[arg-type]
+    assert 'data-exact="false"' in next(figures)[1]
+    ordered = list(two.ask(SimpleNamespace(change={"order": "gain"}), look))  # type: ignore[arg-type]
+    assert len(ordered) == 1 and isinstance(ordered[0][3], str)
+    (rest,) = list(figures)
+    assert 'data-exact="true"' in rest[1] and not isinstance(rest[3], str), "the list stays in its new order"
+
+
+def test_the_same_evaluation_twice_is_that_one_alone(two: Handlers) -> None:
+    look = look_at(two)
+    change(two, look, order="gain")
+    shown = list(two.choose(look, "tools-1", "tools-1"))
+    assert (look.a, look.b, look.order) == ("tools-1", ALONE, "worst")
+    assert [part.value for part in shown[0][:2]] == ["tools-1", ALONE] and "data-figure" in shown[0][3]
+
+
+def test_what_was_written_is_not_taken_for_another_look(two: Handlers) -> None:
+    button = two.forget_export()
+    assert button.value is None and not button.interactive
+
+
 def test_a_click_on_a_breakdown_opens_its_samples_and_the_others_stay_to_be_chosen(two: Handlers) -> None:
     look = look_at(two)
     shown = change(two, look, phrase_words="1")[0]
@@ -175,7 +198,7 @@ def test_what_no_page_asks_for_changes_nothing(asked: dict[str, str]) -> None:
 
 def test_one_alone_and_the_other_way_round(two: Handlers) -> None:
     look = look_at(two)
-    shown = list(two.choose(look, "base-1", ALONE))[-1]
+    shown = list(two.choose(look, "base-1", ALONE))[-1][2:]
     assert "base: " in shown[1] and "bw-outcomes" not in shown[1] and "Outcome" not in shown[0]
     rows = headline_rows(two.shelf.open("base-1", ALONE).report(Filter(), False).headline)
     assert list(shown_rows(shown[1]).values()) == [[*values, interval] for _, values, _, interval in rows]
@@ -189,11 +212,13 @@ def test_one_alone_and_the_other_way_round(two: Handlers) -> None:
 def test_what_can_not_be_compared_is_said_in_its_place(two: Handlers, keep_rows: Callable[..., str]) -> None:
     keep_rows("else", some_rows(some_samples(9, seed=8), 3))
     look = look_at(two)
-    (shown,) = list(two.choose(look, "base-1", "else"))
+    (shown,) = (filled[2:] for filled in two.choose(look, "base-1", "else"))
     assert "no sample in common" in shown[1] and shown[0] == shown[3] == ""
-    (shown,) = list(two.choose(look, "../base-1", ALONE))
+    (filled,) = list(two.choose(look, "../base-1", ALONE))
+    assert filled[0].value is None
+    shown = filled[2:]
     assert "name an evaluation" in shown[1]
-    (shown,) = list(two.choose(look, "gone", ALONE))
+    (shown,) = (filled[2:] for filled in two.choose(look, "gone", ALONE))
     assert "There is no evaluation" in shown[1]
 
 
