@@ -11,9 +11,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from grounding.demo.phrases import true_phrases
+from grounding.demo.phrases import known_phrases
 from grounding.demo.scenes import Scene, draw_scene
-from grounding.demo.sprites import known_nouns, unknown_nouns
+from grounding.demo.sprites import known_nouns
 from grounding.errors import WorkspaceError
 from grounding.records import Sample, read_samples, write_samples
 
@@ -78,11 +78,10 @@ def _draw(folder: Path, pictures: int) -> None:
 
 def _asked(scene: Scene) -> list[tuple[int, list[str]]]:
     """(place of an object that the base knows, phrases true of it alone in which no new noun stands)."""
-    known, new = set(known_nouns()), unknown_nouns()
+    known = set(known_nouns())
     asked = []
     for index, drawn in enumerate(scene.objects):
-        phrases = [phrase.text for phrase in true_phrases(scene.objects, index)]
-        phrases = [phrase for phrase in phrases if not any(noun in phrase for noun in new)]
+        phrases = [phrase.text for phrase in known_phrases(scene.objects, index)]
         if drawn.noun in known and phrases:
             asked.append((index, phrases))
     return asked

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from grounding.demo.scenes import SceneObject
+from grounding.demo.sprites import unknown_nouns
 
 SIZE_RATIO = 1.5
 LOCATION_MARGIN_PX = 20.0
@@ -64,6 +65,12 @@ def true_phrases(objects: Sequence[SceneObject], target: int) -> tuple[Phrase, .
     standing = Counter(other.noun for other in objects)
     anchors = [other for other in objects if other.noun != me.noun and standing[other.noun] == 1]
     return (*_noun(me, rivals), *_size(me, rivals), *_location(me, rivals), *_relation(me, rivals, anchors))
+
+
+def known_phrases(objects: Sequence[SceneObject], target: int) -> tuple[Phrase, ...]:
+    """As `true_phrases`, without those that name a noun the embedded model is not taught."""
+    new = unknown_nouns()
+    return tuple(phrase for phrase in true_phrases(objects, target) if not any(noun in phrase.text for noun in new))
 
 
 def absent_nouns(objects: Sequence[SceneObject], nouns: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Draw scenes as the embedded model saw them when it was trained: it knows no other pictures."""
+"""Draw scenes of the demo's drawings: the demo's own pictures, and those that an embedded model is trained on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from grounding.boxes import Box, iou
 from grounding.demo.sprites import all_nouns, load_sprites, tight_box
 
 SCENE_SIDE_PX = 256
+SCENE_SIZE_WH = (SCENE_SIDE_PX, SCENE_SIDE_PX)
 OBJECTS_MIN, OBJECTS_MAX = 3, 8
 LONGER_SIDE_MIN_PX, LONGER_SIDE_MAX_PX = 30, 110
 MAX_TURN_DEGREES = 20.0
@@ -43,7 +44,7 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A 256x256 RGB picture and what stands in it, larger objects first (so painted below smaller ones)."""
+    """An RGB picture and what stands in it, larger objects first (so painted below smaller ones)."""
 
     image: Image.Image
     objects: tuple[SceneObject, ...]
@@ -58,8 +59,16 @@ class _Drawing:
     corner_xy_px: tuple[int, int]
 
 
-def draw_scene(rng: random.Random, *, focus_nouns: Sequence[str] = (), repeats: bool | None = None) -> Scene:
+def draw_scene(
+    rng: random.Random,
+    *,
+    focus_nouns: Sequence[str] = (),
+    repeats: bool | None = None,
+    size_wh: tuple[int, int] = SCENE_SIZE_WH,
+) -> Scene:
     """One scene of 3 to 8 objects, in which every focus noun (at most two) stands at least once.
+
+    `size_wh` is in pixels, at least 120 a side; a picture with less room than 256x256 holds fewer objects at most.
 
     `repeats` decides whether a noun stands two or three times, None leaves it to chance (60%); that noun is
     one of the focus nouns if there are any. All other nouns stand once. Raises `ValueError` for more than two
@@ -69,28 +78,28 @@ def draw_scene(rng: random.Random, *, focus_nouns: Sequence[str] = (), repeats: 
         raise ValueError(f"A scene of {OBJECTS_MIN} objects has room for two focus nouns, not {list(focus_nouns)}.")
     if repeats is None:
         repeats = rng.random() < REPEATED_SHARE
-    nouns = _choose_nouns(rng, list(dict.fromkeys(focus_nouns)), repeats)
+    nouns = _choose_nouns(rng, list(dict.fromkeys(focus_nouns)), repeats, _most_objects(size_wh))
     drawings = None
     while drawings is None:
-        drawings = _place_all(rng, nouns)
+        drawings = _place_all(rng, nouns, size_wh)
     drawings.sort(key=lambda drawing: -drawing.object.area_px)
-    image = draw_background(rng)
+    image = draw_background(rng, size_wh)
     for drawing in drawings:
         image.paste(drawing.image, drawing.corner_xy_px, drawing.image)
     return Scene(image, tuple(drawing.object for drawing in drawings))
 
 
-def draw_background(rng: random.Random) -> Image.Image:
-    """A 256x256 RGB ground: flat, a two-colour gradient, or coarse colour noise, each a third of the time."""
-    side = SCENE_SIDE_PX
+def draw_background(rng: random.Random, size_wh: tuple[int, int] = SCENE_SIZE_WH) -> Image.Image:
+    """An RGB ground: flat, a two-colour gradient, or coarse colour noise, each a third of the time."""
+    width, height = size_wh
     noise = np.random.default_rng(rng.getrandbits(64))
     match rng.choice(("flat", "gradient", "noise")):
         case "flat":
             red, green, blue = noise.integers(0, 256, 3).tolist()
-            return Image.new("RGB", (side, side), (red, green, blue))
+            return Image.new("RGB", size_wh, (red, green, blue))
         case "gradient":
             angle = rng.uniform(0, 2 * math.pi)
-            y, x = np.mgrid[0:side, 0:side]
+            y, x = np.mgrid[0:height, 0:width]
             ramp = x * math.cos(angle) + y * math.sin(angle)
             ramp = ((ramp - ramp.min()) / np.ptp(ramp))[..., None]  # [256, 256, 1], 0 to 1
             first, second = noise.integers(0, 256, (2, 3))
@@ -98,11 +107,16 @@ def draw_background(rng: random.Random) -> Image.Image:
         case _:
             cells = rng.choice(NOISE_CELLS)
             coarse = Image.fromarray(noise.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-            return coarse.resize((side, side), Image.Resampling.BICUBIC)
+            return coarse.resize(size_wh, Image.Resampling.BICUBIC)
 
 
-def _choose_nouns(rng: random.Random, focus_nouns: list[str], repeats: bool) -> list[str]:
-    count = rng.randint(OBJECTS_MIN, OBJECTS_MAX)
+def _most_objects(size_wh: tuple[int, int]) -> int:
+    room = size_wh[0] * size_wh[1] / (SCENE_SIDE_PX * SCENE_SIDE_PX)
+    return max(OBJECTS_MIN, min(OBJECTS_MAX, round(OBJECTS_MAX * room)))
+
+
+def _choose_nouns(rng: random.Random, focus_nouns: list[str], repeats: bool, most: int) -> list[str]:
+    count = rng.randint(OBJECTS_MIN, most)
     nouns = list(focus_nouns)
     if repeats:
         repeated = rng.choice(focus_nouns or all_nouns())
@@ -115,23 +129,23 @@ def _choose_nouns(rng: random.Random, focus_nouns: list[str], repeats: bool) -> 
     return nouns
 
 
-def _place_all(rng: random.Random, nouns: Sequence[str]) -> list[_Drawing] | None:
+def _place_all(rng: random.Random, nouns: Sequence[str], size_wh: tuple[int, int]) -> list[_Drawing] | None:
     """A place for each noun, or None when the picture filled up before the last one."""
     placed: list[_Drawing] = []
     for noun in nouns:
-        drawing = _place(rng, noun, [other.object.box_xyxy_px for other in placed])
+        drawing = _place(rng, noun, [other.object.box_xyxy_px for other in placed], size_wh)
         if drawing is None:
             return None
         placed.append(drawing)
     return placed
 
 
-def _place(rng: random.Random, noun: str, taken: Sequence[Box]) -> _Drawing | None:
+def _place(rng: random.Random, noun: str, taken: Sequence[Box], size_wh: tuple[int, int]) -> _Drawing | None:
     posed = _pose(rng, noun)
     for _ in range(_PLACES_TRIED):
         scale = rng.randint(LONGER_SIDE_MIN_PX, LONGER_SIDE_MAX_PX) / max(posed.size)
         width, height = (max(1, round(side * scale)) for side in posed.size)
-        x, y = rng.randint(0, SCENE_SIDE_PX - width), rng.randint(0, SCENE_SIDE_PX - height)
+        x, y = rng.randint(0, size_wh[0] - width), rng.randint(0, size_wh[1] - height)
         if not _is_free(Box(x, y, x + width, y + height), taken):
             continue
         image = posed.resize((width, height), Image.Resampling.BICUBIC)

@@ -63,7 +63,7 @@ def test_at_most_one_noun_repeats_and_in_about_60_percent(drawn: list[Scene]) ->
 
 def test_each_box_is_tight_around_what_was_painted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checked in the pixels: on white ground, the union of the boxes holds all ink, and each side touches some."""
-    monkeypatch.setattr(scenes, "draw_background", lambda rng: Image.new("RGB", (256, 256), "white"))
+    monkeypatch.setattr(scenes, "draw_background", lambda rng, size_wh: Image.new("RGB", (256, 256), "white"))
     for number in range(15):
         scene = draw_scene(random.Random(number))
         ink = (255 - np.asarray(scene.image, dtype=int)).max(axis=2)  # [256, 256]
