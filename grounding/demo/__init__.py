@@ -6,6 +6,8 @@
     plan.py      which picture asks for which nouns, before anything is drawn
     mark.py      which files of a folder the demo wrote itself
     dataset.py   `write_demo`: the demo data set as JSONL and PNG
+    questions.py what an embedded model is asked while it is trained, in many wordings
+    pretrain/    trains one from nothing
 
-Nothing here imports torch. Everything follows from a seed, and each picture from a seed of its own.
+Nothing here but pretrain/ imports torch. Everything follows from a seed, and each picture from a seed of its own.
 """

@@ -84,9 +84,10 @@ def build_whole(tab: gr.Tab, parts: Parts, models: gr.Dropdown, finished: Sequen
     for html in w.shown:
         html.ask(h.ask, w.look, w.shown, trigger_mode="multiple", **_QUIET)  # type: ignore[attr-defined]
     w.samples.lay(h.to_models, [w.look, models], models, **_QUIET)  # type: ignore[attr-defined]
-    asks = [html.ask for html in w.shown]  # type: ignore[attr-defined]
-    stale = [*asks, w.a.input, w.b.input, w.swap.click, w.format.input]
-    gr.on(stale, h.forget_export, None, w.download, trigger_mode="multiple", **_QUIET)
+    forgetting: dict[str, Any] = {"fn": h.forget_export, "inputs": None, "outputs": w.download, **_QUIET}
+    gr.on([w.a.input, w.b.input, w.swap.click, w.format.input], trigger_mode="multiple", **forgetting)
+    for html in w.shown:
+        html.ask(trigger_mode="multiple", **forgetting)  # type: ignore[attr-defined]
     exporting: dict[str, Any] = _QUIET | {"concurrency_limit": 1}
     w.export.click(h.begin_export, None, [w.export, w.download], **_QUIET).then(
         h.export, [w.look, w.format], w.download, **exporting

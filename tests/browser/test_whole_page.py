@@ -100,3 +100,19 @@ def test_from_the_figures_to_a_sample_and_to_a_file(page: Page, served_app: Serv
     with page.expect_download() as download:
         page.locator("#whole-download").click()
     assert download.value.suggested_filename == "comparison-markdown.zip"
+
+
+def test_a_row_leads_to_its_samples_and_its_fold_stays_open(page: Page, served_app: ServedApp) -> None:
+    visit(page, served_app.url)
+    wait_for_answers(page)
+    page.locator("#whole-head").scroll_into_view_if_needed()
+    expect(page.locator(".bw-whole-figures")).to_have_attribute("data-exact", "true")
+    fold = page.locator('.bw-breakdown[data-dimension="category"] details')
+    fold.locator("summary").click()
+    row = fold.locator(".bw-open-row").first
+    category = row.inner_text()
+    row.click()
+    expect(page.locator('.bw-breakdown[data-dimension="category"] [data-chosen=true]')).to_contain_text(category)
+    expect(page.locator(".bw-whole-figures")).to_have_attribute("data-exact", "true")
+    expect(fold).to_have_attribute("open", "")
+    expect(page.locator(".bw-sample-card").first).to_be_in_viewport()

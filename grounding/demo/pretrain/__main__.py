@@ -1,0 +1,83 @@
+"""`python -m grounding.demo.pretrain --out FOLDER`: an embedded model from the repository's own files."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from grounding.demo.pretrain.settings import SHAPES, PretrainSettings
+from grounding.errors import BoxwrightError
+
+_CHANGED = ("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "score_every_steps", "seed")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, or go on with what `--out` holds; returns 0, or 1 when it failed."""
+    parser = argparse.ArgumentParser(prog="python -m grounding.demo.pretrain", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets model/, checkpoints, history")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="today")
+    parser.add_argument("--device", help="cuda, cpu; without it the GPU where there is one")
+    parser.add_argument("--workers", type=int, help="processes that draw pictures; without it all cores but one")
+    for field in dataclasses.fields(PretrainSettings):
+        if field.name in _CHANGED:
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(field.default), default=field.default, help=f"({field.default})")
+    options = parser.parse_args(arguments)
+    try:
+        settings = PretrainSettings(**{name: getattr(options, name) for name in _CHANGED})
+        run(settings, options.shape, options.out, options.device, options.workers)
+    except BoxwrightError as error:
+        print(f"boxwright: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("boxwright: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(
+    settings: PretrainSettings, shape_name: str, out: Path, device: str | None = None, workers: int | None = None
+) -> Path:
+    """Train in `out` and return the folder of the model, with its card."""
+    import torch
+
+    from grounding.demo.pretrain.accuracy import measure
+    from grounding.demo.pretrain.export import code_revision, export, write_card
+    from grounding.demo.pretrain.loop import Pretraining
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) - 1) if device.startswith("cuda") else 0
+    begun = time.monotonic()
+    training = Pretraining(settings, SHAPES[shape_name], out, device)
+    model = out / "model"
+    if training.step:
+        print(f"Going on from step {training.step:,}.", file=sys.stderr)
+    for event in training.steps(workers):
+        print(
+            f"\rStep {event.step:,} of {settings.steps:,}: answers {event.answer:.3f}, dense {event.dense:.3f} nats, "
+            f"{settings.pictures_per_step / event.seconds:,.0f} pictures/s  ",
+            end="\n" if event.step % 100 == 0 or event.step == settings.steps else "",
+            file=sys.stderr,
+            flush=True,
+        )
+        every = settings.score_every_steps
+        if every and event.step % every == 0 and event.step < settings.steps:
+            export(training.model, training.processor, model)
+            found = measure(model, settings, device=device)
+            print(f"\nAcc@0.5 after {event.step:,} steps: {found.accuracy_50:.1%}", file=sys.stderr)
+    export(training.model, training.processor, model)
+    found = measure(model, settings, device=device)
+    minutes = (time.monotonic() - begun) / 60
+    write_card(model, settings, training.shape, found, code_revision(), minutes)
+    print(f"{model}: Acc@0.5 {found.accuracy_50:.1%} on {found.pictures} scenes of its own kind")
+    return model
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The steps of a pretraining: rate, loss, clipping, checkpoints, and going on from one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from grounding.demo.pretrain.answers import StepBatch, Writer
+from grounding.demo.pretrain.dense import DenseHead
+from grounding.demo.pretrain.passes import Reader, patches_of, see
+from grounding.demo.pretrain.settings import PretrainSettings, Shape
+from grounding.demo.pretrain.shape import build_model, build_processor
+from grounding.demo.sprites import all_nouns
+from grounding.errors import JobError
+from grounding.training.checkpoint import Checkpoint, Checkpoints
+
+_AHEAD = 2  # batches that each process may have ready
+
+
+@dataclass(frozen=True)
+class PretrainStep:
+    """What one step said. `answer` and `dense` are nats of cross-entropy (the latter with its box term), `seconds` is
+    the time since the step before, drawing included."""
+
+    step: int
+    answer: float
+    dense: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+class Pretraining:
+    """A model that is trained from nothing, in `folder`, which keeps its checkpoints and its history.
+
+    Raises `JobError` for a folder with checkpoints of other settings, and where a loss is not finite.
+    """
+
+    def __init__(self, settings: PretrainSettings, shape: Shape, folder: Path, device: str) -> None:
+        self.settings, self.shape, self.folder, self.device = settings, shape, folder, device
+        folder.mkdir(parents=True, exist_ok=True)
+        self.processor = build_processor(shape)
+        self.model = build_model(shape, settings.seed).to(device)
+        self.dense = DenseHead(shape.text_width, len(all_nouns())).to(device)
+        self.reader = Reader(self.model)
+        self.optimiser = torch.optim.AdamW(
+            list(self._weights().values()),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=device.startswith("cuda"),
+        )
+        self.step = 0
+        self.checkpoints = Checkpoints(folder / "checkpoints", _identity(settings, shape))
+        self._resume()
+
+    def steps(self, workers: int = 0) -> Iterator[PretrainStep]:
+        """Train to the end, telling of each step after it was made and, where one is due, kept.
+
+        `workers` processes draw the pictures ahead; 0: this one draws them, which on a CPU is as quick.
+        """
+        before = time.perf_counter()
+        self.model.train()
+        for batch in _batches(self.processor, self.settings, self.step, workers):
+            told = self._learn(batch)
+            self.step += 1
+            every = self.settings.checkpoint_every_steps
+            if self.step == self.settings.steps or (every and self.step % every == 0):
+                self._keep()
+            now = time.perf_counter()
+            event = PretrainStep(self.step, *told, seconds=now - before)
+            before = now
+            with (self.folder / "history.jsonl").open("a", encoding="utf-8") as history:
+                history.write(json.dumps(asdict(event)) + "\n")
+            yield event
+
+    def _learn(self, batch: StepBatch) -> tuple[float, float, float, float]:
+        settings = self.settings
+        rate = learning_rate(settings, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        on_gpu = self.device.startswith("cuda")
+        with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
+            answer, dense = self._losses(batch)
+        (answer + dense_weight(settings, self.step) * dense).backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(self._weights().values()), settings.max_gradient_norm)
+        told = (answer.item(), dense.item(), rate, float(norm))
+        if not all(map(math.isfinite, told)):
+            raise JobError(
+                f"Step {self.step + 1} gave a loss of {told[0]} (answers) and {told[1]} (dense head), and a gradient "
+                f"of length {told[3]}: expected finite numbers. Lower the learning rate ({settings.learning_rate:g})."
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return told
+
+    def _losses(self, batch: StepBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(answer, dense): the mean cross-entropy of what is learned, each token by its weight; see `DenseHead`."""
+        at = self.device
+        pixels, ids, weights = (torch.from_numpy(one).to(at) for one in (batch.pixels, batch.ids, batch.weights))
+        patches = patches_of(pixels, self.shape.patch_px, self.shape.merge)
+        seen = see(self.model.model.visual, patches, batch.grid)
+        learned = weights > 0
+        logits = self.reader.logits(seen, ids, learned, batch.image_start, batch.grid)
+        losses = functional.cross_entropy(logits.float(), ids[learned], reduction="none")
+        answer = (losses * weights[learned]).sum() / weights[learned].sum()
+        cells, boxes = torch.from_numpy(batch.cells).to(at), torch.from_numpy(batch.cell_boxes).to(at)
+        return answer, self.dense.loss(seen.pooled, cells, boxes, self.settings.dense_box_weight)
+
+    def _weights(self) -> dict[str, torch.nn.Parameter]:
+        """Everything that learns, by name; what is tied stands in it once."""
+        of_model = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
+        return of_model | {f"dense.{name}": weight for name, weight in self.dense.named_parameters()}
+
+    def _keep(self) -> None:
+        weights = {name: weight.detach().cpu() for name, weight in self._weights().items()}
+        self.checkpoints.save(Checkpoint(self.step, weights, None, self.optimiser.state_dict(), {}))
+
+    def _resume(self) -> None:
+        checkpoint, refused = self.checkpoints.newest()
+        if checkpoint is None and refused:
+            raise JobError(f"{self.folder} can't be gone on with. {refused[0]} Give another folder, or empty this one.")
+        if checkpoint is None:
+            return
+        with torch.no_grad():
+            for name, weight in self._weights().items():
+                weight.copy_(checkpoint.weights[name])
+        self.optimiser.load_state_dict(dict(checkpoint.optimiser))
+        self.step = checkpoint.step
+
+
+def learning_rate(settings: PretrainSettings, step: int) -> float:
+    """The rate of a step: a line up to the warm-up's end, then half a cosine to 0."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    rest = max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
+
+
+def dense_weight(settings: PretrainSettings, step: int) -> float:
+    """How much the dense head counts in a step."""
+    first, last = settings.dense_weight
+    return first + (last - first) * step / max(1, settings.steps - 1)
+
+
+def _identity(settings: PretrainSettings, shape: Shape) -> str:
+    """What a checkpoint must be of: all that moves a weight."""
+    free = ("score_every_steps", "score_pictures", "checkpoint_every_steps")
+    said = {name: value for name, value in settings.to_json().items() if name not in free}
+    return hashlib.sha256(json.dumps([said, asdict(shape)], sort_keys=True).encode()).hexdigest()
+
+
+_writers: dict[str, tuple[Writer, PretrainSettings]] = {}
+
+
+def _batches(processor: Any, settings: PretrainSettings, first: int, workers: int) -> Iterator[StepBatch]:
+    """What the steps from `first` on learn from, in their order."""
+    if not workers:
+        writer = Writer(processor, settings.digit_weights)
+        for step in range(first, settings.steps):
+            yield writer.batch(settings, step)
+        return
+    # Batches come through pipes: what they would take of shared memory is more than a container has.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (processor, settings)) as pool:
+        waiting: deque[Future[StepBatch]] = deque()
+        try:
+            for step in range(first, settings.steps + workers * _AHEAD):
+                if step < settings.steps:
+                    waiting.append(pool.submit(_draw, step))
+                if waiting and (len(waiting) > workers * _AHEAD or step >= settings.steps):
+                    yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _begin(processor: Any, settings: PretrainSettings) -> None:
+    torch.set_num_threads(1)
+    _writers["one"] = Writer(processor, settings.digit_weights), settings
+
+
+def _draw(step: int) -> StepBatch:
+    writer, settings = _writers["one"]
+    return writer.batch(settings, step)
