@@ -26,6 +26,7 @@ LOOKS = (
     Look("light", 1280, 720, False),
     Look("dark", 1280, 720, True),
     Look("tablet", 1024, 768, False),
+    Look("portrait", 820, 1180, True),
 )
 _TO_THE_TOP = "e => e.scrollIntoView({ block: 'start', behavior: 'instant' })"
 _COLOURS_FADE_MS = 300
