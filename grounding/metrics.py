@@ -19,6 +19,7 @@ __all__ = [
     "MATCH_MIN_IOU",
     "ScoredSample",
     "Scores",
+    "answer_iou",
     "calibration_bin",
     "calibration_error",
     "exact_mean",
@@ -34,7 +35,7 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """One sample with one model's answer. `iou` is `boxes.set_iou` of the answer and the truth, 0.0 to 1.0."""
+    """One sample with one model's answer. `iou` is their `answer_iou`, 0.0 to 1.0."""
 
     sample: Sample
     prediction: Prediction
@@ -95,11 +96,16 @@ class Scores:
     box_calibration_error: float | None = None
 
 
-def score(sample: Sample, prediction: Prediction) -> ScoredSample:
-    """The sample with its answer and IoU. An answer that can't be read is no "nothing there": its IoU is 0.0."""
+def answer_iou(prediction: Prediction, truth_xyxy_px: Sequence[Box]) -> float:
+    """`boxes.set_iou` of an answer and the truth, 0.0 to 1.0. An answer that can't be read is no "nothing there": its
+    IoU is 0.0."""
     readable = prediction.status in (Status.OK, Status.NO_BOX)
-    overlap = set_iou(prediction.boxes_xyxy_px, sample.boxes_xyxy_px) if readable else 0.0
-    return ScoredSample(sample, prediction, overlap)
+    return set_iou(prediction.boxes_xyxy_px, truth_xyxy_px) if readable else 0.0
+
+
+def score(sample: Sample, prediction: Prediction) -> ScoredSample:
+    """The sample with its answer and its `answer_iou`."""
+    return ScoredSample(sample, prediction, answer_iou(prediction, sample.boxes_xyxy_px))
 
 
 def summarise(rows: Sequence[ScoredSample]) -> Scores:

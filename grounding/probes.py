@@ -1,8 +1,8 @@
 """Does the box follow the words? The same picture asked again with the phrase changed in a few telling ways.
 
-A model that looks at the picture alone keeps its box whatever is asked. Each probe changes one thing: the words are
-gone, in disorder, name the other side or size, or are those of another sample. A box that only moves follows nothing
-yet: where it is known what a wording means, it must lead there.
+A model that looks at the picture alone keeps its box whatever is asked. Each probe changes one thing: only "the object"
+is asked for, or the words are in disorder, name the other side or size, or are those of another sample. A box that only
+moves follows nothing yet: it must lead to what a wording means, and where nobody knows that, the verdict says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grounding.boxes import Box, set_iou
+from grounding.boxes import Box
+from grounding.metrics import answer_iou
 from grounding.records import Prediction, Status, check_phrase
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _SHUFFLES_TRIED = 20
 class ProbeKind(StrEnum):
     """What a probe does to the words; its value says so on the page."""
 
-    BLANK = "no words to go by"
+    BLANK = f"“{NEUTRAL_PHRASE}” instead"
     SHUFFLED = "words shuffled"
     SIDES = "left and right swapped"
     HEIGHTS = "top and bottom swapped"
@@ -46,6 +47,7 @@ class Verdict(StrEnum):
     """Whether an answer follows the words."""
 
     FOLLOWS = "follows"
+    MOVES = "moves"
     IN_PART = "in part"
     STRAYS = "strays"
     STAYS = "stays"
@@ -64,6 +66,8 @@ _SWAPPED: Mapping[ProbeKind, Mapping[str, str]] = {
         **{"large": "small", "larger": "smaller", "largest": "smallest"},
     },
 }
+_SAME_THING = frozenset({ProbeKind.BLANK, ProbeKind.SHUFFLED})
+"""What may rightly lead to the same thing as the phrase itself ("mug left"): it decides nothing."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -77,9 +81,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What a model answers to a probe. `iou`, 0.0 to 1.0, is the overlap with its answer to the phrase itself; two
-    answers without a box overlap fully. `truth_iou` is the overlap with what the wording means, None where nobody
-    knows."""
+    """What a model answers to a probe. `iou`, 0.0 to 1.0, is the overlap with its answer to the phrase itself: two
+    answers "nothing there" overlap fully, one that can't be read with nothing. `truth_iou`, as `metrics.answer_iou`, is
+    the overlap with what the wording means, None where nobody knows."""
 
     probe: Probe
     prediction: Prediction
@@ -110,19 +114,27 @@ class ProbeResult:
     def verdict(self) -> Verdict:
         """What the probes say together.
 
-        Where words are shuffled or gone, a good model may point to the same thing all the same ("mug left"), so only
-        swapped and foreign words decide whether an answer follows in full. An answer that moves and misses whatever is
-        known strays: the words disturb it, they don't lead it.
+        Where words are shuffled or "the object" stands in their place, a good model may point to the same thing all the
+        same ("mug left"), so only swapped and foreign words decide; without any of them nothing is known. An answer
+        follows in full when it moves with all of these, and hits whatever is known: what the phrase means, and what at
+        least one of these wordings means. Where the latter is not known of any, it moves, to where nobody can say. An
+        answer that moves and misses whatever is known strays: the words disturb it, they don't lead it.
         """
-        if not self.answers or self.original.status not in (Status.OK, Status.NO_BOX):
+        if self.original.status not in (Status.OK, Status.NO_BOX) or not self._deciding:
             return Verdict.UNKNOWN
         if not any(answer.moved for answer in self.answers):
             return Verdict.STAYS
-        if self._known and not any(overlap >= MOVED_BELOW_IOU for overlap in self._known):
+        hits = [overlap >= MOVED_BELOW_IOU for overlap in self._known]
+        if hits and not any(hits):
             return Verdict.STRAYS
-        kinds = [(answer.probe.kind, answer.moved) for answer in self.answers]
-        deciding = [moved for kind, moved in kinds if kind not in (ProbeKind.BLANK, ProbeKind.SHUFFLED)]
-        return Verdict.FOLLOWS if all(deciding) else Verdict.IN_PART
+        if not all(hits) or not all(answer.moved for answer in self._deciding):
+            return Verdict.IN_PART
+        is_led = any(answer.truth_iou is not None for answer in self._deciding)
+        return Verdict.FOLLOWS if is_led else Verdict.MOVES
+
+    @property
+    def _deciding(self) -> list[ProbeAnswer]:
+        return [answer for answer in self.answers if answer.probe.kind not in _SAME_THING]
 
     @property
     def _known(self) -> list[float]:
@@ -133,25 +145,46 @@ class ProbeResult:
     @property
     def sentence(self) -> str:
         """The verdict with its figures, for people."""
-        if self.verdict is Verdict.UNKNOWN:
+        if self.original.status not in (Status.OK, Status.NO_BOX):
             return "Nothing can be said: this answer holds no box to compare with."
-        count = len(self.answers)
-        figures = f"mean IoU {self.mean_iou:.2f} over {count} probe{'s' * (count != 1)}"
         what = "box" if self.original.status is Status.OK else "answer “nothing there”"
+        if self.verdict is Verdict.UNKNOWN:
+            told = f" ({self._moves})" if self.answers else ""
+            return (
+                f"Whether the {what} follows the words can't be told: no wording was asked that means something "
+                f"else{told}."
+            )
         if self.verdict is Verdict.STAYS:
-            return f"The {what} does not follow the words: it stays ({figures})."
-        moved = sum(answer.moved for answer in self.answers)
+            return f"The {what} does not follow the words: it stays ({self._figures})."
         if self.verdict is Verdict.STRAYS:
             known = len(self._known)
             return (
-                f"The {what} does not follow the words: it moved in {moved} of {count} probes, but not to what they "
+                f"The {what} does not follow the words: {self._moves}, but not to what they "
                 f"name (best IoU {max(self._known):.2f} with the {known} true box{'es' * (known != 1)} known here)."
             )
-        told = f"it moved in {moved} of {count} probes ({figures})"
         stayed = [answer.probe.kind.value for answer in self.answers if not answer.moved]
         rest = f" It stays with: {', '.join(stayed)}." if stayed else ""
-        share = "follows the words" if self.verdict is Verdict.FOLLOWS else "follows the words in part"
-        return f"The {what} {share}: {told}.{rest}"
+        share = {
+            Verdict.FOLLOWS: "follows the words",
+            Verdict.MOVES: "moves with the words, but whether to what the other words name isn't known",
+        }.get(self.verdict, "follows the words in part")
+        return f"The {what} {share}: {self._moves} ({self._figures}){self._hits}.{rest}"
+
+    @property
+    def _figures(self) -> str:
+        count = len(self.answers)
+        return f"mean IoU {self.mean_iou:.2f} over {count} probe{'s' * (count != 1)}"
+
+    @property
+    def _moves(self) -> str:
+        return f"it moved in {sum(answer.moved for answer in self.answers)} of {len(self.answers)} probes"
+
+    @property
+    def _hits(self) -> str:
+        """How many of the known truths are hit; "" where none is known."""
+        known = len(self._known)
+        hits = sum(overlap >= MOVED_BELOW_IOU for overlap in self._known)
+        return f", right for {hits} of {known} wording{'s' * (known != 1)} of which the truth is known" if known else ""
 
 
 def probes_of(phrase: str, *, other: str | None = None, seed: int = 0) -> tuple[Probe, ...]:
@@ -198,7 +231,7 @@ def _result(
     phrase: str, probes: Sequence[Probe], answers: Sequence[Prediction], truths: Mapping[str, Sequence[Box]]
 ) -> ProbeResult:
     def truth_iou(wording: str, answer: Prediction) -> float | None:
-        return set_iou(answer.boxes_xyxy_px, truths[wording]) if wording in truths else None
+        return answer_iou(answer, truths[wording]) if wording in truths else None
 
     original, *rest = answers
     told = (
@@ -209,7 +242,7 @@ def _result(
 
 
 def _agreement(first: Prediction, second: Prediction) -> float:
-    return set_iou(second.boxes_xyxy_px, first.boxes_xyxy_px)
+    return answer_iou(second, first.boxes_xyxy_px)
 
 
 def _shuffled(phrase: str, seed: int) -> str:

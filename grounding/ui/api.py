@@ -10,7 +10,7 @@ Whatever comes in is checked here; an error becomes a sentence that the client r
 
 # No postponed annotations here: gradio reads the types of the endpoints from their signatures.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from gradio.utils import get_function_description, get_function_params, get_uplo
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.arena import VoteStore, pair_of
-from grounding.boxes import Box
 from grounding.compared import Filter, Report
 from grounding.compared.filters import order_rows
 from grounding.errors import AdapterError, PictureError, SettingsError, StoreError
+from grounding.pictures import file_sha256
 from grounding.probes import probe
 from grounding.records import Sample, check_phrase
 from grounding.ui import api_records as records
@@ -43,10 +43,10 @@ from grounding.ui.api_records import (
 from grounding.ui.chosen import MOST_MODELS
 from grounding.ui.compare import FREE_QUEUE, MODEL_QUEUE
 from grounding.ui.events import tell_programs
+from grounding.ui.foreign import foreign_phrase
 from grounding.ui.kept import Kept
 from grounding.ui.pictures import find_picture
 from grounding.ui.sources import Parts, picture_id
-from grounding.ui.truth import truth_for
 
 MOST_LISTED = 1000
 
@@ -116,20 +116,20 @@ class Api:
             return [records.answer(one) for one in predictor.compare(path, phrase, names)]
 
     def probe(self, image: str | dict, phrase: str, adapter: str | None = None, other: str | None = None) -> Probed:
-        """Whether the box follows the words: the phrase is asked again without its words, shuffled, swapped, foreign.
+        """Whether the box follows the words, asked again as "the object", shuffled, swapped, and as a foreign phrase.
 
         Parameters:
             image: A picture file (gradio_client.handle_file), or the id of a sample or of a picture in the workspace.
             phrase: What to look for, at most 500 characters.
             adapter: The name of an adapter; None for the base model.
-            other: The phrase of another sample, to be asked too; None: no foreign phrase.
+            other: The foreign phrase to be asked too; None: another sample's, as the page chooses it; "": none.
         Returns:
-            A verdict, a sentence with its figures, and the answer to each wording.
+            A verdict, a sentence with its figures, and the answer to each wording, held against its truth if known.
         """
         path, sample = self._picture(image)
         phrase, names = check_phrase(phrase), self._adapters([adapter])
-        truth = truth_for(sample, phrase, self.parts.is_placeholder).boxes_xyxy_px
-        truths: dict[str, Sequence[Box]] = {} if truth is None else {phrase: truth}
+        other = None if other is None else _text("other", other)
+        other, truths = foreign_phrase(self.parts, file_sha256(path), sample, phrase, other)
         with self.parts.models.use() as predictor:
             (result,) = probe(predictor, path, phrase, names, other=other, truths=truths)
         return records.probed(result)

@@ -35,21 +35,25 @@ class Answer(TypedDict):
 
 
 class ProbeAnswer(TypedDict):
-    """The answer to one changed wording; `iou` with the answer to the phrase itself."""
+    """The answer to one changed wording; `iou` with the answer to the phrase itself, `truth_iou` with what the wording
+    means, None where nobody knows."""
 
     kind: str
     phrase: str
     iou: float
     moved: bool
+    truth_iou: float | None
     answer: Answer
 
 
 class Probed(TypedDict):
-    """Whether a box follows the words; `verdict`: follows, in part, strays, stays or unknown."""
+    """Whether a box follows the words; `verdict`: follows, moves (to where nobody knows), in part, strays, stays or
+    unknown; `truth_iou` of the original answer with what the phrase means, None where nobody knows."""
 
     verdict: str
     sentence: str
     mean_iou: float | None
+    truth_iou: float | None
     original: Answer
     probes: list[ProbeAnswer]
 
@@ -180,6 +184,7 @@ def probed(result: ProbeResult) -> Probed:
         "verdict": str(result.verdict),
         "sentence": result.sentence,
         "mean_iou": result.mean_iou,
+        "truth_iou": result.truth_iou,
         "original": answer(result.original),
         "probes": [
             {
@@ -187,6 +192,7 @@ def probed(result: ProbeResult) -> Probed:
                 "phrase": one.probe.phrase,
                 "iou": one.iou,
                 "moved": one.moved,
+                "truth_iou": one.truth_iou,
                 "answer": answer(one.prediction),
             }
             for one in result.answers

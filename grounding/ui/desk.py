@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from grounding.boxes import Box
 from grounding.errors import BoxwrightError, PictureError, StoreError
 from grounding.heat import Heat
 from grounding.pictures import open_picture, picture_size_wh
 from grounding.probes import probe
 from grounding.prompts import ReadPrompt
-from grounding.records import MAX_PHRASE_CHARACTERS, Sample, check_phrase
+from grounding.records import Sample
 from grounding.ui.against_chance import AgainstChance, Standing
 from grounding.ui.cards import (
     Answer,
@@ -27,6 +26,7 @@ from grounding.ui.cards import (
     problem_html,
 )
 from grounding.ui.chosen import Models, check_models, is_further, title_of
+from grounding.ui.foreign import foreign_phrase
 from grounding.ui.further import FurtherModels
 from grounding.ui.model_service import Phase
 from grounding.ui.pictures import figure_url, find_picture
@@ -50,7 +50,6 @@ LATE_MODELS = "models"
 
 Told = TypeVar("Told")
 _POLL_SECONDS = 0.4
-_OTHERS_LOOKED_AT = 24  # samples, for one with another phrase
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,8 @@ class Compare:
             heats = self._each(answered, lambda own, some: own.heat(path, phrase, some), lambda why: Heat((), why))
             return replace(evidence, heats=heats)
         if part == "probes":
-            other, truths = self._other_phrase(desk, answered.scene)
+            sample = self.parts.source.get_sample(desk.sample_id) if desk.sample_id else None
+            other, truths = foreign_phrase(self.parts, desk.picture_sha256, sample, phrase)
             results = self._each(
                 answered,
                 lambda own, some: probe(own, path, phrase, some, other=other, truths=truths),
@@ -289,36 +289,6 @@ class Compare:
                 with self.further.service(model).use(0.0) as predictor:
                     (told[model],) = ask(predictor, (None,))
         return tuple(told[model] for model in answered.models)
-
-    def _other_phrase(self, desk: Desk, scene: Scene) -> tuple[str | None, dict[str, tuple[Box, ...]]]:
-        """The phrase of another sample, of the same split where the desk holds one (None: no other is found), and the
-        true boxes of both phrases, as far as they are known."""
-        phrase = scene.phrase
-        split = self.parts.source.get_sample(desk.sample_id).split if desk.sample_id else None
-        samples, _ = self.parts.source.page(split, 0, _OTHERS_LOOKED_AT)
-        own = set(phrase.casefold().split())
-        usable = [
-            sample
-            for sample in samples
-            if sample.id != desk.sample_id
-            and 0 < len(sample.phrase.strip()) <= MAX_PHRASE_CHARACTERS
-            and sample.phrase.casefold() != phrase.casefold()
-            and not self.parts.is_placeholder(sample.phrase)
-        ]
-        # Of the same picture, it names a thing that is there; and the fewer words it shares, the more it says.
-        usable.sort(
-            key=lambda sample: (
-                picture_id(sample) != desk.picture_sha256,
-                len(own.intersection(sample.phrase.casefold().split())),
-            )
-        )
-        truths = {} if scene.truth.boxes_xyxy_px is None else {phrase: scene.truth.boxes_xyxy_px}
-        if not usable:
-            return None, truths
-        other = check_phrase(usable[0].phrase)
-        if picture_id(usable[0]) == desk.picture_sha256:
-            truths[other] = usable[0].boxes_xyxy_px
-        return other, truths
 
     def _until_loaded(self, desk: Desk, scene: Scene, models: Models) -> Iterator[str]:
         number = desk.picture_number

@@ -24,6 +24,7 @@ _NO_CHANCE = 0.01
 HEAT_NOTE = f'<p class="bw-heat-note"><span>0%</span><i></i><span>100%</span><span>{escape(CONDITION)}</span></p>'
 _VERDICT_MARKS = {
     Verdict.FOLLOWS: "✓",
+    Verdict.MOVES: "~",
     Verdict.IN_PART: "~",
     Verdict.STRAYS: "✕",
     Verdict.STAYS: "✕",

@@ -73,24 +73,38 @@ def test_an_empty_phrase_is_refused() -> None:
         probes_of("  ")
 
 
-def result(moved: dict[ProbeKind, bool], status: Status = Status.OK) -> ProbeResult:
+def result(
+    moved: dict[ProbeKind, bool],
+    status: Status = Status.OK,
+    *,
+    of_phrase: float | None = None,
+    of_last: float | None = None,
+) -> ProbeResult:
+    """What a model answers; the overlaps with what the phrase and the last wording mean, where they are known."""
     original = Prediction((HERE,) if status is Status.OK else (), status, "", None, 0.0)
     answers = [
         ProbeAnswer(Probe(kind, "x"), Prediction((THERE,), Status.OK, "", None, 0.0), 0.1 if away else 0.9)
         for kind, away in moved.items()
     ]
-    return ProbeResult("left mug", original, tuple(answers))
+    if answers:
+        answers[-1] = replace(answers[-1], truth_iou=of_last)
+    return ProbeResult("left mug", original, tuple(answers), of_phrase)
 
 
 @pytest.mark.parametrize(
     ("moved", "verdict"),
     [
         ({ProbeKind.BLANK: False, ProbeKind.OTHER: False}, Verdict.STAYS),
-        ({ProbeKind.BLANK: True, ProbeKind.OTHER: True}, Verdict.FOLLOWS),
+        ({ProbeKind.BLANK: True, ProbeKind.OTHER: True}, Verdict.MOVES),
         # "mug left" is the left mug too, and the thing that one would point to anyway may be it
-        ({ProbeKind.BLANK: False, ProbeKind.SHUFFLED: False, ProbeKind.SIDES: True}, Verdict.FOLLOWS),
+        ({ProbeKind.BLANK: False, ProbeKind.SHUFFLED: False, ProbeKind.SIDES: True}, Verdict.MOVES),
         ({ProbeKind.SIDES: False, ProbeKind.OTHER: True}, Verdict.IN_PART),
         ({ProbeKind.SHUFFLED: True, ProbeKind.OTHER: False}, Verdict.IN_PART),
+        # without a swapped or foreign wording nothing decides
+        ({ProbeKind.BLANK: True}, Verdict.UNKNOWN),
+        ({ProbeKind.BLANK: False}, Verdict.UNKNOWN),
+        ({ProbeKind.SHUFFLED: True}, Verdict.UNKNOWN),
+        ({ProbeKind.BLANK: True, ProbeKind.SHUFFLED: True}, Verdict.UNKNOWN),
         ({}, Verdict.UNKNOWN),
     ],
 )
@@ -103,17 +117,16 @@ def test_the_verdict(moved: dict[ProbeKind, bool], verdict: Verdict) -> None:
     [
         (0.0, None, Verdict.STRAYS),
         (0.1, 0.2, Verdict.STRAYS),
-        (0.9, 0.2, Verdict.FOLLOWS),
-        (0.1, 0.9, Verdict.FOLLOWS),
-        (None, None, Verdict.FOLLOWS),
+        (0.9, 0.2, Verdict.IN_PART),
+        (0.1, 0.9, Verdict.IN_PART),
+        (0.9, 0.9, Verdict.FOLLOWS),
+        (None, 0.9, Verdict.FOLLOWS),
+        (0.9, None, Verdict.MOVES),
+        (None, None, Verdict.MOVES),
     ],
 )
-def test_a_box_that_moves_and_hits_nothing_strays(
-    of_phrase: float | None, of_other: float | None, verdict: Verdict
-) -> None:
-    told = result({ProbeKind.BLANK: True, ProbeKind.OTHER: True})
-    blank, other = told.answers
-    told = replace(told, answers=(blank, replace(other, truth_iou=of_other)), truth_iou=of_phrase)
+def test_a_box_follows_only_to_what_is_meant(of_phrase: float | None, of_other: float | None, verdict: Verdict) -> None:
+    told = result({ProbeKind.BLANK: True, ProbeKind.OTHER: True}, of_phrase=of_phrase, of_last=of_other)
     assert told.verdict is verdict
     if of_other == 0.2 and verdict is Verdict.STRAYS:
         assert told.sentence == (
@@ -137,6 +150,21 @@ def test_the_sentences_name_the_figures() -> None:
         "The box follows the words in part: it moved in 1 of 2 probes (mean IoU 0.50 over 2 probes). "
         "It stays with: left and right swapped."
     )
+    follows = result({ProbeKind.OTHER: True}, of_phrase=0.9, of_last=0.8)
+    assert follows.sentence == (
+        "The box follows the words: it moved in 1 of 1 probes (mean IoU 0.10 over 1 probe), "
+        "right for 2 of 2 wordings of which the truth is known."
+    )
+    moves = result({ProbeKind.SIDES: True}, of_phrase=0.9)
+    assert moves.sentence == (
+        "The box moves with the words, but whether to what the other words name isn't known: it moved in 1 of 1 probes "
+        "(mean IoU 0.10 over 1 probe), right for 1 of 1 wording of which the truth is known."
+    )
+    undecided = result({ProbeKind.BLANK: True})
+    assert undecided.sentence == (
+        "Whether the box follows the words can't be told: no wording was asked that means something else "
+        "(it moved in 1 of 1 probes)."
+    )
     nothing = result({ProbeKind.OTHER: False}, Status.NO_BOX)
     assert "“nothing there” does not follow" in nothing.sentence
 
@@ -154,6 +182,8 @@ class Scripted:
         return [[self.answer(phrase, adapter) for adapter in adapters] for _, phrase in pairs]
 
     def answer(self, phrase: str, adapter: str | None) -> Prediction:
+        if phrase == "gibberish":
+            return Prediction((), Status.UNREADABLE, "?", None, 0.0, adapter)
         if phrase == "absent":
             return Prediction((), Status.NO_BOX, "", None, 0.0, adapter)
         return Prediction((HERE if adapter or "left" in phrase else THERE,), Status.OK, "", None, 0.0, adapter)
@@ -164,7 +194,7 @@ def test_one_call_answers_all_probes_for_all_models() -> None:
     base, deaf = probe(scripted, "a.png", "left mug", [None, "deaf"], other="lamp")  # type: ignore[arg-type]
     assert scripted.calls == [["left mug", "the object", "mug left", "right mug", "lamp"]]
     assert [answer.iou for answer in base.answers] == [0.0, 1.0, 0.0, 0.0]
-    assert base.verdict is Verdict.FOLLOWS
+    assert base.verdict is Verdict.MOVES, "nobody said what the wordings mean"
     assert deaf.verdict is Verdict.STAYS
     assert deaf.original.adapter == "deaf"
     assert deaf.mean_iou == 1.0
@@ -181,6 +211,12 @@ def test_answers_are_held_against_what_the_wordings_mean() -> None:
 def test_nothing_there_both_times_is_the_same_answer() -> None:
     (told,) = probe(Scripted(), "a.png", "absent", other="left lamp")  # type: ignore[arg-type]
     assert [answer.moved for answer in told.answers] == [True, True]
+
+
+def test_what_cannot_be_read_is_no_nothing_there() -> None:
+    (told,) = probe(Scripted(), "a.png", "absent", other="gibberish", truths={"absent": (), "gibberish": ()})  # type: ignore[arg-type]
+    assert told.truth_iou == 1.0
+    assert (told.answers[-1].iou, told.answers[-1].truth_iou) == (0.0, 0.0)
 
 
 def test_the_embedded_model_follows_the_words(predictor: Any, demo_samples: dict[str, list[Sample]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from grounding.arena import Questions, VoteStore
 from grounding.boxes import Box
 from grounding.compared import open_comparison
 from grounding.errors import AdapterError, PictureError, RecordError, SettingsError, StoreError, WorkspaceError
+from grounding.ui import api_records as records
 from grounding.ui.api import Api, build_api
 from grounding.ui.compare import MODEL_QUEUE
+from grounding.ui.desk import Compare, Desk
 from grounding.ui.events import tell_programs
+from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.sources import Parts
 from grounding.workspace import Workspace
 
@@ -66,6 +70,37 @@ def test_a_probe_knows_what_a_samples_phrase_means(api: Api) -> None:
     assert probed["verdict"] == "stays" and "does not follow the words" in probed["sentence"]
     assert [one["kind"] for one in probed["probes"]][-1] == "another sample's phrase"
     assert all(one["iou"] == 1.0 and not one["moved"] for one in probed["probes"])
+
+
+def test_a_probe_says_what_the_page_says_of_the_same_sample(api: Api, parts: Parts, source: Any) -> None:
+    # On the picture of s0 another thing has a phrase: its truth is known to both.
+    source.samples.append(
+        replace(source.samples[0], id="s4", phrase="the blue cup", boxes_xyxy_px=(Box(60, 50, 90, 75),))
+    )
+    page = Compare(parts, Scoreboard(parts))
+    desk = Desk()
+    page.pick(desk, "s0")
+    list(page.ask(desk, "the red mug", (None,)))
+    page.more(desk, "probes")
+    assert desk.answered is not None and desk.answered.evidence.probes is not None
+    (shown,) = desk.answered.evidence.probes
+    assert shown is not None and shown.answers[-1].truth_iou == 0.0
+    told = api.probe("s0", "the red mug")
+    for one in [told, records.probed(shown)]:
+        assert (one["probes"][-1]["phrase"], one["probes"][-1]["truth_iou"]) == ("the blue cup", 0.0)
+    assert told == records.probed(shown)
+    assert told["truth_iou"] == 0.25 and told["probes"][0]["truth_iou"] is None
+    by_file = api.probe(source.samples[0].image.stem, "the red mug")
+    assert by_file["truth_iou"] is None and by_file["probes"][-1]["phrase"] == "the blue cup"
+
+
+def test_who_chooses_the_foreign_phrase_is_heard(api: Api) -> None:
+    kinds = [one["kind"] for one in api.probe("s0", "the red mug", other="")["probes"]]
+    assert kinds == ["“the object” instead", "words shuffled"]
+    assert api.probe("s0", "the red mug", other="")["verdict"] == "unknown"
+    assert api.probe("s0", "the red mug", other=" a  lamp ")["probes"][-1]["phrase"] == "a lamp"
+    with pytest.raises(SettingsError, match="other=3 is no text"):
+        api.probe("s0", "the red mug", other=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("adapters", [[], [None] * 5, "tools", None, {}])

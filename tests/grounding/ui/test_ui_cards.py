@@ -222,7 +222,7 @@ def test_probes_show_each_wording_and_the_verdict() -> None:
     probes = html[html.index("bw-probes") :]
     assert probes.count('class="bw-probe"') == 2
     assert "as asked" in probes and "left and right swapped" in probes and "“right mug”" in probes
-    assert re.findall(r'data-verdict="(\w+)"', probes) == ["follows", "stays"]
+    assert re.findall(r'data-verdict="(\w+)"', probes) == ["moves", "stays"]
     assert "does not follow the words: it stays (mean IoU 0.95 over 1 probe)" in probes
 
 
