@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from grounding.boxes import Box, set_iou
+from grounding.boxes import Box
 from grounding.heat import Heat
+from grounding.metrics import answer_iou
 from grounding.overlay import Kind, Layer, figure_html
 from grounding.probes import ProbeResult
 from grounding.prompts import ReadPrompt
@@ -226,7 +227,7 @@ def _verdict(scene: Scene, predictions: Sequence[Prediction]) -> str:
     truth = scene.truth.boxes_xyxy_px
     if truth is None or len(predictions) < 2:
         return ""
-    overlaps = [set_iou(prediction.boxes_xyxy_px, truth) for prediction in predictions]
+    overlaps = [answer_iou(prediction, truth) for prediction in predictions]
     if len(predictions) > 2 or predictions[0].adapter is not None:
         return _best(predictions, overlaps)
     gain = overlaps[1] - overlaps[0]
@@ -331,9 +332,9 @@ def _badge(scene: Scene, prediction: Prediction) -> str:
     truth = scene.truth.boxes_xyxy_px
     if truth is None:
         return ""
-    overlap = set_iou(prediction.boxes_xyxy_px, truth)
+    overlap = answer_iou(prediction, truth)
     if not truth:
-        right = prediction.status is Status.NO_BOX
+        right = overlap >= GOOD_IOU
         words = "Right: no box" if right else "Wrong: expected no box"
         return f'<b class="bw-badge" data-good="{str(right).lower()}">{words}</b>'
     good = overlap >= GOOD_IOU

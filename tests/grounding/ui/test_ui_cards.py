@@ -15,6 +15,7 @@ from PIL import Image
 
 from grounding.boxes import Box
 from grounding.heat import CONDITION, Band, BoxHeat, Heat
+from grounding.metrics import score
 from grounding.overlay import COLOURS
 from grounding.probes import Probe, ProbeAnswer, ProbeKind, ProbeResult
 from grounding.prompts import PromptToken, ReadPrompt
@@ -93,6 +94,27 @@ def test_the_gain_of_the_adapter_is_told(box: Box, said: str) -> None:
     html = answers_html(scene(), [answer(Box(10, 10, 50, 30)), answer(box, adapter="tools-v1")])
     assert said in html
     assert 'class="bw-card"' in html, "the minus sign is for the number alone, not for the page"
+
+
+SILENT = answer(None, adapter="a", status=Status.UNREADABLE)
+ABSENT = answer(None, adapter="b", status=Status.NO_BOX)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([answer(), SILENT], "Same overlap"),
+        ([replace(ABSENT, adapter=None), SILENT], "Adapter −1.00 IoU"),
+        ([answer(), SILENT, ABSENT], "Best: b (1.00 IoU)"),
+    ],
+)
+def test_what_cannot_be_read_is_no_nothing_there(answers: list[Prediction], said: str) -> None:
+    """Badge, gain and best are `metrics.score`'s."""
+    html = answers_html(scene(()), answers)
+    assert said in html
+    badges = re.findall(r'bw-badge" data-good="(\w+)"', html)[: len(answers)]
+    sample = replace(SAMPLE, boxes_xyxy_px=())
+    assert badges == [str(score(sample, one).iou >= 0.5).lower() for one in answers]
 
 
 def test_no_text_reaches_the_page_unescaped() -> None:
