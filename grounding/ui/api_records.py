@@ -3,15 +3,19 @@
 # No postponed annotations here: gradio shows these types on its API page, and wants them as they are.
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 from grounding.adapters import AdapterInfo
 from grounding.arena import Pair, Tally
 from grounding.boxes import Box
 from grounding.compared import Report
+from grounding.compared.chance import Chance
+from grounding.compared.columns import DIMENSIONS
 from grounding.compared.comparison import AnswerRecord, SampleRecord, Side
+from grounding.compared.curves import Bin
 from grounding.compared.suspects import Suspect
-from grounding.compared.tables import headline_json
+from grounding.compared.tables import figure_rows, headline_json
 from grounding.probes import ProbeResult
 from grounding.records import Prediction, Sample
 from grounding.reports import KeptReport
@@ -143,12 +147,53 @@ class SideEntry(TypedDict):
     adapter: str | None
 
 
+class CurvePoint(TypedDict):
+    """The share of a side's samples with a target whose IoU is at least `threshold`."""
+
+    side: str
+    threshold: float
+    accuracy: float
+
+
+class CalibrationBin(TypedDict):
+    """A side's answers with confidence above `low` and at most `high`; mean and share are None where there are none."""
+
+    side: str
+    low: float
+    high: float
+    count: int
+    mean_confidence: float | None
+    share_right: float | None
+
+
+class ChanceEntry(TypedDict):
+    """Acc@0.5 of a side against what it is `by_chance`, with its answers exchanged; `low` and `high`: the 95% interval
+    of the difference, None of one picture alone; `basis`: whose answers, those of the same picture or size."""
+
+    side: str
+    accuracy_50: float
+    by_chance: float
+    low: float | None
+    high: float | None
+    is_better: bool | None
+    samples: int
+    pictures: int
+    basis: str
+    sentence: str
+
+
 class ReportDocument(TypedDict):
-    """The figures of a comparison; `headline` as in the export "json"."""
+    """The figures of a comparison; `headline` as in the export "json". A record of `breakdowns` is a row of the export
+    "csv": dimension, bucket, figure, samples, a, b, difference, low and high; one side alone has neither b nor these.
+    `chances` leaves out sides of which it can't be told."""
 
     sides: list[SideEntry]
     notes: list[str]
     headline: dict[str, Any]
+    breakdowns: list[dict[str, Any]]
+    curves: list[CurvePoint]
+    calibrations: list[CalibrationBin]
+    chances: list[ChanceEntry]
 
 
 class ArenaTally(TypedDict):
@@ -240,6 +285,37 @@ def report_document(report: Report) -> ReportDocument:
         "sides": [_side(side) for side in report.comparison.sides],
         "notes": list(report.notes),
         "headline": headline_json(report.headline),
+        "breakdowns": [row for row in figure_rows(report) if row["dimension"] in DIMENSIONS],
+        "curves": [
+            {"side": curve.letter, "threshold": threshold, "accuracy": accuracy}
+            for curve in report.curves()
+            for threshold, accuracy in zip(curve.thresholds, curve.accuracy, strict=True)
+        ],
+        "calibrations": [_bin(side.letter, one) for side in report.calibrations() for one in side.bins],
+        "chances": [
+            _chance(side.letter, chance)
+            for side, chance in zip(report.comparison.sides, report.chances, strict=True)
+            if chance is not None
+        ],
+    }
+
+
+def _bin(letter: str, one: Bin) -> CalibrationBin:
+    return {"side": letter, **asdict(one)}  # type: ignore[typeddict-item]
+
+
+def _chance(letter: str, chance: Chance) -> ChanceEntry:
+    return {
+        "side": letter,
+        "accuracy_50": chance.gain.b,
+        "by_chance": chance.share,
+        "low": chance.gain.low,
+        "high": chance.gain.high,
+        "is_better": chance.is_better,
+        "samples": chance.count,
+        "pictures": chance.pictures,
+        "basis": chance.basis,
+        "sentence": chance.sentence,
     }
 
 

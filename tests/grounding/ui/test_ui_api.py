@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from PIL import Image
 from compared_samples import answered, keep, keep_two
 from grounding.arena import Questions, VoteStore
 from grounding.boxes import Box
-from grounding.compared import open_comparison
+from grounding.compared import Report, open_comparison
+from grounding.compared.columns import DIMENSIONS
 from grounding.errors import AdapterError, PictureError, RecordError, SettingsError, StoreError, WorkspaceError
 from grounding.ui import api_records as records
 from grounding.ui.api import Api, build_api
@@ -25,6 +27,7 @@ from grounding.ui.desk import Compare, Desk
 from grounding.ui.events import tell_programs
 from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.sources import Parts
+from grounding.ui.whole_figures import faceted
 from grounding.workspace import Workspace
 
 
@@ -151,6 +154,39 @@ class TestEvaluations:
     def test_one_alone_has_intervals_of_its_own(self, api: Api) -> None:
         report = api.report("a")
         assert report["headline"]["outcomes"] is None and len(report["headline"]["estimates"]["accuracy_50"]) == 3
+
+    def test_the_report_has_what_the_page_draws(self, api: Api, workspace: Workspace) -> None:
+        told = api.report("a", "b")
+        report = Report(open_comparison([workspace.evaluations / name for name in "ab"], workspace=workspace))
+        page = faceted(report, exact=True)
+        rows = {(row["dimension"], row["bucket"]): row for row in told["breakdowns"] if row["figure"] == "accuracy_50"}
+        shown = {(name, one.name): one for name, found in page.breakdowns.items() for one in found if one.count}
+        assert rows.keys() == shown.keys() and {name for name, _ in rows} == set(DIMENSIONS)
+        for key, bucket in shown.items():
+            shares = [scores.accuracy[0.5] for scores in bucket.scores]
+            difference = bucket.differences["accuracy_50"]
+            ends = [difference.difference, difference.low, difference.high]
+            assert [rows[key][name] for name in ("a", "b", "difference", "low", "high")] == [*shares, *ends]
+            assert rows[key]["samples"] == bucket.count
+        for side, curve, calibration, chance in zip(
+            "ab", report.curves(), report.calibrations(), page.headline.chances, strict=True
+        ):
+            points = [(one["threshold"], one["accuracy"]) for one in told["curves"] if one["side"] == side]
+            assert points == list(zip(curve.thresholds, curve.accuracy, strict=True))
+            bins = [one for one in told["calibrations"] if one["side"] == side]
+            assert bins == [{"side": side, **asdict(one)} for one in calibration.bins]
+            (entry,) = [one for one in told["chances"] if one["side"] == side]
+            assert chance is not None and (entry["by_chance"], entry["samples"]) == (chance.share, chance.count)
+        assert [one["sentence"] for one in told["chances"]] == [one.sentence for one in report.chances if one]
+        assert all(one["low"] is not None for one in told["chances"])
+        json.dumps(told, allow_nan=False)
+
+    def test_lists_are_over_the_filtered_samples(self, api: Api) -> None:
+        told = api.report("a", "b", {"box_size": "small"})
+        assert {row["bucket"] for row in told["breakdowns"] if row["dimension"] == "box_size"} == {"small"}
+        alone = api.report("a")
+        assert {one["side"] for one in alone["curves"] + alone["calibrations"] + alone["chances"]} == {"a"}
+        assert not any({"b", "difference"} & row.keys() for row in alone["breakdowns"])
 
     def test_the_worst_come_first(self, api: Api) -> None:
         worst = api.worst("a", "b", limit=5)
