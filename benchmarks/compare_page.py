@@ -1,7 +1,8 @@
 """The claim: the first boxes of a live comparison on the embedded model stand on the page in less than 0.5 s.
 
 Measured in the real page, from the click on a thumbnail to the answers in the cards, on pictures that were never asked
-about before; and what heat, probes and the prompt take from their own clicks.
+about before; and what heat, probes and the prompt take from their own clicks. Exit status 1 when the median is not
+below the limit; the result is written all the same.
 
     python benchmarks/compare_page.py    # about two minutes
 """
@@ -12,6 +13,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
@@ -20,10 +22,11 @@ from playwright.sync_api import Page, expect  # noqa: E402
 
 from chromium import NONE_FOUND, open_browser  # noqa: E402
 from grounding.demo.dataset import DemoSize  # noqa: E402
-from measuring import write_result  # noqa: E402
+from measuring import exit_status, write_result  # noqa: E402
 from random_adapters import write_random_adapter  # noqa: E402
 from served import ServedApp, free_port, small_workspace  # noqa: E402
 
+WANTED_SECONDS = {"boxes": 0.5}
 _PICTURES = 20
 # Both times are the page's own: the click, and the next frame after the answers are in the document.
 _CLICK_TO_ANSWERS = """(index) => new Promise((done) => {
@@ -67,12 +70,17 @@ def main() -> int:
                 result = measure(page, app.url)
         finally:
             app.stop()
+    return finish(result)
+
+
+def finish(result: dict[str, Any]) -> int:
+    """Keep the result; the exit status."""
     print(result)
     write_result("compare_page", result, ("torch", "transformers", "gradio"))
-    return 0
+    return exit_status({"boxes": result["seconds_to_boxes"]["median"]}, WANTED_SECONDS)
 
 
-def measure(page: Page, url: str) -> dict[str, object]:
+def measure(page: Page, url: str) -> dict[str, Any]:
     """Medians in seconds."""
     page.goto(url)
     expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=300_000)

@@ -3,7 +3,8 @@
 The evaluations are made up: phrases, boxes and answers at random, four samples a picture. Each is written as
 `evaluate` writes it, then opened from the disk every time. The promise is 1 s for opening, 0.2 s for a filter. Of the
 page it is the handlers' time, over a real store of the same samples: until figures and cards stand there, and until the
-intervals of figures and breakdowns have followed.
+intervals of figures and breakdowns have followed: the former is promised, the latter is not. Exit status 1 when a
+promise is not kept; the result is written all the same.
 
     python benchmarks/comparison.py            # about two minutes
 """
@@ -40,17 +41,24 @@ from grounding.ui.sources import Parts  # noqa: E402
 from grounding.ui.whole import Handlers  # noqa: E402
 from grounding.ui.whole_look import Looking  # noqa: E402
 from grounding.workspace import Workspace  # noqa: E402
-from measuring import interleaved, medians, write_result  # noqa: E402
+from measuring import exit_status, interleaved, medians, write_result  # noqa: E402
 
 SAMPLES_A_PICTURE = 4
-WANTED_SECONDS = {"open": 1.0, "filter": 0.2}
+PROMISED_SAMPLES = 10_000
+WANTED_SECONDS = {
+    "open": 1.0,
+    "filter": 0.2,
+    "page: open, until figures and cards stand": 1.0,
+    "page: filter": 0.2,
+}
+"""What is promised of each way whose name begins so, with at most `PROMISED_SAMPLES`."""
 WORDS = ("left", "right", "red", "small", "mug", "drum", "tent", "dog", "near", "the", "of", "on", "big", "top")
 CATEGORIES = tuple(f"category {number}" for number in range(80))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=PROMISED_SAMPLES)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "median_seconds": seconds,
     }
     write_result("comparison", result, ("numpy", "pyarrow"))
-    return 0
+    return exit_status(seconds, WANTED_SECONDS) if options.samples <= PROMISED_SAMPLES else 0
 
 
 def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:

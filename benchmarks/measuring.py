@@ -68,6 +68,24 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: round(statistics.median(values), 4) for name, values in seconds.items()}
 
 
+def exit_status(seconds: Mapping[str, float], limits: Mapping[str, float]) -> int:
+    """1 where something takes as long as its promised limit or longer, said in a sentence each on stderr; else 0.
+
+    Both in seconds. A limit holds for every name in `seconds` that begins with its own; one that holds for none is a
+    `ValueError`, as nothing would be promised any more.
+    """
+    status = 0
+    for beginning, limit in limits.items():
+        concerned = {name: value for name, value in seconds.items() if name.startswith(beginning)}
+        if not concerned:
+            raise ValueError(f"{beginning!r} limits nothing: expected a name that begins so among {list(seconds)}")
+        for name, value in concerned.items():
+            if value >= limit:
+                print(f"Too slow: {name!r} took {value:g} s, and less than {limit:g} s is promised.", file=sys.stderr)
+                status = 1
+    return status
+
+
 def write_figures(script: str, markdown: str) -> None:
     """Put a script's figures into the README, between its marks."""
     text = README.read_text(encoding="utf-8")
