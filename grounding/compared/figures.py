@@ -17,7 +17,7 @@ from grounding.compared.filters import iou_codes
 from grounding.errors import RecordError
 from grounding.measures import MATCH_MIN_IOU, Flags, Floats, Measures, Wholes
 from grounding.metrics import Scores, exact_mean, summarise_measures
-from grounding.paired import RESAMPLES, Difference, Resampling, mcnemar_p
+from grounding.paired import RESAMPLES, Difference, Resampling, mcnemar_p, wilson_interval
 from grounding.records import Status
 
 FIGURES: Mapping[str, str] = MappingProxyType(
@@ -32,11 +32,21 @@ FIGURES: Mapping[str, str] = MappingProxyType(
 """The figures that have intervals, with what they are called. The last is over phrases that refer to nothing, the
 others over those with a target."""
 SHARES = frozenset(FIGURES) - {"mean_iou"}
+FEW_PICTURES = 20
+"""On fewer pictures a figure alone gets Wilson's interval: resampled ones are too narrow there."""
 _NO_TARGET = "no_target_accuracy"
 
 
 class Estimate(NamedTuple):
-    """A figure, 0.0 to 1.0, and what bounds it in 95 of 100 resamples of the pictures; None of one picture alone."""
+    """A figure, 0.0 to 1.0, and its 95% interval; None of one picture alone.
+
+    `low` and `high` bound it in 95 of 100 resamples of the pictures. Where it is 0.0 or 1.0, or on fewer than
+    `FEW_PICTURES` pictures, resampling says too little (all resamples of right answers are right), and they are
+    Wilson's of as many trials as pictures (`paired.wilson_interval`): phrases of one picture count as one trial, as if
+    they told no more than one, and no mean of values from 0.0 to 1.0 spreads further than a share. So it is rather too
+    wide than too narrow. Source: Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical
+    Science 16 (2001), who find Wilson's to hold for few trials and at the ends.
+    """
 
     value: float
     low: float | None
@@ -221,10 +231,16 @@ def _estimates(sides: Sequence[Measures], drawing: _Drawing) -> Mapping[str, Est
     if len(sides) == 1:
         for inside, names in _groups(sides[0], tuple(FIGURES)):
             columns = [_values(sides[0], name)[inside] for name in names]
-            bounds = drawing.over(inside).intervals(columns)
-            for name, column, bound in zip(names, columns, bounds, strict=True):
-                found[name] = Estimate(exact_mean(column), *bound)
+            drawn = drawing.over(inside)
+            for name, column, bound in zip(names, columns, drawn.intervals(columns), strict=True):
+                found[name] = _estimate(exact_mean(column), bound, drawn.pictures)
     return MappingProxyType(found)
+
+
+def _estimate(value: float, resampled: tuple[float | None, float | None], pictures: int) -> Estimate:
+    if resampled == (None, None) or (0.0 < value < 1.0 and pictures >= FEW_PICTURES):
+        return Estimate(value, *resampled)
+    return Estimate(value, *wilson_interval(value * pictures, pictures))
 
 
 def _groups(measures: Measures, figures: Sequence[str]) -> Iterator[tuple[Flags, list[str]]]:

@@ -52,6 +52,11 @@ class Report:
         return self.listed & self.comparison.counted if leave_out else self.listed
 
     @property
+    def is_contaminated(self) -> bool:
+        """Whether the figures are over samples, too, that an adapter saw in training."""
+        return bool((self.counted & self.comparison.seen).any())
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What one has to know beside the figures."""
         found = self.comparison.notes

@@ -7,10 +7,9 @@ from html import escape
 from types import MappingProxyType
 
 from grounding.buckets import NO_CATEGORY
-from grounding.compared import Filter
 from grounding.compared.figures import Bucket, figure_of
 from grounding.compared.wording import figure_text, interval_text, signed_text
-from grounding.ui.whole_figures import Figures, half_range, sign_of, whisker_html
+from grounding.ui.whole_figures import Figures, half_range, whisker_html, without
 from grounding.ui.whole_parts import KINDS, press
 
 _ROWS_AT_ONCE = 10
@@ -24,6 +23,7 @@ DIMENSION_CHIPS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Each dimension in a word: over its table and on its chip."""
+_LUCK = "Rows are coloured one by one: by luck alone about one in twenty would be."
 _OPEN = ("category", "source")  # as many rows as the data set likes: a column of their own
 _NAMES: Mapping[tuple[str, str], str] = MappingProxyType(
     {
@@ -48,16 +48,17 @@ def bucket_title(dimension: str, name: str) -> str:
 
 def breakdowns_html(figures: Figures) -> str:
     """A table for each dimension that tells samples apart. Everything is escaped."""
-    asked = figures.report.filter
+    asked, two = figures.report.filter, figures.report.comparison.b is not None
     telling = {
         name: buckets for name, buckets in figures.breakdowns.items() if len(buckets) > 1 or getattr(asked, name)
     }
     if not telling:
         return ""
     end = _end(telling)
-    tables = {name: _table(name, buckets, asked, end) for name, buckets in telling.items()}
+    tables = {name: _table(name, buckets, figures, end) for name, buckets in telling.items()}
     columns = ("".join(tables[name] for name in tables if (name in _OPEN) == is_open) for is_open in (False, True))
-    return f'<div class="bw-breakdowns">{"".join(f"<div>{column}</div>" for column in columns if column)}</div>'
+    luck = f'<p class="bw-whole-over">{_LUCK}</p>' if two and not figures.silent_because else ""
+    return f'<div class="bw-breakdowns">{"".join(f"<div>{column}</div>" for column in columns if column)}</div>{luck}'
 
 
 def _end(breakdowns: Mapping[str, tuple[Bucket, ...]]) -> float:
@@ -66,7 +67,7 @@ def _end(breakdowns: Mapping[str, tuple[Bucket, ...]]) -> float:
     return half_range(max(reach, default=0.0))
 
 
-def _table(dimension: str, buckets: tuple[Bucket, ...], asked: Filter, end: float) -> str:
+def _table(dimension: str, buckets: tuple[Bucket, ...], figures: Figures, end: float) -> str:
     two = len(buckets[0].scores) > 1 if buckets else False
     sides = "".join(
         f'<th scope="col"><i class="bw-key" data-kind="{KINDS[letter]}"></i>{letter}</th>'
@@ -76,7 +77,9 @@ def _table(dimension: str, buckets: tuple[Bucket, ...], asked: Filter, end: floa
     head = (
         f'<tr><th scope="col">{DIMENSION_CHIPS[dimension]}</th><th scope="col">n</th>{sides}{last if two else ""}</tr>'
     )
-    rows = [_row(dimension, bucket, asked, end, two=two) for bucket in buckets]
+    # A breakdown is over more samples than the figures above where its own filter is on.
+    judged = not figures.silent_because and not without(figures.report, dimension).is_contaminated
+    rows = [_row(dimension, bucket, figures, end, two=two, judged=judged) for bucket in buckets]
     more = ""
     if len(rows) > _ROWS_AT_ONCE:
         more = (
@@ -89,11 +92,12 @@ def _table(dimension: str, buckets: tuple[Bucket, ...], asked: Filter, end: floa
     )
 
 
-def _row(dimension: str, bucket: Bucket, asked: Filter, end: float, *, two: bool) -> str:
-    chosen = getattr(asked, dimension) == bucket.name
+def _row(dimension: str, bucket: Bucket, figures: Figures, end: float, *, two: bool, judged: bool) -> str:
+    chosen = getattr(figures.report.filter, dimension) == bucket.name
     change = {dimension: "" if chosen else bucket.name}
     figure = "accuracy_50" if bucket.count else "no_target_accuracy"
     difference = bucket.differences.get(figure)
+    sign = figures.sign_of(difference) if judged else "same"
     title = bucket_title(dimension, bucket.name)
     hint = "" if bucket.count else ' title="No-target accuracy: answered “nothing there”"'
     name = press(
@@ -111,7 +115,7 @@ def _row(dimension: str, bucket: Bucket, asked: Filter, end: float, *, two: bool
         )
         drawn = whisker_html(difference.difference, difference.low, difference.high, end)
         last = (
-            f'<td class="bw-difference" data-sign="{sign_of(difference)}">{told}</td>'
+            f'<td class="bw-difference" data-sign="{sign}">{told}</td>'
             f'<td class="bw-whole-axis"><div class="bw-whisker">{drawn}</div></td>'
         )
     elif two:
@@ -119,6 +123,6 @@ def _row(dimension: str, bucket: Bucket, asked: Filter, end: float, *, two: bool
     count = bucket.count or bucket.no_target_count
     nothing = f' title="and {bucket.no_target_count:,} that refer to nothing"' if bucket.count else ""
     return (
-        f'<tr data-chosen="{str(chosen).lower()}" data-sign="{sign_of(difference)}"><th scope="row">{name}</th>'
+        f'<tr data-chosen="{str(chosen).lower()}" data-sign="{sign}"><th scope="row">{name}</th>'
         f"<td{nothing if bucket.no_target_count else ''}>{count:,}</td>{values}{last}</tr>"
     )

@@ -15,13 +15,14 @@ from grounding.compared.columns import DIMENSIONS
 from grounding.compared.figures import FIGURES, Bucket, Headline, Outcomes, figure_of
 from grounding.compared.plots import accuracy_svg, calibration_svg
 from grounding.compared.wording import CHANCE_TITLE, DASH, difference_text, figure_text, interval_text, over_sentence
-from grounding.paired import RESAMPLES, Difference
+from grounding.paired import RESAMPLES, SURE_P, Difference
 from grounding.ui.whole_parts import KINDS, press
 
 _HALF_RANGES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_SURE, _VERY_SURE = 0.05, 0.01
+_SURE, _VERY_SURE = SURE_P, 0.01
 _LATER = "…"
 _BY_ANSWER = ("outcome", "iou", "status")
+_SIGNS = {"higher": "up", "lower": "down"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,21 @@ class Figures:
     headline: Headline
     outcomes: Headline
     breakdowns: Mapping[str, tuple[Bucket, ...]]
+
+    @property
+    def silent_because(self) -> str:
+        """Why no verdict is given and nothing coloured, in a sentence without an end; "" where it is."""
+        if any(getattr(self.report.filter, name) for name in _BY_ANSWER):
+            return "Chosen by their answers: these figures only describe them"
+        if self.report.is_contaminated:
+            return "Some were seen in training: these figures don’t say which is better"
+        return ""
+
+    def sign_of(self, difference: Difference | None) -> str:
+        """Which way a difference is coloured: "up" or "down" where its verdict is sure, else "same"."""
+        if difference is None or self.silent_because:
+            return "same"
+        return _SIGNS.get(difference.verdict, "same")
 
 
 def without(report: Report, name: str) -> Report:
@@ -75,14 +91,16 @@ def figures_html(figures: Figures) -> str:
     )
 
 
-def chance_sentence(outcomes: Outcomes) -> str:
-    """McNemar's p in words."""
+def chance_sentence(outcomes: Outcomes, *, is_sure: bool = True) -> str:
+    """McNemar's p in words; not `is_sure`: what is said of the pictures doesn't bear it out."""
     wins, losses, p = outcomes.wins, outcomes.losses, outcomes.mcnemar_p
     if not wins + losses:
         return "Both are right on the very same samples, so nothing tells them apart at IoU 0.5."
     share = "less than 0.1%" if p < 0.001 else f"{p:.1%}"
     split = f"{wins:,} {'win' if wins == 1 else 'wins'} to {losses:,} {'loss' if losses == 1 else 'losses'}"
-    if p < _VERY_SURE:
+    if p < _SURE and not is_sure:
+        verdict = "but samples of one picture go together, and over whole pictures it may well be chance"
+    elif p < _VERY_SURE:
         verdict = "hardly chance"
     elif p < _SURE:
         verdict = "probably not chance"
@@ -96,13 +114,6 @@ def half_range(reach: float) -> float:
     return next((end for end in _HALF_RANGES if end >= reach - 1e-9), _HALF_RANGES[-1])
 
 
-def sign_of(difference: Difference | None) -> str:
-    """Which way a difference surely goes: "up", "down", or "same" where its interval holds 0 or is not known."""
-    if difference is None or difference.low is None or difference.high is None:
-        return "same"
-    return "up" if difference.low > 0 else "down" if difference.high < 0 else "same"
-
-
 def _verdict(figures: Figures) -> str:
     found, sides = figures.headline, figures.report.comparison.sides
     if not found.count:
@@ -110,8 +121,8 @@ def _verdict(figures: Figures) -> str:
     elif len(sides) == 1:
         figure = figure_text("accuracy_50", figure_of(found.scores[0], "accuracy_50"))
         told, sign = f"{escape(sides[0].name)}: {figure} Acc@0.5", "same"
-    elif any(getattr(figures.report.filter, name) for name in _BY_ANSWER):
-        told, sign = "Chosen by their answers: these figures only describe them", "same"
+    elif figures.silent_because:
+        told, sign = figures.silent_because, "same"
     else:
         told, sign = _against(figures, escape(sides[0].name), escape(sides[1].name))
     return f'<h3 class="bw-whole-verdict" data-sign="{sign}">{told}</h3>'
@@ -120,12 +131,14 @@ def _verdict(figures: Figures) -> str:
 def _against(figures: Figures, a: str, b: str) -> tuple[str, str]:
     difference = figures.headline.differences["accuracy_50"]
     points = f"<b>{difference_text('accuracy_50', difference)}</b> Acc@0.5"
-    sign = sign_of(difference)
-    if difference.low is None:
-        return f"{b} against {a}: {points}", sign
-    if sign == "same":
-        return f"No difference between {b} and {a} that these samples could show: {points}", sign
-    return f"{b} is {'better' if sign == 'up' else 'worse'} than {a}: {points}", sign
+    told = {
+        "unknown": f"{b} against {a}: {points}",
+        "few": f"Too few samples to tell {b} from {a}: {points}",
+        "none": f"No difference between {b} and {a} that these samples could show: {points}",
+        "higher": f"{b} is better than {a}: {points}",
+        "lower": f"{b} is worse than {a}: {points}",
+    }
+    return told[difference.verdict], figures.sign_of(difference)
 
 
 def _table(figures: Figures) -> str:
@@ -138,7 +151,7 @@ def _table(figures: Figures) -> str:
     )
     end = _end(found, two=two) if figures.exact else None
     difference = '<th scope="col">b − a</th>' if two else ""
-    lines = [_line(found, name, end, two=two) for name in FIGURES if _has(found, name)]
+    lines = [_line(figures, name, end, two=two) for name in FIGURES if _has(found, name)]
     if any(found.chances):
         lines.insert(1, _chance_line(found, DASH if figures.exact else _LATER, two=two))
     return (
@@ -168,13 +181,14 @@ def _axis(end: float | None, *, two: bool) -> str:
     return "".join(f"<span>{text}</span>" for text in ends)
 
 
-def _line(found: Headline, name: str, end: float | None, *, two: bool) -> str:
+def _line(figures: Figures, name: str, end: float | None, *, two: bool) -> str:
+    found = figures.headline
     values = "".join(f"<td>{figure_text(name, figure_of(scores, name))}</td>" for scores in found.scores)
     difference, estimate = found.differences.get(name), found.estimates.get(name)
     told = f'<td class="bw-difference">{difference_text(name, difference)}</td>' if two else ""
     sign, interval, drawn = "same", "", ""
     if two:
-        sign, interval = sign_of(difference), interval_text(name, difference)
+        sign, interval = figures.sign_of(difference), interval_text(name, difference)
         if difference is not None and end is not None:
             drawn = whisker_html(difference.difference, difference.low, difference.high, end)
     elif estimate is not None and estimate.low is not None:
@@ -239,7 +253,7 @@ def _outcomes(figures: Figures) -> str:
         attributes = f'data-outcome="{name}" aria-pressed="{str(pressed).lower()}"{off}'
         bar.append(press(change, "", f'{attributes} style="flex-grow:{count}" tabindex="-1" title="{hint}"'))
         legend.append(press(change, f"<i></i>{title} <b>{count:,}</b>", f'{attributes} title="{hint}"'))
-    sentences = f"<p>{escape(chance_sentence(told))}</p>" if found.count else ""
+    sentences = f"<p>{escape(chance_sentence(told, is_sure=_is_sure(found)))}</p>" if found.count else ""
     if found.no_target_count:
         sentences += f"<p>{_no_target(nothing, found.no_target_count)}</p>"
     return (
@@ -247,6 +261,12 @@ def _outcomes(figures: Figures) -> str:
         f'<div class="bw-outcome-bar" aria-hidden="true">{"".join(bar)}</div>'
         f'<div class="bw-outcome-keys">{"".join(legend)}</div>{sentences}</div>'
     )
+
+
+def _is_sure(found: Headline) -> bool:
+    """Whether the pictures bear the wins and losses out, or nothing is known of them yet."""
+    difference = found.differences.get("accuracy_50")
+    return difference is None or difference.verdict in ("higher", "lower", "unknown")
 
 
 def _no_target(told: Outcomes, count: int) -> str:

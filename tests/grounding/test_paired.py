@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from grounding.boxes import Box
 from grounding.errors import RecordError
 from grounding.metrics import ScoredSample
-from grounding.paired import Difference, compare_rows, mcnemar_p
+from grounding.paired import Difference, compare_rows, flip_p, mcnemar_p, wilson_interval
 from grounding.records import Prediction, Sample, Status
 
 BOX = Box(0, 0, 10, 10)
@@ -171,3 +172,62 @@ def test_p_of_many_thousand_samples() -> None:
     assert mcnemar_p(5000, 5000) == 1.0
     assert 0.0 < mcnemar_p(5200, 4800) < 0.001
     assert mcnemar_p(10_000, 0) == 0.0  # below what a float can hold
+
+
+# --- verdicts ---
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_handful_of_samples_gives_no_verdict(count: int) -> None:
+    found = compare_rows(rows([0.1] * count), rows([0.9] * count)).accuracy_50
+    assert (found.low, found.high, found.p) == (1.0, 1.0, 2 / 2**count)
+    assert found.verdict == "few"
+
+
+def test_enough_wins_give_one() -> None:
+    found = compare_rows(rows([0.1] * 6), rows([0.9] * 6))
+    assert (found.accuracy_50.verdict, found.mean_iou.verdict) == ("higher", "higher")
+    assert compare_rows(rows([0.9] * 6), rows([0.1] * 6)).accuracy_50.verdict == "lower"
+    assert compare_rows(rows([0.1] * 6), rows([0.1] * 6)).accuracy_50.verdict == "none"
+
+
+def test_many_wins_on_a_few_pictures_give_none() -> None:
+    """Forty wins, all on four of sixty pictures: McNemar takes them for independent, the pictures do not."""
+    a, b = [0.1] * 600, [0.9] * 40 + [0.1] * 560
+    found = compare_rows(rows(a, per_picture=10), rows(b, per_picture=10))
+    assert found.mcnemar_p < 1e-6 and found.accuracy_50.low is not None and found.accuracy_50.low > 0
+    assert found.accuracy_50.verdict == "few"
+
+
+def test_a_verdict_agrees_with_the_test_on_wins_and_losses() -> None:
+    """Two wins and a loss on each of eight pictures: the pictures agree, the samples may be chance."""
+    a, b = [0.1, 0.1, 0.9] * 8, [0.9, 0.9, 0.1] * 8
+    found = compare_rows(rows(a, per_picture=3), rows(b, per_picture=3))
+    assert found.accuracy_50.low is not None and found.accuracy_50.low > 0
+    assert found.accuracy_50.p == found.mcnemar_p > 0.05
+    assert found.accuracy_50.verdict == "few"
+
+
+def test_without_resamples_and_on_one_picture_nothing_is_known() -> None:
+    assert compare_rows(rows([0.1] * 9), rows([0.9] * 9), resamples=0).accuracy_50.verdict == "unknown"
+    one = compare_rows(rows([0.1] * 9, per_picture=9), rows([0.9] * 9, per_picture=9)).accuracy_50
+    assert (one.p, one.verdict) == (1.0, "few")
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), max_size=12))
+def test_over_one_sample_a_picture_the_coins_are_mcnemars(signs: list[int]) -> None:
+    assert flip_p(np.array(signs, dtype=float)) == pytest.approx(mcnemar_p(signs.count(1), signs.count(-1)))
+
+
+def test_beyond_a_dozen_pictures_the_coins_are_near_the_exact_ones() -> None:
+    for wins, losses in ((20, 8), (60, 40), (9, 6)):
+        signs = np.array([1.0] * wins + [-1.0] * losses)
+        exact = mcnemar_p(wins, losses)
+        assert flip_p(signs) < exact, "no correction for steps: McNemar's own p goes beside it"
+        assert flip_p(signs) == pytest.approx(exact, abs=0.2)
+
+
+def test_wilsons_interval_takes_broken_successes() -> None:
+    assert wilson_interval(2.5, 5)[0] == pytest.approx(1 - wilson_interval(2.5, 5)[1])
+    with pytest.raises(ValueError, match="no share"):
+        wilson_interval(1, 0)

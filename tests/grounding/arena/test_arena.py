@@ -16,11 +16,11 @@ import pytest
 from compared_samples import answered, keep, keep_two, some_samples
 from grounding.arena import CHOICES, Pair, Question, Questions, Tally, VoteStore, pair_of
 from grounding.arena.questions import same_answers
-from grounding.arena.tally import wilson_interval
 from grounding.boxes import Box
 from grounding.compared import open_comparison
 from grounding.compared.seen import Seen
 from grounding.errors import RecordError
+from grounding.paired import wilson_interval
 from grounding.records import Sample, Status
 
 BOX, MOVED, ELSEWHERE = Box(0, 0, 100, 100), Box(0, 0, 100, 96), Box(120, 0, 200, 90)

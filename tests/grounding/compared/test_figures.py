@@ -242,6 +242,29 @@ def test_one_alone_has_intervals_of_its_own(tmp_path: Path) -> None:
     assert low is not None and high is not None and low < value < high
 
 
+@pytest.mark.parametrize("iou", [1.0, 0.0])
+def test_one_alone_that_is_always_right_is_not_surely_so(tmp_path: Path, iou: float) -> None:
+    """Wilson's interval of as many trials as pictures, worked out by hand."""
+    boxes = [Box(0, 0, 10, 10) if iou else Box(50, 50, 60, 60)]
+    samples = [Sample(f"s{k}", Path(f"/p/{k // 2}.png"), "mug", (Box(0, 0, 10, 10),)) for k in range(60)]
+    found = headline(open_comparison([keep(tmp_path / "a", [answered(one, boxes) for one in samples])]))
+    z2 = 1.959963984540054**2
+    far = 30 / (30 + z2) if iou else z2 / (30 + z2)
+    for name in ("accuracy_50", "mean_iou"):
+        value, low, high = found.estimates[name]
+        assert (value, low if iou else high) == (iou, pytest.approx(far))
+        assert (high if iou else low) == iou
+    quick = headline(open_comparison([tmp_path / "a"]), intervals=False)
+    assert quick.estimates["accuracy_50"] == (iou, None, None)
+
+
+def test_few_pictures_alone_have_a_wide_interval(tmp_path: Path) -> None:
+    samples = [Sample(f"s{k}", Path(f"/p/{k}.png"), "mug", (Box(0, 0, 10, 10),)) for k in range(4)]
+    rows = [answered(one, [Box(0, 0, 10, 10) if k else Box(50, 50, 60, 60)]) for k, one in enumerate(samples)]
+    found = headline(open_comparison([keep(tmp_path / "a", rows)]))
+    assert found.estimates["accuracy_50"][1:] == pytest.approx((0.3006, 0.9544), abs=1e-4)
+
+
 def test_no_sample_at_all_has_no_figures(tmp_path: Path) -> None:
     comparison = open_comparison(keep_two(tmp_path))
     found = headline(comparison, np.zeros(len(comparison), dtype=bool))

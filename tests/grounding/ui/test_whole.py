@@ -326,6 +326,52 @@ def test_whiskers_stay_on_their_axis() -> None:
     assert whisker_html(0.0, None, None, 0.1) == '<b style="left:50.00%"></b>'
 
 
+def right_on(samples: list[Sample], rights: set[int]) -> list[ScoredSample]:
+    """Answers that are right on these samples and nowhere near on the others."""
+    far = Box(5000, 5000, 5010, 5010)
+    return [answered(one, one.boxes_xyxy_px if k in rights else (far,)) for k, one in enumerate(samples)]
+
+
+def mugs(count: int, per_picture: int = 1) -> list[Sample]:
+    return [
+        Sample(f"m{k}", Path(f"/p/{k // per_picture}.png"), "mug", (Box(0, 0, 9, 9),), category="ab"[k % 2])
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("samples", "rights", "sign", "said"),
+    [
+        (mugs(3), 3, "same", "Too few samples to tell tools from base: <b>+100.0 pts</b>"),
+        (mugs(20), 8, "up", "tools is better than base: <b>+40.0 pts</b>"),
+        (mugs(60, 10), 30, "same", "Too few samples to tell tools from base"),
+        (mugs(20), 1, "same", "No difference between tools and base that these samples could show"),
+    ],
+)
+def test_a_verdict_says_what_the_samples_bear_out(
+    parts: Parts, keep_rows: Callable[..., str], samples: list[Sample], rights: int, sign: str, said: str
+) -> None:
+    keep_rows("a", right_on(samples, set()))
+    keep_rows("b", right_on(samples, set(range(rights))), "tools")
+    html = list(Handlers(parts).show(Looking()))[-1][1 + 2]
+    assert f'<h3 class="bw-whole-verdict" data-sign="{sign}">{said}' in html
+    assert re.search(r'data-figure="accuracy_50" data-sign="(\w+)"', html)[1] == sign  # type: ignore[index]
+    hardly = "hardly chance" in html or "probably not chance" in html
+    assert hardly == (sign == "up"), "the line beneath says the same"
+
+
+def test_rows_of_a_breakdown_are_coloured_under_the_same_rule(parts: Parts, keep_rows: Callable[..., str]) -> None:
+    samples = mugs(24)
+    keep_rows("a", right_on(samples, set()))
+    keep_rows("b", right_on(samples, {0, 1, 2, 4, 6, 8, 10, 12, 14}), "tools")  # eight of category a, one of b
+    html = list(Handlers(parts).show(Looking()))[-1][4]
+    rows = html.split('data-dimension="category"')[1].split("</section>")[0]
+    assert re.findall(r'<tr data-chosen="false" data-sign="(\w+)"', rows) == ["up", "same"]
+    assert "by luck alone about one in twenty would be" in html
+    alone = Handlers(parts)
+    assert "one in twenty" not in list(alone.choose(look_at(alone), "a", ALONE))[-1][2]
+
+
 def test_statuses_are_told(parts: Parts, keep_rows: Callable[..., str]) -> None:
     sample = parts.source.get_sample("s0")
     keep_rows("a", [answered(sample, (), Status.NO_BOX)])
