@@ -20,6 +20,10 @@ from grounding.paired import RESAMPLES, Difference, Resampling
 if TYPE_CHECKING:
     from grounding.compared.comparison import Comparison, Side
 
+WORTH_HAVING = 0.1
+"""So much of Acc@0.5 above chance is worth having: "no better" is only said where the interval leaves it out."""
+LEAST_PICTURES = 10
+"""On fewer pictures "no better" is not said: their interval is too narrow to leave anything out."""
 MOST_PARTNERS = 8
 """So many other samples lend their answers to one, at most."""
 Basis = Literal["picture", "size"]
@@ -53,9 +57,14 @@ class Chance:
 
     @property
     def is_better(self) -> bool | None:
-        """Whether the model is better than chance, beyond what the choice of pictures explains; None without an
-        interval."""
-        return None if self.gain.low is None else self.gain.low > 0
+        """Whether the model is better than chance, beyond what the choice of pictures explains: True where the verdict
+        on `gain` is "higher" (`paired.Difference.verdict`), False where its interval leaves out `WORTH_HAVING` over at
+        least `LEAST_PICTURES` pictures, None where these samples can't tell, and without an interval."""
+        if self.gain.verdict == "higher":
+            return True
+        if self.gain.high is None or self.pictures < LEAST_PICTURES:
+            return None
+        return False if self.gain.high < WORTH_HAVING else None
 
     @property
     def sentence(self) -> str:
@@ -63,9 +72,15 @@ class Chance:
         others = "other phrases of the same picture" if self.basis == "picture" else "pictures of the same size"
         told = f"Acc@0.5 {self.gain.b:.1%}, and {self.share:.1%} with its answers to {others}"
         over = f"over {self.count:,} sample{'s' * (self.count != 1)}"
-        if self.is_better is None:
+        if self.gain.verdict == "unknown":
             return f"{told}, {over}."
-        verdict = "Better than chance" if self.is_better else "No better than chance"
+        verdict = {
+            True: "Better than chance",
+            False: "No better than chance",
+            None: "These samples can't tell whether it is better than chance",
+        }[self.is_better]
+        if self.gain.low is None:
+            return f"{verdict}: {told}, {over} on one picture."
         low, high = ((f"{100 * end:+.1f}").replace("-", "−") for end in (self.gain.low or 0.0, self.gain.high or 0.0))
         return f"{verdict}: {told} ({low} to {high} points between them, {over})."
 

@@ -71,3 +71,8 @@ class Selection:
             which = " that the filter lets through" if words or self.category else ""
             raise StoreError(f"{where}{which} has a usable phrase, so there is nothing to score.")
         return Picked(tuple(samples), left_out)
+
+
+def is_narrowed(title: str) -> bool:
+    """Whether a `Selection.title`, the split that a kept report is of, is that of a split narrowed down."""
+    return any(title.startswith(f"{split}: ") for split in (*SPLITS, ALL_SPLITS))

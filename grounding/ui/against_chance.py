@@ -1,8 +1,9 @@
-"""Whether a model is better than chance, from its newest kept evaluation: beside what the probes say of one picture."""
+"""Whether a model is better than chance, from its largest kept evaluation: beside what probes say of one picture."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -11,6 +12,7 @@ from grounding.adapters.evaluations import evaluations_of, is_base
 from grounding.compared.chance import chance_level
 from grounding.compared.comparison import open_comparison
 from grounding.errors import BoxwrightError
+from grounding.evaluating.selection import is_narrowed
 from grounding.reports import KeptReport, ReportStore
 from grounding.workspace import Workspace
 
@@ -38,7 +40,8 @@ class AgainstChance:
         self._known: dict[str, Standing] = {}
 
     def of(self, model_id: str, adapter: AdapterInfo | None = None, *, quantize: str = "none") -> Standing:
-        """How the base (without `adapter`) or an adapter stands, on weights that are quantised so. An evaluation that
+        """How the base (without `adapter`) or an adapter stands, on weights that are quantised so, by its
+        `most_telling` evaluation. An evaluation that
         can't be read is named, not raised; of an adapter whose phrases taught it nothing, that is said first."""
         standing = self._evaluated(model_id, adapter, quantize)
         if adapter is not None and adapter.is_without_signal:
@@ -53,10 +56,11 @@ class AgainstChance:
             own = [report for report in reports if report.model_id == model_id and is_base(report, quantize)]
         if not own:
             return Standing(NOT_EVALUATED)
+        report = most_telling(own)
         with self._lock:
-            if own[0].id not in self._known:
-                self._known[own[0].id] = self._read(own[0])
-            return self._known[own[0].id]
+            if report.id not in self._known:
+                self._known[report.id] = self._read(report)
+            return self._known[report.id]
 
     def _read(self, report: KeptReport) -> Standing:
         try:
@@ -69,3 +73,23 @@ class AgainstChance:
         if chance is None:
             return Standing(f"{split}No two samples of its evaluation can exchange answers: chance isn't known.")
         return Standing(f"{split}{chance.sentence}", chance.is_better)
+
+
+def most_telling(reports: Sequence[KeptReport]) -> KeptReport:
+    """Of a model's evaluations, newest first and at least one: the one of most samples among those of its present state
+    that no filter narrowed, of equals the newest. Where all were narrowed, the largest of those.
+
+    The present state is that of the newest: the same content of the adapter and of the model's files, as far as an
+    evaluation says.
+    """
+    now = _state(reports[0])
+    present = [report for report in reports if not (_state(report) and now) or _state(report) == now]
+    whole = [report for report in present if not is_narrowed(report.split)]
+    return max(whole or present, key=lambda report: report.scores.count)
+
+
+def _state(report: KeptReport) -> tuple[str, str] | None:
+    """What tells one state of a model from another; None of an evaluation that doesn't say."""
+    conditions = report.settings.get("conditions", {})
+    found = str(report.settings.get("adapter_sha256") or ""), str(conditions.get("model_files") or "")
+    return found if any(found) else None

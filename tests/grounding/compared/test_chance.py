@@ -17,6 +17,7 @@ from grounding.boxes import set_iou
 from grounding.compared.chance import MOST_PARTNERS, Chance, chance_level
 from grounding.compared.comparison import open_comparison
 from grounding.metrics import ScoredSample
+from grounding.paired import Difference
 from grounding.records import Status
 
 
@@ -53,7 +54,29 @@ def test_one_that_sees_a_little_needs_enough_pictures(tmp_path: Path) -> None:
 
     few, many = chance(tmp_path / "few", guesses(10)), chance(tmp_path / "many", guesses(400))
     assert few is not None and many is not None
-    assert (few.is_better, many.is_better) == (False, True)
+    assert (few.is_better, many.is_better) == (None, True)
+    assert few.sentence.startswith("These samples can't tell whether it is better than chance: Acc@0.5 ")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "pictures", "better"),
+    [
+        (-0.05, 0.8, 0.1, 40, None),  # far above chance, perhaps
+        (-0.05, 0.09, 0.6, 40, False),
+        (-0.2, -0.1, 0.001, 40, False),
+        (0.02, 0.09, 0.01, 40, True),
+        (0.02, 0.3, 0.2, 40, None),  # the interval without the test
+        (0.0, 0.0, 1.0, 9, None),  # nothing between on a handful
+        (0.0, 0.0, 1.0, 10, False),
+    ],
+)
+def test_no_better_is_said_where_a_difference_worth_having_is_left_out(
+    low: float, high: float, p: float, pictures: int, better: bool | None
+) -> None:
+    found = Chance(120, pictures, "picture", Difference(0.3, 0.3 + (low + high) / 2, (low + high) / 2, low, high, p))
+    assert found.is_better is better
+    start = {None: "These samples can't tell", False: "No better than chance:", True: "Better than chance:"}[better]
+    assert found.sentence.startswith(start)
 
 
 def test_phrases_of_the_same_thing_lend_nothing(tmp_path: Path) -> None:
@@ -86,7 +109,8 @@ def test_what_refers_to_nothing_and_what_has_no_box(tmp_path: Path) -> None:
     assert found is not None and found.count == 1, "a phrase that refers to nothing lends and does not borrow"
     assert (found.share, found.gain.b) == (0.0, 1.0)
     assert found.is_better is None and found.sentence == (
-        "Acc@0.5 100.0%, and 0.0% with its answers to other phrases of the same picture, over 1 sample."
+        "These samples can't tell whether it is better than chance: Acc@0.5 100.0%, and 0.0% with its answers to other "
+        "phrases of the same picture, over 1 sample on one picture."
     )
 
 

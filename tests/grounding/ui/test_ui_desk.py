@@ -18,7 +18,9 @@ from compared_samples import answered as answered_sample
 from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
-from grounding.ui.against_chance import NO_SIGNAL, NOT_EVALUATED
+from grounding.metrics import summarise
+from grounding.reports import KeptReport
+from grounding.ui.against_chance import NO_SIGNAL, NOT_EVALUATED, most_telling
 from grounding.ui.browser import PAGE_SIZE, grid_html
 from grounding.ui.chosen import BASE
 from grounding.ui.compare import Handlers
@@ -353,6 +355,23 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
     (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
     again = Compare(compare.parts, compare.board)
     assert "can&#x27;t be read" in (again.more(answered(again, ("deaf",)), "probes") or "")
+
+
+def kept_report(name: str, split: str, count: int, state: str = "") -> KeptReport:
+    scores = replace(summarise([]), count=count)
+    settings = {"adapter_sha256": state} if state else {}
+    return KeptReport(name, Path(name), "", "demo", "tools", split, "", scores, settings=settings)
+
+
+def test_chance_is_that_of_the_largest_evaluation_that_nothing_narrowed() -> None:
+    """Newest first: a narrow one doesn't stand for all, nor does one of an earlier state of the adapter."""
+    narrow, small = kept_report("1", "test: “left”", 500, "now"), kept_report("2", "test", 5, "now")
+    large, equal = kept_report("3", "all", 90, "now"), kept_report("4", "val", 90, "now")
+    before, silent = kept_report("5", "all", 900, "before"), kept_report("6", "test", 95)
+    assert most_telling([narrow, small, large, equal, before]) is large
+    assert most_telling([narrow, small, large, silent]) is silent
+    assert most_telling([narrow, before]) is narrow
+    assert most_telling([kept_report("7", "samples.jsonl", 1), narrow]).id == "7"
 
 
 def test_a_picture_that_was_deleted_is_said_in_place(
