@@ -64,7 +64,7 @@ def _image(record: SampleRecord) -> dict[str, Any]:
     if not width:  # a picture that can't be read: large enough for its boxes
         width = math.ceil(max((box.x2 for box in record.truth_xyxy_px), default=0.0))
         height = math.ceil(max((box.y2 for box in record.truth_xyxy_px), default=0.0))
-    named = {"sample_id": record.id, "phrase": record.phrase, "split": record.split}
+    named = {"sample_id": record.id, "phrase": record.phrase, "split": record.split, "seen_by": list(record.seen)}
     return {"id": record.row + 1, "file_name": record.image.name, "width": width, "height": height, **named}
 
 

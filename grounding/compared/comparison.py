@@ -131,13 +131,11 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What one has to know beside the figures: samples left out, and why."""
+        """What one has to know beside the figures: samples that not all have, and what adapters saw in training."""
         found = [_only(side, len(self)) for side in self.sides if side.only]
         for side in self.sides:
             if side.seen is not None:
-                found.append(side.seen.sentence)
-        if self.seen.any():
-            found.append(f"The {int(self.seen.sum()):,} seen samples are left out of the figures of all.")
+                found += [sentence for sentence in (side.seen.sentence, side.seen.optimistic) if sentence]
         return tuple(found)
 
     def record(self, row: int) -> SampleRecord:
@@ -235,7 +233,8 @@ def _named(report: KeptReport | None, adapter: str, base: str) -> str:
 
 def _only(side: Side, common: int) -> str:
     named = ", ".join(repr(name) for name in side.only[:3]) + (", …" if len(side.only) > 3 else "")
-    return f"{len(side.only):,} samples stand only in {side.name} ({named}); {common:,} stand in all."
+    stand = "1 sample stands" if len(side.only) == 1 else f"{len(side.only):,} samples stand"
+    return f"{stand} only in {side.name} ({named}); {common:,} stand in all."
 
 
 def _answer(side: Side, row: int) -> AnswerRecord:

@@ -84,6 +84,9 @@ def _worst(report: Report) -> str:
         return ""
     header = ["Sample", "Phrase", *(f"IoU, {side.letter}" for side in report.comparison.sides)]
     lines = [[escape(r.id), escape(r.phrase), *(f"{answer.iou:.3f}" for answer in r.answers)] for r in records]
+    if any(record.seen for record in records):
+        header.append("Seen in training by")
+        lines = [[*line, escape(", ".join(r.seen))] for line, r in zip(lines, records, strict=True)]
     return f"## The worst {len(records)} samples\n\n" + table(header, lines, words=2)
 
 

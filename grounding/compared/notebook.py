@@ -58,8 +58,12 @@ def sample_html(record: SampleRecord) -> str:
     answers = "".join(_answer_html(answer) for answer in record.answers)
     return (
         f"<figure>{picture_svg(record)}<figcaption><b>{escape(record.phrase)}</b><br>"
-        f"<small>{escape(record.id)}</small>{answers}</figcaption></figure>"
+        f"<small>{escape(record.id)}{escape(_seen(record))}</small>{answers}</figcaption></figure>"
     )
+
+
+def _seen(record: SampleRecord) -> str:
+    return f", seen in training by {', '.join(record.seen)}" if record.seen else ""
 
 
 def picture_svg(record: SampleRecord) -> str:

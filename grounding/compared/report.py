@@ -59,10 +59,22 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """What one has to know beside the figures."""
-        found = self.comparison.notes
-        if self.with_seen and self.comparison.seen.any():
-            return (*found[:-1], "The figures are over the seen samples too, as was asked.")
-        return found
+        return (*self.comparison.notes, *([self._on_seen] if self.comparison.seen.any() else []))
+
+    @property
+    def _on_seen(self) -> str:
+        """Whether the figures are over seen samples; there are some."""
+        if self.filter.seen in ("seen", "sample_seen", "picture_seen"):
+            return (
+                "The figures are over seen samples alone, as was asked: they say what was remembered, not how a model "
+                "does on new ones."
+            )
+        if self.is_contaminated:
+            return "The figures are over the seen samples too, as was asked: they don't say which model is better."
+        if self.with_seen:
+            return "No seen sample passes the filter."
+        count = int(self.comparison.seen.sum())
+        return f"The {count:,} seen sample{' is' if count == 1 else 's are'} left out of the figures of all."
 
     @cached_property
     def headline(self) -> Headline:
