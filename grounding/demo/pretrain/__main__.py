@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grounding.demo.pretrain.settings import SHAPES, PretrainSettings
 from grounding.errors import BoxwrightError
+
+if TYPE_CHECKING:
+    from grounding.demo.pretrain.accuracy import Accuracy
+    from grounding.demo.pretrain.loop import Pretraining
 
 _CHANGED = ("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "score_every_steps", "seed")
 
@@ -46,8 +54,7 @@ def run(
     """Train in `out` and return the folder of the model, with its card."""
     import torch
 
-    from grounding.demo.pretrain.accuracy import measure
-    from grounding.demo.pretrain.export import code_revision, export, write_card
+    from grounding.demo.pretrain.export import code_revision, write_card
     from grounding.demo.pretrain.loop import Pretraining
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,15 +75,26 @@ def run(
         )
         every = settings.score_every_steps
         if every and event.step % every == 0 and event.step < settings.steps:
-            export(training.model, training.processor, model)
-            found = measure(model, settings, device=device)
+            found = _scored(training, model)
             print(f"\nAcc@0.5 after {event.step:,} steps: {found.accuracy_50:.1%}", file=sys.stderr)
-    export(training.model, training.processor, model)
-    found = measure(model, settings, device=device)
     minutes = (time.monotonic() - begun) / 60
+    found = _scored(training, model)
     write_card(model, settings, training.shape, found, code_revision(), minutes)
     print(f"{model}: Acc@0.5 {found.accuracy_50:.1%} on {found.pictures} scenes of its own kind")
     return model
+
+
+def _scored(training: Pretraining, model: Path) -> Accuracy:
+    """Export what there is by now, ask it, and keep what it answered: `scores.jsonl` is the accuracy over the steps."""
+    from grounding.demo.pretrain.accuracy import measure
+    from grounding.demo.pretrain.export import export
+
+    export(training.model, training.processor, model)
+    found = measure(model, training.settings, device=training.device)
+    line = {"step": training.step, "at": datetime.now(UTC).isoformat(timespec="seconds")} | asdict(found)
+    with (training.folder / "scores.jsonl").open("a", encoding="utf-8") as scores:
+        scores.write(json.dumps(line) + "\n")
+    return found
 
 
 if __name__ == "__main__":

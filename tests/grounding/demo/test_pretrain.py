@@ -154,7 +154,10 @@ def test_losses_fall_and_a_stop_costs_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_is_exported_loads_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "tiny", TINY)  # type: ignore[arg-type]
-    model = run(replace(SMALL, steps=2, checkpoint_every_steps=0), "tiny", tmp_path, device="cpu")
+    settings = replace(SMALL, steps=2, checkpoint_every_steps=0, score_every_steps=1)
+    model = run(settings, "tiny", tmp_path, device="cpu")
+    scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(one["step"], one["pictures"]) for one in scores] == [(1, 3), (2, 3)]
     assert {"config.json", "model.safetensors", "tokenizer.json", "boxwright.json", "README.md"} <= {
         path.name for path in model.iterdir()
     }
