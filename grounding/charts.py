@@ -25,12 +25,13 @@ _PLOT_STYLE = (
 @dataclass(frozen=True)
 class Line:
     """One curve. `points` are (x, y); `kind` names its colour in the stylesheet; `dots` marks every point, or every
-    so many where there are too many to tell apart."""
+    so many where there are too many to tell apart. `notes`, one a point or none at all, end the titles of dots."""
 
     label: str
     kind: str
     points: Sequence[tuple[float, float]]
     dots: bool = False
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,11 @@ def _curve(line: Line, x: Axis, y: Axis) -> str:
     dots = ""
     if line.dots:
         every = -(-len(points) // _MOST_DOTS)
-        dotted = list(zip(points, line.points, strict=True))[::-1][::every][::-1]  # the newest is one of them
+        notes = [f", {note}" for note in line.notes] or [""] * len(points)
+        dotted = list(zip(points, line.points, notes, strict=True))[::-1][::every][::-1]  # the newest is one of them
         dots = "".join(
             f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.4"><title>{escape(line.label)} at {at:g}: '
-            f"{escape(y.form.format(value))}</title></circle>"
-            for (left, top), (at, value) in dotted
+            f"{escape(y.form.format(value) + note)}</title></circle>"
+            for (left, top), (at, value), note in dotted
         )
     return f'<g class="bw-curve" data-kind="{escape(line.kind)}"><polyline points="{path}"/>{dots}</g>'

@@ -207,7 +207,7 @@ class Resampling:
         """`Difference.p` of b - a on each sample."""
         if not self.resamples:
             return None
-        p = flip_p(np.bincount(self._of_picture, weights=gain))
+        p = flip_p(np.bincount(self._of_picture, weights=gain).astype(float))
         if np.isin(gain, (-1.0, 0.0, 1.0)).all():
             p = max(p, mcnemar_p(int(np.count_nonzero(gain > 0)), int(np.count_nonzero(gain < 0))))
         return p

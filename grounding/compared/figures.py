@@ -98,13 +98,14 @@ class Headline:
 
 @dataclass(frozen=True)
 class Bucket:
-    """One row of a breakdown; see `Headline`. `differences`: those of `FIGURES` that were asked for."""
+    """One row of a breakdown; see `Headline`. `differences` and `estimates`: those of `FIGURES` that were asked for."""
 
     name: str
     count: int
     no_target_count: int
     scores: tuple[Scores, ...]
     differences: Mapping[str, Difference]
+    estimates: Mapping[str, Estimate]
 
 
 def headline(
@@ -132,7 +133,7 @@ def headline(
         target_pictures=len(np.unique(pictures[sides[0].has_target])),
         scores=scores,
         differences=_differences(sides, drawing, tuple(FIGURES)),
-        estimates=_estimates(sides, drawing),
+        estimates=_estimates(sides, drawing, tuple(FIGURES)),
         outcomes=_outcomes(sides, sides[0].has_target),
         no_target_outcomes=_outcomes(sides, ~sides[0].has_target),
         chances=tuple(chance_level(comparison, side, chosen, resamples=0) for side in comparison.sides),
@@ -194,7 +195,14 @@ def _bucket(comparison: Comparison, name: str, inside: Flags, asked: tuple[tuple
     sides = [side.answers.measures.only(inside) for side in comparison.sides]
     scores = tuple(summarise_measures(measures) for measures in sides)
     drawing = _Drawing(comparison.samples.picture[inside], resamples, seed)
-    return Bucket(name, scores[0].count, scores[0].no_target_count, scores, _differences(sides, drawing, figures))
+    return Bucket(
+        name=name,
+        count=scores[0].count,
+        no_target_count=scores[0].no_target_count,
+        scores=scores,
+        differences=_differences(sides, drawing, figures),
+        estimates=_estimates(sides, drawing, figures),
+    )
 
 
 class _Drawing:
@@ -226,10 +234,10 @@ def _differences(sides: Sequence[Measures], drawing: _Drawing, figures: Sequence
     return MappingProxyType({name: found[name] for name in figures if name in found})
 
 
-def _estimates(sides: Sequence[Measures], drawing: _Drawing) -> Mapping[str, Estimate]:
+def _estimates(sides: Sequence[Measures], drawing: _Drawing, figures: Sequence[str]) -> Mapping[str, Estimate]:
     found: dict[str, Estimate] = {}
     if len(sides) == 1:
-        for inside, names in _groups(sides[0], tuple(FIGURES)):
+        for inside, names in _groups(sides[0], figures):
             columns = [_values(sides[0], name)[inside] for name in names]
             drawn = drawing.over(inside)
             for name, column, bound in zip(names, columns, drawn.intervals(columns), strict=True):

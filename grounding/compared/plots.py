@@ -25,11 +25,16 @@ def accuracy_svg(curves: Sequence[Curve]) -> str:
 
 
 def calibration_svg(calibrations: Sequence[Calibration]) -> str:
-    """The share that is right over confidence, a line a side; dashed: what an honest confidence would give."""
+    """The share that is right over confidence, a line a side; dashed: what an honest confidence would give. Each
+    point's title says how many answers it stands for."""
     lines = [Line("honest", "honest-dashed", [(0.0, 0.0), (1.0, 1.0)])]
     for one in calibrations:
-        points = [(b.mean_confidence, b.share_right) for b in one.bins if b.mean_confidence is not None]
-        known = [(x, y) for x, y in points if y is not None]
-        lines.append(Line(f"{one.letter}: {one.name}", one.letter, known, dots=True))
+        known = [
+            (b.mean_confidence, b.share_right, f"of {b.count:,} answer{'s' * (b.count != 1)}")
+            for b in one.bins
+            if b.mean_confidence is not None and b.share_right is not None
+        ]
+        points, told = [(x, y) for x, y, _ in known], [of for _, _, of in known]
+        lines.append(Line(f"{one.letter}: {one.name}", one.letter, points, dots=True, notes=told))
     colours = {**COLOURS, "honest-dashed": "#7a8394"}
     return chart_svg("Confidence against what is right", lines, Axis(0.0, 1.0), _SHARE, colours, "confidence")

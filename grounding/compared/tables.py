@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from grounding.compared.filters import outcome_mask
 from grounding.compared.report import Report
 from grounding.compared.suspects import Suspect
 from grounding.measures import STATUSES, Floats, RaggedBoxes, Wholes
-from grounding.paired import Difference
 from grounding.reports import scores_json
 
 if TYPE_CHECKING:
@@ -89,30 +87,35 @@ def _outcomes(comparison: Comparison) -> np.ndarray:
 
 
 def figure_rows(report: Report) -> list[dict[str, Any]]:
-    """One row a figure of `FIGURES`: of all, and of each bucket of each dimension."""
-    found = report.headline
-    rows = _figure_rows("all", "all", found.scores, found.differences)
+    """One row a figure of `FIGURES`: of all, and of each bucket of each dimension.
+
+    `low` and `high` are the 95% interval: of the difference of two, whose `p` stands there too (see
+    `paired.Difference`), of the figure itself where one stands alone. None where there is none, as of a breakdown's
+    figures that have none.
+    """
+    rows = _figure_rows("all", "all", report.headline)
     for dimension, buckets in report.breakdowns().items():
         for bucket in buckets:
-            rows += _figure_rows(dimension, bucket.name, bucket.scores, bucket.differences)
+            rows += _figure_rows(dimension, bucket.name, bucket)
     return rows
 
 
-def _figure_rows(
-    dimension: str, bucket: str, scores: Sequence[Any], differences: Mapping[str, Difference]
-) -> list[dict[str, Any]]:
+def _figure_rows(dimension: str, bucket: str, found: Headline | Bucket) -> list[dict[str, Any]]:
+    scores = found.scores
     rows = []
     for name in FIGURES:
         values = [figure_of(one, name) for one in scores]
         if all(value is None for value in values):
             continue
-        difference = differences.get(name)
         count = scores[0].no_target_count if name == "no_target_accuracy" else scores[0].count
         row: dict[str, Any] = {"dimension": dimension, "bucket": bucket, "figure": name, "samples": count}
         row |= {chr(ord("a") + k): value for k, value in enumerate(values)}
         if len(scores) > 1:
-            ends = (difference.difference, difference.low, difference.high) if difference else (None,) * 3
-            row |= dict(zip(("difference", "low", "high"), ends, strict=True))
+            difference = found.differences.get(name)
+            row |= {key: getattr(difference, key, None) for key in ("difference", "low", "high", "p")}
+        else:
+            estimate = found.estimates.get(name)
+            row |= {key: getattr(estimate, key, None) for key in ("low", "high")}
         rows.append(row)
     return rows
 
@@ -167,6 +170,7 @@ def _bucket_json(bucket: Bucket) -> dict[str, Any]:
         "no_target_count": bucket.no_target_count,
         "scores": [scores_json(scores) for scores in bucket.scores],
         "differences": {name: asdict(difference) for name, difference in bucket.differences.items()},
+        "estimates": {name: estimate._asdict() for name, estimate in bucket.estimates.items()},
     }
 
 

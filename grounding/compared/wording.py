@@ -13,6 +13,9 @@ from grounding.paired import Difference
 
 DASH = "–"
 CHANCE_TITLE = "Acc@0.5 by chance"
+ERRORS = {"calibration_error": "Calibration error", "box_calibration_error": "Calibration error, boxes"}
+"""How far confidence lies from what is right, of whole answers and of their boxes: fields of `Scores`, 0.0 (honest) to
+1.0, without intervals."""
 DIMENSION_TITLES = {
     "phrase_words": "Words in the phrase",
     "spatial": "Says where",
@@ -51,9 +54,22 @@ def difference_text(name: str, difference: Difference | None) -> str:
     return signed_text(name, difference.difference) + (" pts" if name in SHARES else "")
 
 
+def error_rows(found: Headline) -> list[tuple[str, list[str], list[str]]]:
+    """(name in `ERRORS`, each side's figure, over how many answers or boxes each) where a confidence is known."""
+    rows = []
+    for name in ERRORS:
+        values: list[float | None] = [getattr(scores, name) for scores in found.scores]
+        if any(value is not None for value in values):
+            counts = [getattr(scores, name.replace("error", "count")) for scores in found.scores]
+            what = "boxes" if name.startswith("box") else "answers"
+            told = [f"Over {count:,} {what} with a confidence" for count in counts]
+            rows.append((name, [DASH if value is None else f"{value:.3f}" for value in values], told))
+    return rows
+
+
 def headline_rows(found: Headline) -> list[tuple[str, list[str], str, str]]:
-    """(measure, each side's figure, difference, interval) of every figure that there are samples for, and
-    what Acc@0.5 is by chance."""
+    """(measure, each side's figure, difference, interval) of every figure that there are samples for,
+    what Acc@0.5 is by chance, and the errors of calibration."""
     rows = []
     for name, title in FIGURES.items():
         values = [figure_of(scores, name) for scores in found.scores]
@@ -69,7 +85,7 @@ def headline_rows(found: Headline) -> list[tuple[str, list[str], str, str]]:
     if any(found.chances):
         shares = [figure_text("accuracy_50", chance.share if chance else None) for chance in found.chances]
         rows.insert(1, (CHANCE_TITLE, shares, DASH, DASH))
-    return rows
+    return rows + [(ERRORS[name], shown, DASH, DASH) for name, shown, _ in error_rows(found)]
 
 
 def chance_sentences(sides: Sequence[Side], chances: Sequence[Chance | None]) -> list[str]:
@@ -93,9 +109,15 @@ def outcome_sentence(found: Headline) -> str:
 def over_sentence(found: Headline) -> str:
     """What the figures are over."""
     nothing = f" and {found.no_target_count:,} that refer to nothing" if found.no_target_count else ""
-    left = f"; {found.left_out:,} seen in training are left out" if found.left_out else ""
+    left = (
+        f"; {found.left_out:,} seen in training {'is' if found.left_out == 1 else 'are'} left out"
+        if found.left_out
+        else ""
+    )
     intervals = f"; 95% intervals, pictures resampled {found.resamples:,} times"
-    return f"{found.count:,} samples with a target{nothing} on {found.pictures:,} pictures{left}{intervals}."
+    samples = "1 sample" if found.count == 1 else f"{found.count:,} samples"
+    pictures = "1 picture" if found.pictures == 1 else f"{found.pictures:,} pictures"
+    return f"{samples} with a target{nothing} on {pictures}{left}{intervals}."
 
 
 def side_title(side: Side) -> str:

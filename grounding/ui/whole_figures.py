@@ -6,7 +6,7 @@ take most of the time, may come later: what holds them has its place from the be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -14,7 +14,16 @@ from grounding.compared import Report
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.figures import FIGURES, Bucket, Headline, Outcomes, figure_of
 from grounding.compared.plots import accuracy_svg, calibration_svg
-from grounding.compared.wording import CHANCE_TITLE, DASH, difference_text, figure_text, interval_text, over_sentence
+from grounding.compared.wording import (
+    CHANCE_TITLE,
+    DASH,
+    ERRORS,
+    difference_text,
+    error_rows,
+    figure_text,
+    interval_text,
+    over_sentence,
+)
 from grounding.paired import RESAMPLES, SURE_P, Difference
 from grounding.ui.whole_parts import KINDS, press
 
@@ -65,6 +74,8 @@ def faceted(report: Report, *, exact: bool, known: Mapping[str, tuple[Bucket, ..
     need no computing any more."""
     asked, known = report if exact else replace(report, resamples=0), known or {}
     quick = replace(without(asked, "outcome"), resamples=0)
+    if exact:
+        _ = report.chances  # with their intervals, behind the page: `figures_html` only writes down what is known
     return Figures(
         report=report,
         exact=exact,
@@ -153,7 +164,8 @@ def _table(figures: Figures) -> str:
     difference = '<th scope="col">b − a</th>' if two else ""
     lines = [_line(figures, name, end, two=two) for name in FIGURES if _has(found, name)]
     if any(found.chances):
-        lines.insert(1, _chance_line(found, DASH if figures.exact else _LATER, two=two))
+        lines.insert(1, _chance_line(figures, two=two))
+    lines += [_error_line(*row, DASH if figures.exact else _LATER, two=two) for row in error_rows(found)]
     return (
         f'<table class="bw-whole-table"><thead><tr><th scope="col"><span class="bw-hidden">Measure</span></th>{heads}'
         f'{difference}<th scope="col" class="bw-whole-interval">95% interval</th>'
@@ -205,15 +217,35 @@ def _line(figures: Figures, name: str, end: float | None, *, two: bool) -> str:
     )
 
 
-def _chance_line(found: Headline, interval: str, *, two: bool) -> str:
-    """What Acc@0.5 is by chance, right below it."""
-    shares = [figure_text("accuracy_50", chance.share if chance else None) for chance in found.chances]
-    values = "".join(f"<td>{share}</td>" for share in shares)
+def _chance_line(figures: Figures, *, two: bool) -> str:
+    """What Acc@0.5 is by chance, right below it: over how many samples, and each side's verdict as a title."""
+    chances = figures.report.chances if figures.exact else figures.headline.chances
+    values = "".join(
+        f'<td title="{escape(chance.sentence if chance else "")}">'
+        f"{figure_text('accuracy_50', chance.share if chance else None)}</td>"
+        for chance in chances
+    )
+    count = max(chance.count for chance in chances if chance)
     told = f'<td class="bw-difference">{DASH}</td>' if two else ""
-    hint = "The model's answers exchanged among the phrases of each picture: what is left without the words."
+    hint = (
+        "The model's answers exchanged among the phrases of each picture: what is left without the words. Only over "
+        f"the {count:,} of {figures.headline.count:,} samples that have another one to exchange answers with."
+    )
     return (
-        f'<tr data-figure="chance" data-sign="same"><th scope="row" title="{escape(hint)}">{CHANCE_TITLE}</th>{values}'
-        f'{told}<td class="bw-whole-interval">{interval}</td><td class="bw-whole-axis"></td></tr>'
+        f'<tr data-figure="chance" data-sign="same"><th scope="row" title="{escape(hint)}">{CHANCE_TITLE}'
+        f"<small>, n = {count:,}</small></th>{values}{told}"
+        f'<td class="bw-whole-interval">{DASH if figures.exact else _LATER}</td><td class="bw-whole-axis"></td></tr>'
+    )
+
+
+def _error_line(name: str, shown: Sequence[str], told: Sequence[str], interval: str, *, two: bool) -> str:
+    """How far confidence lies from what is right; over how much, as a title."""
+    values = "".join(f'<td title="{escape(over)}">{text}</td>' for text, over in zip(shown, told, strict=True))
+    difference = f'<td class="bw-difference">{DASH}</td>' if two else ""
+    hint = "The mean distance between confidence and the share that is right, in ten bins: 0 is honest."
+    return (
+        f'<tr data-figure="{name}" data-sign="same"><th scope="row" title="{hint}">{ERRORS[name]}</th>{values}'
+        f'{difference}<td class="bw-whole-interval">{interval}</td><td class="bw-whole-axis"></td></tr>'
     )
 
 
@@ -271,10 +303,13 @@ def _is_sure(found: Headline) -> bool:
 
 def _no_target(told: Outcomes, count: int) -> str:
     parts = [
-        press({"outcome": name, "target": "none"}, f"{count:,} {word}", 'class="bw-link"') if count else f"no {word}"
-        for name, count, word in (("win", told.wins, "wins"), ("loss", told.losses, "losses"))
+        press({"outcome": name, "target": "none"}, f"{n:,} {one if n == 1 else many}", 'class="bw-link"')
+        if n
+        else f"no {many}"
+        for name, n, one, many in (("win", told.wins, "win", "wins"), ("loss", told.losses, "loss", "losses"))
     ]
-    return f"On {count:,} phrases that refer to nothing: {parts[0]}, {parts[1]}."
+    phrases = "1 phrase that refers" if count == 1 else f"{count:,} phrases that refer"
+    return f"On {phrases} to nothing: {parts[0]}, {parts[1]}."
 
 
 def _over(found: Headline) -> str:
@@ -289,7 +324,7 @@ def _seen_switch(report: Report) -> str:
     checked = " checked" if report.with_seen else ""
     return (
         f'<label class="bw-whole-seen"><input type="checkbox" data-name="with_seen"{checked}>'
-        f"Count the {seen:,} samples that were seen in training too</label>"
+        f"Count the {seen:,} sample{' that was' if seen == 1 else 's that were'} seen in training too</label>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_csv_comes_back(report: Report, tmp_path: Path) -> None:
     def value_of(key: str, text: str) -> Any:
         if key.endswith(("_px", "confidences", "iou", "confidence", "seconds")):
             return json.loads(text) if text else None
-        if key in ("a", "b", "difference", "low", "high", "samples"):
+        if key in ("a", "b", "difference", "low", "high", "p", "samples"):
             return float(text) if text else None
         return text
 
@@ -254,3 +255,45 @@ def test_one_alone(tmp_path: Path) -> None:
     for format in ("csv", "parquet", "json", "markdown", "coco"):
         one.export(tmp_path / format, format)
     assert "outcome" not in parquet.read_schema(tmp_path / "parquet" / "samples.parquet").names
+
+
+def test_one_alone_has_its_intervals_in_the_tables(tmp_path: Path) -> None:
+    one = open_report(keep(tmp_path / "a", some_rows(some_samples(90))))
+    one.export(tmp_path / "out", "parquet")
+    rows = parquet.read_table(tmp_path / "out" / "figures.parquet").to_pylist()
+    of_all = {row["figure"]: row for row in rows if row["dimension"] == "all"}
+    for name, estimate in one.headline.estimates.items():
+        assert (of_all[name]["a"], of_all[name]["low"], of_all[name]["high"]) == estimate
+        assert estimate.low is not None
+    buckets = {bucket.name: bucket.estimates for bucket in one.breakdown("spatial")}
+    found = {row["bucket"]: row for row in rows if (row["dimension"], row["figure"]) == ("spatial", "accuracy_50")}
+    for name, row in found.items():
+        low, high = row["low"], row["high"]
+        assert (row["a"], low, high) == buckets[name]["accuracy_50"] and 0.0 <= low <= row["a"] <= high <= 1.0
+    one.export(tmp_path / "csv", "csv")
+    with (tmp_path / "csv" / "figures.csv").open(encoding="utf-8", newline="") as file:
+        assert [float(row["low"]) if row["low"] else None for row in csv.DictReader(file)] == [r["low"] for r in rows]
+
+
+def test_the_errors_of_calibration_stand_beside_the_figures(report: Report, tmp_path: Path) -> None:
+    report.export(tmp_path / "out", "markdown")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    page = report._repr_html_()
+    a, b = report.headline.scores
+    for title, name in (
+        ("Calibration error", "calibration_error"),
+        ("Calibration error, boxes", "box_calibration_error"),
+    ):
+        shown = [f"{getattr(scores, name):.3f}" for scores in (a, b)]
+        assert f"| {title} | {shown[0]} | {shown[1]} |" in text
+        assert f"<tr><th>{title}</th><td>{shown[0]}</td><td>{shown[1]}</td>" in page
+    plot = (tmp_path / "out" / "calibration.svg").read_text(encoding="utf-8")
+    counts = [one.count for calibration in report.calibrations() for one in calibration.bins if one.count]
+    told = [int(n) for n in re.findall(r": \d+%, of (\d+) answers?</title>", plot)]
+    assert told == counts and len(counts) > 4
+
+
+def test_without_confidence_there_is_no_error_of_calibration(tmp_path: Path) -> None:
+    sample = Sample("s", Path("/p/a.png"), "mug", (Box(0, 0, 9, 9),))
+    page = open_report(keep(tmp_path / "a", [answered(sample, [Box(0, 0, 9, 9)], sure=None)]))._repr_html_()
+    assert "Calibration error" not in page

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 
-from compared_samples import answered, keep, some_rows, some_samples
+from compared_samples import LEFT, answered, keep, some_rows, some_samples, some_scenes
 from grounding import compared
 from grounding.boxes import Box
 from grounding.compared import Filter
@@ -305,6 +306,24 @@ def test_seen_samples_are_left_out_until_they_are_asked_for(two: Handlers, monke
     )
     shown = change(two, look, with_seen="yes")[0]
     assert "left out;" not in shown[1] and " checked>" in shown[1]
+    assert "<h3" in shown[1] and "Some were seen in training: these figures don’t say which is better" in shown[1]
+
+
+def test_over_seen_samples_nothing_is_green(
+    parts: Parts, keep_rows: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = mugs(24)
+    keep_rows("a", right_on(samples, set()))
+    keep_rows("b", right_on(samples, set(range(24))), "tools")
+    handlers = Handlers(parts)
+    look = look_at(handlers)
+    monkeypatch.setitem(vars(handlers.shelf.open("a", "b").comparison), "seen", np.arange(24) < 12)
+    handlers.shelf.open("a", "b")._figures.clear()
+    handlers.shelf.open("a", "b")._breakdowns.clear()
+    assert 'data-sign="up"' in "".join(list(handlers._everything(look))[-1][1:3])
+    for asked in ({"with_seen": "yes"}, {"with_seen": "", "seen": "seen"}):
+        look.change(asked)
+        assert 'data-sign="up"' not in "".join(list(handlers._everything(look))[-1][1:3])
 
 
 @pytest.mark.parametrize(
@@ -358,6 +377,32 @@ def test_a_verdict_says_what_the_samples_bear_out(
     assert re.search(r'data-figure="accuracy_50" data-sign="(\w+)"', html)[1] == sign  # type: ignore[index]
     hardly = "hardly chance" in html or "probably not chance" in html
     assert hardly == (sign == "up"), "the line beneath says the same"
+
+
+def test_the_row_of_chance_says_over_what_and_how_sure(parts: Parts, keep_rows: Callable[..., str]) -> None:
+    lone = [replace(one, id=f"lone{k}", image=Path(f"/p/lone{k}.png")) for k, one in enumerate(some_scenes(5, 1))]
+    samples = [*some_scenes(12), *lone]
+    keep_rows("a", [answered(sample, [LEFT]) for sample in samples])
+    keep_rows("b", [answered(sample, sample.boxes_xyxy_px) for sample in samples], "tools")
+    quick, exact = (shown[3] for shown in Handlers(parts).show(Looking()))
+    for html in (quick, exact):
+        assert "Acc@0.5 by chance<small>, n = 36</small>" in html and "36 of 41 samples" in html
+    row = exact.split('data-figure="chance"')[1].split("</tr>")[0]
+    assert 'title="No better than chance: ' in row and 'title="Better than chance: ' in row
+    assert "better than chance" not in quick.lower()
+
+
+def test_the_errors_of_calibration_say_over_how_many_answers(two: Handlers) -> None:
+    look = look_at(two)
+    html = list(two._everything(look))[-1][1]
+    a, b = two.shelf.open("base-1", "tools-1").report(Filter(), False).headline.scores
+    for scores in (a, b):
+        assert (
+            f'title="Over {scores.calibration_count} answers with a confidence">{scores.calibration_error:.3f}' in html
+        )
+        over = f'title="Over {scores.box_calibration_count} boxes with a confidence"'
+        assert f"{over}>{scores.box_calibration_error:.3f}" in html
+    assert html.count("answers</title>") + html.count("answer</title>") > 4
 
 
 def test_rows_of_a_breakdown_are_coloured_under_the_same_rule(parts: Parts, keep_rows: Callable[..., str]) -> None:
