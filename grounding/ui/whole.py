@@ -263,7 +263,7 @@ class Handlers:
             return
         asked, with_seen = look.filter, look.with_seen
         report = opened.report(asked, with_seen)
-        rows = order_rows(opened.comparison, report.listed, look.order)
+        rows = order_rows(opened.comparison, report.counted, look.order)
         bar = bar_html(opened.comparison, look, len(rows))
         if not figures:
             yield bar, gr.skip(), gr.skip(), self._list(opened, look, rows)
@@ -281,7 +281,7 @@ class Handlers:
     def _listed_anew(self, look: Looking) -> Any:
         try:
             opened = self._opened(look)
-            rows = order_rows(opened.comparison, opened.report(look.filter, look.with_seen).listed, look.order)
+            rows = order_rows(opened.comparison, opened.report(look.filter, look.with_seen).counted, look.order)
             return self._list(opened, look, rows)
         except BoxwrightError:
             return gr.skip()  # the figures say why

@@ -50,7 +50,9 @@ def breakdowns_html(figures: Figures) -> str:
     """A table for each dimension that tells samples apart. Everything is escaped."""
     asked, two = figures.report.filter, figures.report.comparison.b is not None
     telling = {
-        name: buckets for name, buckets in figures.breakdowns.items() if len(buckets) > 1 or getattr(asked, name)
+        name: buckets
+        for name, buckets in figures.breakdowns.items()
+        if len(buckets) > 1 or (buckets and getattr(asked, name))
     }
     if not telling:
         return ""
@@ -68,7 +70,7 @@ def _end(breakdowns: Mapping[str, tuple[Bucket, ...]]) -> float:
 
 
 def _table(dimension: str, buckets: tuple[Bucket, ...], figures: Figures, end: float) -> str:
-    two = len(buckets[0].scores) > 1 if buckets else False
+    two = len(buckets[0].scores) > 1
     sides = "".join(
         f'<th scope="col"><i class="bw-key" data-kind="{KINDS[letter]}"></i>{letter}</th>'
         for letter in ("ab" if two else "a")
@@ -94,7 +96,9 @@ def _table(dimension: str, buckets: tuple[Bucket, ...], figures: Figures, end: f
 
 def _row(dimension: str, bucket: Bucket, figures: Figures, end: float, *, two: bool, judged: bool) -> str:
     chosen = getattr(figures.report.filter, dimension) == bucket.name
-    change = {dimension: "" if chosen else bucket.name}
+    # The row's figures are over the samples with a target where it has any: so it opens those.
+    target = {"target": "some"} if bucket.count and bucket.no_target_count else {}
+    change = {dimension: "", **dict.fromkeys(target, "")} if chosen else {dimension: bucket.name, **target}
     figure = "accuracy_50" if bucket.count else "no_target_accuracy"
     difference = bucket.differences.get(figure)
     sign = figures.sign_of(difference) if judged else "same"
@@ -108,7 +112,7 @@ def _row(dimension: str, bucket: Bucket, figures: Figures, end: float, *, two: b
     if two and difference is not None:
         order = {"order": "gain" if difference.difference > 0 else "loss" if difference.difference < 0 else "worst"}
         told = press(
-            {dimension: bucket.name, **order},
+            {dimension: bucket.name, **target, **order},
             signed_text(figure, difference.difference),
             f'class="bw-open-gain" title="95%: {interval_text(figure, difference)}. Opens the samples, '
             f'{"gains" if difference.difference > 0 else "losses" if difference.difference < 0 else "worst"} first"',

@@ -95,11 +95,20 @@ def figures_html(figures: Figures) -> str:
     listed = f'<ul class="bw-whole-notes">{notes}</ul>' if notes else ""
     return (
         f'<div class="bw-whole-figures" data-exact="{str(figures.exact).lower()}"><section class="bw-whole-left">'
-        f"{_verdict(figures)}{_table(figures)}{_outcomes(figures)}"
-        f'<p class="bw-whole-over">{escape(_over(found))}</p>'
+        f"{_verdict(figures)}{'' if _is_empty(found) else _of_samples(figures)}"
         f"{_seen_switch(report)}{listed}</section>"
         f'<section class="bw-whole-right">{_plots(report)}</section></div>'
     )
+
+
+def _is_empty(found: Headline) -> bool:
+    return not found.count + found.no_target_count
+
+
+def _of_samples(figures: Figures) -> str:
+    """What there is to say only of samples."""
+    over = f'<p class="bw-whole-over">{escape(_over(figures.headline))}</p>'
+    return f"{_table(figures)}{_outcomes(figures)}{over}"
 
 
 def chance_sentence(outcomes: Outcomes, *, is_sure: bool = True) -> str:
@@ -127,7 +136,9 @@ def half_range(reach: float) -> float:
 
 def _verdict(figures: Figures) -> str:
     found, sides = figures.headline, figures.report.comparison.sides
-    if not found.count:
+    if _is_empty(found):
+        told, sign = "No sample passes these filters.", "same"
+    elif not found.count:
         told, sign = "None of these samples has a target box.", "same"
     elif len(sides) == 1:
         figure = figure_text("accuracy_50", figure_of(found.scores[0], "accuracy_50"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -145,6 +146,32 @@ def test_what_was_written_is_not_taken_for_another_look(two: Handlers) -> None:
     assert button.value is None and not button.interactive
 
 
+def test_every_number_opens_as_many_samples_as_it_says(two: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of samples that were seen in training, of phrases that refer to nothing, too."""
+    look = look_at(two)
+    comparison = two.shelf.open("base-1", "tools-1").comparison
+    seen = comparison.seen.copy()
+    seen[:25] = True
+    monkeypatch.setitem(vars(comparison), "seen", seen)
+    for kept in (two.shelf.open("base-1", "tools-1")._figures, two.shelf.open("base-1", "tools-1")._breakdowns):
+        kept.clear()
+    shown = next(iter(two._everything(look)))
+    assert "<b>65</b> of 90 samples" in shown[0]
+    outcomes = re.findall(r'data-set="([^"]*)"[^>]*><i></i>[^<]*<b>([0-9,]+)</b>', shown[1])
+    rows = re.findall(
+        r'data-set="([^"]*)"[^>]*class="bw-open-row"[^>]*>[^<]*</button></th><td[^>]*>([0-9,]+)</td>', shown[2]
+    )
+    assert len(outcomes) == 4 and len(rows) > 8
+    for asked, count in outcomes + rows:
+        fresh = Looking(a=look.a, b=look.b, shown=True)
+        assert f"<b>{count}</b> of 90" in change(two, fresh, **json.loads(unescape(asked)))[0][0], asked
+
+
+def test_where_nothing_is_left_no_empty_tables_stand(two: Handlers) -> None:
+    shown = change(two, look_at(two), words="zzzz", category="mug")[0]
+    assert "No sample passes these filters" in shown[1] and "<table" not in shown[1] + shown[2]
+
+
 def test_a_click_on_a_breakdown_opens_its_samples_and_the_others_stay_to_be_chosen(two: Handlers) -> None:
     look = look_at(two)
     shown = change(two, look, phrase_words="1")[0]
@@ -154,7 +181,7 @@ def test_a_click_on_a_breakdown_opens_its_samples_and_the_others_stay_to_be_chos
     assert "Length: 1 word" in shown[0] and "Remove the filter: length" in shown[0]
     table = shown[2].split('data-dimension="phrase_words"')[1].split("</section>")[0]
     assert table.count("<tr data-chosen") == 4 and table.count('data-chosen="true"') == 1
-    assert '{"phrase_words":""}' in unescape(table)  # the chosen row takes its filter away
+    assert '{"phrase_words":"","target":""}' in unescape(table)  # the chosen row takes its filter away
     assert shown[3].count('role="listitem"') == min(24, count)
 
 
