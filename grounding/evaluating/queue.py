@@ -95,14 +95,16 @@ class EvaluationQueue:
         return _record(row)
 
     def list(self, most_ended: int = 50) -> list[Evaluation]:
-        """The one that goes on, those that wait in their order, then the ended ones, the last one first."""
+        """The one that goes on, those that wait in their order, then the ended ones, the last one first: all that can
+        be gone on with, and the last `most_ended` of those that are done."""
         with reading(self.path) as connection:
             ways = connection.execute(
                 "SELECT * FROM evaluations WHERE state IN ('waiting', 'running') ORDER BY state = 'waiting', position"
             ).fetchall()
             ended = connection.execute(
-                "SELECT * FROM evaluations WHERE state NOT IN ('waiting', 'running') "
-                "ORDER BY finished_at DESC, position DESC LIMIT ?",
+                "SELECT * FROM evaluations WHERE state NOT IN ('waiting', 'running', 'done') OR id IN ("
+                "SELECT id FROM evaluations WHERE state = 'done' ORDER BY finished_at DESC, position DESC LIMIT ?) "
+                "ORDER BY finished_at DESC, position DESC",
                 (most_ended,),
             ).fetchall()
         return [_record(row) for row in (*ways, *ended)]

@@ -79,6 +79,16 @@ def test_a_stop_before_and_after_its_turn_came(queue: EvaluationQueue) -> None:
             queue.stop(one.id)
 
 
+def test_what_can_be_gone_on_with_stays_listed(queue: EvaluationQueue) -> None:
+    stopped = add(queue, "stopped")
+    queue.stop(stopped.id)
+    for number in range(5):
+        add(queue, str(number))
+        queue.end(taken(queue).id, EvaluationState.DONE, "")
+    listed = [one.adapter for one in queue.list(most_ended=2)]
+    assert "stopped" in listed and len(listed) == 3
+
+
 def test_going_on_is_for_what_ended_early_and_goes_to_the_end_of_the_queue(queue: EvaluationQueue) -> None:
     first, second = add(queue, "first"), add(queue, "second")
     with pytest.raises(JobError, match="Only an evaluation"):
