@@ -12,6 +12,8 @@ from grounding.journal import EvaluationSettings, Journal, settings_of
 from grounding.metrics import ScoredSample, Scores, score, summarise
 from grounding.pictures import open_picture
 from grounding.records import Prediction, Sample, check_phrase
+from grounding.seen import SeenMarks, seen_by
+from grounding.workspace import Workspace
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
@@ -26,7 +28,8 @@ _SAMPLES_PER_CALL_OF_A_GPU = 128
 class Report:
     """What one model scored on a set of samples. `adapter` is None for the base; `rows` stand in sample order.
 
-    `settings` says what the answers depend on; None where the evaluation kept no log.
+    `settings` says what the answers depend on; None where the evaluation kept no log. `seen` marks the rows that the
+    adapter saw in training, which `scores` leave out; None for the base, and where nobody looked.
     """
 
     model_id: str
@@ -34,6 +37,12 @@ class Report:
     scores: Scores
     rows: tuple[ScoredSample, ...]
     settings: EvaluationSettings | None = None
+    seen: SeenMarks | None = None
+
+    @property
+    def counted(self) -> tuple[ScoredSample, ...]:
+        """The rows that `scores` are over."""
+        return _unseen(self.rows, self.seen)
 
 
 def evaluate(
@@ -45,8 +54,11 @@ def evaluate(
     cancelled: Callable[[], bool] | None = None,
     log: Path | None = None,
     conditions: Mapping[str, str] | None = None,
+    workspace: Workspace | None = None,
 ) -> Report:
-    """Answer every sample with the base or an adapter and score the answers.
+    """Answer every sample with the base or an adapter and score the answers, those left out that it saw in training.
+
+    What an adapter saw is looked up in `workspace`, by default the one that the predictor has its adapters from.
 
     `progress` is called with (done, total). With `log`, a file, answers are kept there as they come, and those that
     it holds already are not asked again: a crash loses one batch at most (`SAMPLES_PER_CALL` on a CPU). `conditions`
@@ -66,7 +78,9 @@ def evaluate(
         settings = settings_of(listed, predictor, adapter, conditions)
         predictions = _logged(listed, predictor, Journal(log, settings), progress, cancelled)
     rows = tuple(score(sample, prediction) for sample, prediction in zip(listed, predictions, strict=True))
-    return Report(predictor.model_id, adapter, summarise(rows), rows, settings)
+    place = workspace or _workspace_of(predictor)
+    seen = seen_by(predictor.model_id, adapter, listed, place) if place is not None else None
+    return Report(predictor.model_id, adapter, summarise(_unseen(rows, seen)), rows, settings, seen)
 
 
 def check_askable(samples: Sequence[Sample], predictor: Predictor, cancelled: Callable[[], bool] | None = None) -> None:
@@ -88,6 +102,16 @@ def check_askable(samples: Sequence[Sample], predictor: Predictor, cancelled: Ca
                 seen.add(sample.image)
         except (RecordError, PictureError) as error:
             raise type(error)(f"The sample {sample.id} can't be scored. {error}") from error
+
+
+def _unseen(rows: Sequence[ScoredSample], seen: SeenMarks | None) -> tuple[ScoredSample, ...]:
+    """Those that the adapter did not see in training; all where that isn't known."""
+    return tuple(rows) if seen is None else tuple(row for row, mark in zip(rows, seen.marks, strict=True) if not mark)
+
+
+def _workspace_of(predictor: Predictor) -> Workspace | None:
+    registry = getattr(predictor, "registry", None)  # not every predictor has adapters of a workspace
+    return Workspace(registry.folder.parent) if registry is not None else None
 
 
 def _logged(

@@ -16,9 +16,12 @@ _TITLES = {"phrase_words": "Words", "spatial": "Says where", "box_size": "Box", 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&@:.^])")
 
 
-def report_markdown(title: str, scores: Scores, buckets: Buckets, rows: Sequence[ScoredSample]) -> str:
-    """The figures, the figures by kind of sample and the worst samples, as GitHub-flavoured Markdown tables."""
-    parts = [f"# Evaluation: {escape(title)}", _headline(scores)]
+def report_markdown(
+    title: str, scores: Scores, buckets: Buckets, rows: Sequence[ScoredSample], notes: Sequence[str] = ()
+) -> str:
+    """The figures, the figures by kind of sample and the worst samples, as GitHub-flavoured Markdown tables. `notes`
+    are sentences on what the figures are over."""
+    parts = [f"# Evaluation: {escape(title)}", *map(escape, notes), _headline(scores)]
     for dimension, inside in buckets.items():
         if dimension == "iou":
             parts.append(_ious({bucket: found.count for bucket, found in inside.items()}))

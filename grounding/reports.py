@@ -22,10 +22,12 @@ from grounding.markdown import report_markdown
 from grounding.metrics import ScoredSample, Scores
 from grounding.pictures import picture_size_wh
 from grounding.records import Prediction, Sample, Status, source_of
+from grounding.seen import SeenCount
 
 __all__ = [
     "KeptReport",
     "ReportStore",
+    "as_utf8",
     "finished_report",
     "read_report",
     "read_rows",
@@ -53,7 +55,9 @@ class KeptReport:
     """The figures of a kept evaluation. `path` holds report.json, report.md and samples.parquet.
 
     `buckets` are `buckets.bucket_scores` of its rows; `settings` is `EvaluationSettings` in its JSON form, empty
-    where the evaluation kept no log. Reports of earlier versions have neither.
+    where the evaluation kept no log. Reports of earlier versions have neither. `seen` says what the adapter saw in
+    training, which `scores` and `buckets` leave out; None for a base, and in reports of earlier versions, which count
+    all (`counted.counted_report` knows more).
     """
 
     id: str
@@ -66,6 +70,27 @@ class KeptReport:
     scores: Scores
     buckets: Buckets = field(default_factory=_no_buckets)
     settings: Mapping[str, Any] = field(default_factory=_no_settings)
+    seen: SeenCount | None = None
+
+    @property
+    def total(self) -> int:
+        """How many samples were asked, those that `scores` leave out too."""
+        return self.scores.count + self.scores.no_target_count + (self.seen_left_out or 0)
+
+    @property
+    def seen_left_out(self) -> int | None:
+        """How many samples that the adapter saw in training `scores` leave out; None where nobody knew what it saw."""
+        if self.adapter is None:
+            return 0
+        return self.seen.left_out if self.seen is not None and self.seen.known else None
+
+    @property
+    def seen_words(self) -> str:
+        """What stands beside a figure in a list, such as "12 seen left out"; "" where there is nothing to say."""
+        left_out = self.seen_left_out
+        if left_out is None:
+            return "may count seen samples"
+        return f"{left_out:,} seen left out" if left_out else ""
 
 
 class ReportStore:
@@ -94,14 +119,17 @@ class ReportStore:
             split=split,
             samples_sha256=samples_digest(row.sample for row in report.rows),
             scores=report.scores,
-            buckets=bucket_scores(report.rows),
+            buckets=bucket_scores(report.counted),
             settings=MappingProxyType(settings),
+            seen=report.seen.count if report.seen else None,
         )
         document = json.dumps(report_json(kept), indent=1) + "\n"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_parquet(path / SAMPLES, report.rows)
-            _write_text(path / MARKDOWN, report_markdown(_title(kept), kept.scores, kept.buckets, report.rows))
+            write_parquet(path / SAMPLES, report.rows, _marks(report))
+            said = [kept.seen.sentence] if kept.seen else []
+            told = report_markdown(_title(kept), kept.scores, kept.buckets, report.counted, said)
+            _write_text(path / MARKDOWN, told)
             _write_text(path / REPORT, document)
             (path / JOURNAL).unlink(missing_ok=True)
         except OSError as error:
@@ -180,6 +208,7 @@ def report_json(kept: KeptReport) -> dict[str, Any]:
         "split": kept.split,
         "samples_sha256": kept.samples_sha256,
         "settings": dict(kept.settings),
+        "seen": kept.seen.to_json() if kept.seen else None,
         "scores": scores_json(kept.scores),
         "buckets": {
             dimension: {bucket: scores_json(scores) for bucket, scores in inside.items()}
@@ -223,6 +252,7 @@ def _read(path: Path) -> KeptReport:
             }
         ),
         settings=MappingProxyType(dict(values.get("settings", {}))),
+        seen=SeenCount.from_json(values["seen"]) if values.get("seen") else None,
     )
 
 
@@ -251,12 +281,20 @@ def finished_report(folder: Path, settings: EvaluationSettings) -> KeptReport | 
     return kept
 
 
-def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
+def _marks(report: Report) -> Sequence[str | None]:
+    """What stands in the column "seen": null where it isn't known."""
+    if report.seen is not None and report.seen.known:
+        return report.seen.marks
+    return [None if report.adapter else ""] * len(report.rows)
+
+
+def write_parquet(path: Path, rows: Sequence[ScoredSample], seen: Sequence[str | None] | None = None) -> None:
     """The per-sample log: one row a sample, boxes as lists of x1, y1, x2, y2 in pixels of the original image.
 
     Boxes stand there to the last digit, so that every figure can be computed from the file again. `image` is the
     picture's file name, `image_file` its whole path, `image_sha256` that of its content. Content and size are null
-    where the picture can't be read (any more). `source` is `records.source_of` the sample.
+    where the picture can't be read (any more). `source` is `records.source_of` the sample. `seen` [samples] is what the
+    adapter saw in training when the report was made, one of `seen.MARKS`, null where that isn't known.
     """
     import pyarrow
     from pyarrow import parquet
@@ -268,10 +306,12 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
     columns |= dict.fromkeys(("image_width_px", "image_height_px"), whole)
     columns |= dict.fromkeys(("phrase", "category", "split", "source"), text)
     columns |= {"truth_xyxy_px": boxes, "answer_xyxy_px": boxes, "iou": number, "status": text, "raw_text": text}
-    columns |= {"confidence": number, "box_confidences": numbers, "seconds": number}
+    columns |= {"confidence": number, "box_confidences": numbers, "seconds": number, "seen": text}
+    marks = [None] * len(rows) if seen is None else seen
     pictures = {path: _picture(path) for path in dict.fromkeys(row.sample.image for row in rows)}
     table = pyarrow.Table.from_pylist(
-        [_record(row) | pictures[row.sample.image] for row in rows], schema=pyarrow.schema(columns)
+        [_record(row) | pictures[row.sample.image] | {"seen": mark} for row, mark in zip(rows, marks, strict=True)],
+        schema=pyarrow.schema(columns),
     )
     parquet.write_table(table, path)
 
@@ -279,17 +319,17 @@ def write_parquet(path: Path, rows: Sequence[ScoredSample]) -> None:
 def _record(row: ScoredSample) -> dict[str, Any]:
     sample, prediction = row.sample, row.prediction
     return {
-        "id": _utf8(sample.id),
-        "image_id": _utf8(sample.image_id),
-        "phrase": _utf8(sample.phrase),
-        "category": _utf8(sample.category),
+        "id": as_utf8(sample.id),
+        "image_id": as_utf8(sample.image_id),
+        "phrase": as_utf8(sample.phrase),
+        "category": as_utf8(sample.category),
         "split": sample.split,
-        "source": _utf8(source_of(sample)),
+        "source": as_utf8(source_of(sample)),
         "truth_xyxy_px": _numbers(sample.boxes_xyxy_px),
         "answer_xyxy_px": _numbers(prediction.boxes_xyxy_px),
         "iou": row.iou,
         "status": str(prediction.status),
-        "raw_text": _utf8(prediction.raw_text),
+        "raw_text": as_utf8(prediction.raw_text),
         "confidence": prediction.confidence,
         "box_confidences": list(prediction.box_confidences),
         "seconds": prediction.seconds,
@@ -301,8 +341,8 @@ def _picture(path: Path) -> dict[str, Any]:
     with suppress(PictureError):
         size_wh = picture_size_wh(path)
     return {
-        "image": _utf8(path.name),
-        "image_file": _utf8(str(path)),
+        "image": as_utf8(path.name),
+        "image_file": as_utf8(str(path)),
         "image_sha256": picture_sha256(path),
         "image_width_px": size_wh[0],
         "image_height_px": size_wh[1],
@@ -360,7 +400,7 @@ def _numbers(boxes_xyxy_px: Sequence[Box]) -> list[list[float]]:
     return [list(box) for box in boxes_xyxy_px]
 
 
-def _utf8(text: str) -> str:
+def as_utf8(text: str) -> str:
     """The text with half characters (lone surrogates), which no Parquet file can hold, in their backslash form."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -20,8 +20,7 @@ from grounding.adapters.usage import (
     without_boxwright,
 )
 from grounding.errors import RecordError, WorkspaceError
-from grounding.paired import Difference, PairedComparison, compare_rows
-from grounding.reports import read_rows
+from grounding.paired import Difference, PairedComparison
 from grounding.workspace import Workspace
 
 CARD = "README.md"
@@ -53,7 +52,7 @@ def model_card(
     parts = [
         _front_matter(info, source, found, license),
         _opening(info, source, found),
-        _results(found),
+        _results(found, workspace),
         _use(info, source),
         _data(info, manifest),
         _training(info, source, agreement),
@@ -121,7 +120,7 @@ def _worse(found: Standing) -> bool:
     return found.scores["accuracy_50"] <= found.base_scores["accuracy_50"]
 
 
-def _results(found: Standing | None) -> str:
+def _results(found: Standing | None, workspace: Workspace) -> str:
     if found is None:
         return "## Results\n\nIt was never evaluated: nobody knows how good it is."
     if found.report is not None:
@@ -129,6 +128,8 @@ def _results(found: Standing | None) -> str:
         where = (
             f"A kept evaluation of {made} on `{found.split}`: {found.count:,} phrases with a target, boxes generated."
         )
+        if found.left_out:
+            where += f" {found.left_out:,} phrases that it saw in training, or on pictures of that, are left out."
     else:
         where = (
             f"Not evaluated on its own yet. These are of its training: {found.count:,} validation phrases, on which "
@@ -146,17 +147,19 @@ def _results(found: Standing | None) -> str:
         else:
             rows.append(f"| {words} | {form(mine)} |")
     text = f"## Results\n\n{where}\n\n{header}\n" + "\n".join(rows)
-    paired = compared(found)
+    paired = compared(found, workspace)
     return text + (f"\n\n{_paired_in_words(paired)}" if paired else "")
 
 
-def compared(found: Standing) -> PairedComparison | None:
-    """The adapter against the base on the same samples; None where both were not asked the same, or too little is
-    kept of it."""
+def compared(found: Standing, workspace: Workspace) -> PairedComparison | None:
+    """The adapter against the base on the same samples, but for those that it saw in training; None where both were
+    not asked the same, or too little is kept of it."""
+    from grounding import counted
+
     if found.report is None or found.base_report is None:
         return None
     try:
-        return compare_rows(read_rows(found.base_report.path), read_rows(found.report.path))
+        return counted.paired(counted.opened(workspace, found.base_report, found.report))
     except (WorkspaceError, RecordError):
         return None
 

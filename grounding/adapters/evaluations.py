@@ -23,7 +23,8 @@ class Standing:
     """How an adapter does: `scores` and the base's on the same samples (None: not known), and where they are from.
 
     `source` is "evaluation" for a kept one (then `report`, and `base_report` where the base was asked the same), else
-    "training", the last scoring of the run on `split`.
+    "training", the last scoring of the run on `split`. Of an evaluation, `left_out` samples were seen in training and
+    are not among the `count` with a target; `seen_words` says so (`KeptReport.seen_words`).
     """
 
     source: str
@@ -33,6 +34,8 @@ class Standing:
     base_scores: dict[str, float] | None
     report: KeptReport | None = None
     base_report: KeptReport | None = None
+    left_out: int = 0
+    seen_words: str = ""
 
 
 def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport], quantize: str = "none") -> list[KeptReport]:
@@ -58,22 +61,29 @@ def adapter_of(report: KeptReport, infos: Sequence[AdapterInfo]) -> AdapterInfo 
 
 def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") -> Standing | None:
     """The adapter's figures: of its newest kept evaluation on weights that were quantised so, preferably one that the
-    base has on the same samples; else of the end of its training; None where it was never scored."""
+    base has on the same samples; else of the end of its training; None where it was never scored.
+
+    What the adapter saw in training counts for neither."""
+    from grounding.counted import counted_pair, counted_report
+
     store = ReportStore(workspace.evaluations)
     reports = store.list()
     own = evaluations_of(info, reports, quantize)
     base = {r.samples_sha256: r for r in reversed(reports) if r.model_id == info.base and is_base(r, quantize)}
     report = next((r for r in own if r.samples_sha256 in base), own[0] if own else None)
     if report is not None:
-        other = base.get(report.samples_sha256)
+        report, other = counted_report(report, workspace), base.get(report.samples_sha256)
+        scores_of_base = counted_pair(other, report, workspace)[0] if other else None
         return Standing(
             "evaluation",
             report.split,
             report.scores.count,
             figures(report.scores),
-            figures(other.scores) if other else None,
+            figures(scores_of_base) if scores_of_base else None,
             report,
             other,
+            report.seen.left_out if report.seen else 0,
+            report.seen_words,
         )
     if not info.scores:
         return None

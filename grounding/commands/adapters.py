@@ -92,7 +92,8 @@ def _scores(workspace: Workspace, info: Any) -> str:
     for key, words in _FIGURES:
         was = f"{base[key]:.3f} to " if key in base else ""
         told.append(f"{words} {was}{found.scores[key]:.3f}")
-    return f"{', '.join(told)} ({found.source}, {found.split}, {found.count})"
+    where = [found.source, found.split, str(found.count), *([found.seen_words] if found.seen_words else [])]
+    return f"{', '.join(told)} ({', '.join(where)})"
 
 
 def _document(workspace: Workspace, info: Any) -> dict[str, Any]:
@@ -102,7 +103,9 @@ def _document(workspace: Workspace, info: Any) -> dict[str, Any]:
     found = standing(workspace, info)
     measured = None
     if found is not None:
-        measured = {key: getattr(found, key) for key in ("source", "split", "count", "scores", "base_scores")}
+        measured = {
+            key: getattr(found, key) for key in ("source", "split", "count", "scores", "base_scores", "left_out")
+        }
         measured["evaluation"] = found.report.id if found.report else None
     return {**info.to_json(), "path": str(info.path), "note": note_of(info), "measured": measured}
 

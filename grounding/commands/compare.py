@@ -25,7 +25,9 @@ def add(commands: Commands) -> None:
     command = commands.add_parser("compare", parents=[common()], help="two evaluations of the same samples, in pairs")
     command.add_argument("report_a", type=Path, metavar="REPORT_A", help="the folder of a finished evaluation")
     command.add_argument("report_b", type=Path, metavar="REPORT_B", help="that of another one")
-    command.add_argument("--unseen", action="store_true", help="leave out what an adapter saw in training")
+    seen = command.add_mutually_exclusive_group()
+    seen.add_argument("--with-seen", action="store_true", help="count what an adapter saw in training too")
+    seen.add_argument("--unseen", action="store_true", help="leave that out: nothing else is done without --with-seen")
     command.add_argument("--common", action="store_true", help="compare what stands in both, where they differ")
     command.add_argument("--export", choices=FORMATS, help="write the whole comparison into --out as well")
     command.add_argument("--out", type=Path, metavar="DIR", help="with --export: a new folder")
@@ -34,15 +36,16 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.compared import open as open_report
+    from grounding.counted import paired
 
     if (options.export is None) != (options.out is None):
         options.refuse("arguments --export and --out belong together: what to write, and where")
     folders = options.report_a, options.report_b
-    report = open_report(*folders, workspace=workspace, with_seen=not options.unseen)
+    report = open_report(*folders, workspace=workspace, with_seen=options.with_seen)
     if not options.common:
         _check_same(report)
-    found = _pairs(report)
-    told = list(report.notes) if options.common or options.unseen else []
+    found = paired(report)
+    told = list(report.notes)
     if options.export is not None:
         written = report.export(options.out, options.export)
         told += [*written.notes, f"{options.export} written to {written.folder}: {', '.join(written.files[:8])}"]
@@ -67,28 +70,6 @@ def _check_same(report: Report) -> None:
             f"{len(b.only)} of {sizes[1]} only in the second, such as {(a.only or b.only)[0]!r}. Evaluate both on the "
             "same file, or compare what they have in common (--common)."
         )
-
-
-def _pairs(report: Report) -> PairedComparison:
-    """Raises `RecordError` where no sample has a target."""
-    from grounding.errors import RecordError
-    from grounding.paired import PairedComparison
-
-    found = report.headline
-    if found.outcomes is None or not found.count:
-        raise RecordError("None of the samples has a target box, so there is nothing to compare. Give some that have.")
-    return PairedComparison(
-        count=found.count,
-        pictures=found.target_pictures,
-        accuracy_50=found.differences["accuracy_50"],
-        mean_iou=found.differences["mean_iou"],
-        wins=found.outcomes.wins,
-        losses=found.outcomes.losses,
-        ties=found.outcomes.ties,
-        mcnemar_p=found.outcomes.mcnemar_p,
-        resamples=found.resamples,
-        seed=found.seed,
-    )
 
 
 def _print(report: Report, found: PairedComparison) -> None:

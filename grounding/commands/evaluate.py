@@ -48,6 +48,8 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
         return 0
     scores = kept.scores
     print(f"{'adapter ' + kept.adapter if kept.adapter else 'base'} on {scores.count} samples with a target")
+    if kept.seen is not None:
+        print(f"  {kept.seen.sentence}")
     print(f"  detection rate {scores.detection_rate:7.1%}")
     print(f"  mean IoU       {scores.mean_iou:7.3f}")
     print(f"  median IoU     {scores.median_iou:7.3f}")
@@ -65,6 +67,7 @@ def _kept_evaluation(
     options: argparse.Namespace, workspace: Workspace, samples: Sequence[Sample], predictor: Predictor
 ) -> KeptReport:
     """Ask what was not asked yet, and keep the report: in --out, else in a folder of the workspace."""
+    from grounding.counted import counted_report
     from grounding.evaluation import evaluate
     from grounding.journal import JOURNAL, Journal, settings_of
     from grounding.reports import ReportStore, finished_report
@@ -77,7 +80,7 @@ def _kept_evaluation(
     finished = finished_report(folder, settings)
     if finished is not None:
         print(f"{len(samples)} answers were kept: the report in {folder} is complete.", file=sys.stderr)
-        return finished
+        return counted_report(finished, workspace)  # an earlier version may have kept it
     log = folder / JOURNAL
     with Journal(log, settings).held():
         answers = len(Journal(log, settings).read())
@@ -85,7 +88,15 @@ def _kept_evaluation(
             print(f"{answers} of {len(samples)} answers were kept in {log}; asking for the rest.", file=sys.stderr)
         try:
             with progress() as show:
-                report = evaluate(samples, predictor, options.adapter, progress=show, log=log, conditions=conditions)
+                report = evaluate(
+                    samples,
+                    predictor,
+                    options.adapter,
+                    progress=show,
+                    log=log,
+                    conditions=conditions,
+                    workspace=workspace,
+                )
         except KeyboardInterrupt as stop:
             answers = len(Journal(log, settings).read())
             raise Cancelled(

@@ -169,6 +169,7 @@ class _Answering:
                 cancelled=self._cancelled,
                 log=folder / JOURNAL,
                 conditions=conditions,
+                workspace=work.workspace,
             )
             kept = self.reports.keep(report, split=self.evaluation.selection.title, folder=folder)
         (folder / SAMPLES).unlink(missing_ok=True)

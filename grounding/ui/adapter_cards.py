@@ -83,7 +83,8 @@ def _scores(found: Standing | None) -> str:
         else f"At the end of its training, {count_of(found.count, 'validation phrase')}"
     )
     base = "" if found.base_scores else " · the base was not asked the same"
-    return f'<div class="bw-ad-scores">{rows}</div><p class="bw-ad-where">{escape(where + base)}</p>'
+    seen = f" · {found.seen_words}" if found.seen_words else ""
+    return f'<div class="bw-ad-scores">{rows}</div><p class="bw-ad-where">{escape(where + seen + base)}</p>'
 
 
 def _row(words: str, found: Standing, key: str) -> str:

@@ -86,7 +86,8 @@ class SampleEntry(TypedDict):
 
 
 class EvaluationEntry(TypedDict):
-    """A kept evaluation; `samples` counts those with a target, `no_target_samples` the others."""
+    """A kept evaluation; `samples` counts those with a target, `no_target_samples` the others. Neither they nor the
+    figures hold the `seen_left_out` that the adapter saw in training; None: that isn't known, so they may."""
 
     id: str
     created_at: str
@@ -95,6 +96,7 @@ class EvaluationEntry(TypedDict):
     split: str
     samples: int
     no_target_samples: int
+    seen_left_out: int | None
     accuracy_50: float
     mean_iou: float
 
@@ -275,6 +277,7 @@ def evaluation_entry(kept: KeptReport) -> EvaluationEntry:
         "split": kept.split,
         "samples": kept.scores.count,
         "no_target_samples": kept.scores.no_target_count,
+        "seen_left_out": kept.seen_left_out,
         "accuracy_50": kept.scores.accuracy[0.5],
         "mean_iou": kept.scores.mean_iou,
     }

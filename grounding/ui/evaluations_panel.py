@@ -16,11 +16,12 @@ from typing import Any
 
 import gradio as gr
 
+from grounding.counted import counted_report
 from grounding.errors import JobError, SettingsError, WorkspaceError
 from grounding.evaluating.queue import EvaluationQueue, EvaluationState
 from grounding.evaluating.selection import ALL_SPLITS, Selection
 from grounding.evaluating.worker import remove
-from grounding.reports import read_report
+from grounding.reports import KeptReport, read_report
 from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.chosen import check_models, first_choice, model_choices
 from grounding.ui.evaluations_view import Row, bars_html, evaluations_html
@@ -163,7 +164,7 @@ class EvaluationHandlers:
     def __init__(self, board: Scoreboard) -> None:
         self.board = board
         self.queue = EvaluationQueue(board.parts.workspace.runs_db)
-        self._accuracies: dict[str, float] = {}
+        self._reports: dict[str, KeptReport] = {}
 
     @tell
     def open(self) -> tuple[Any, ...]:
@@ -264,17 +265,17 @@ class EvaluationHandlers:
                 how = "" if one.quantize == "none" else f" --quantize {one.quantize}"
                 waits = f"It waits for the app to be started with --model {one.model_id}{how}."
             done = one.state is EvaluationState.DONE
-            rows.append(Row(one, self._accuracy_50(one.folder) if done else None, waits))
+            rows.append(Row(one, self._report(one.folder) if done else None, waits))
         return rows
 
-    def _accuracy_50(self, folder: str) -> float | None:
+    def _report(self, folder: str) -> KeptReport | None:
         """Read once: a report that is kept does not change."""
-        if folder not in self._accuracies:
+        if folder not in self._reports:
             try:
                 report = read_report(self.board.reports.folder / folder)
             except WorkspaceError:
                 report = None
             if report is None:
                 return None
-            self._accuracies[folder] = report.scores.accuracy[0.5]
-        return self._accuracies[folder]
+            self._reports[folder] = counted_report(report, self.board.parts.workspace)
+        return self._reports[folder]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
+from grounding.compared.wording import figure_text
 from grounding.evaluating.queue import Evaluation, EvaluationState
+from grounding.reports import KeptReport
 from grounding.training.preflight.text import in_minutes
 from grounding.ui.chosen import title_of
 from grounding.ui.wording import count_of
@@ -24,11 +26,11 @@ _ANSWERS_FOR_A_PACE = 8
 
 @dataclass(frozen=True)
 class Row:
-    """An evaluation as it is shown: `accuracy_50` of its report (None: none is there), and why it waits ("": it comes
-    by itself)."""
+    """An evaluation as it is shown: its report, figures as `counted.counted_report` gives them (None: none is there),
+    and why it waits ("": it comes by itself)."""
 
     evaluation: Evaluation
-    accuracy_50: float | None = None
+    report: KeptReport | None = None
     waits: str = ""
 
 
@@ -69,12 +71,19 @@ def _figures(row: Row) -> str:
     if one.left_out:
         figures.append(f"{count_of(one.left_out, 'placeholder')} left out")
     if one.state is EvaluationState.DONE:
-        figures.append("its report is gone" if row.accuracy_50 is None else f"Acc@0.5 {row.accuracy_50:.1%}")
+        figures += report_figures(row.report) if row.report else ["its report is gone"]
     elif one.done and one.state is not EvaluationState.RUNNING:
         figures.append(f"{one.done:,} answered")
     if one.finished_at and one.state.ended:
         figures.append(f"{datetime.fromisoformat(one.finished_at).astimezone(UTC):%d %b, %H:%M} UTC")
     return f"<span>{' · '.join(figures)}</span>"
+
+
+def report_figures(kept: KeptReport) -> list[str]:
+    """What a list says of a report: Acc@0.5, if a sample has a target, and how many seen samples that leaves out."""
+    scores = kept.scores
+    told = [f"Acc@0.5 {figure_text('accuracy_50', scores.accuracy[0.5])}"] if scores.count else []
+    return [*told, *([kept.seen_words] if kept.seen_words else [])]
 
 
 def _bar_html(one: Evaluation) -> str:

@@ -106,6 +106,7 @@ def test_another_reader_finds_every_answer_in_the_log(store: ReportStore) -> Non
         "confidence": 0.5,
         "box_confidences": [0.75],
         "seconds": 0.25,
+        "seen": "",
     }
     assert rows[2]["confidence"] is None
     assert rows[3]["answer_xyxy_px"] == [[20.0, 20.0, 30.0, 30.0], [0.0, 0.0, 10.0, 10.0]]
@@ -159,6 +160,7 @@ def test_the_log_has_the_same_columns_whatever_stands_in_it(
         **dict.fromkeys(("status", "raw_text"), "string"),
         **dict.fromkeys(("confidence", "seconds"), "double"),
         "box_confidences": "list<element: double>",
+        "seen": "string",
     }
     assert parquet.read_table(tmp_path / "log.parquet").num_rows == len(rows)
 
