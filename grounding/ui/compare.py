@@ -298,7 +298,7 @@ class Handlers:
         board = self.compare.board
         try:
             samples = board.samples()
-            adapter_scores = board.kept(chosen, samples) if chosen else None
-            return summary_html(SUMMARY_SPLIT, board.kept(None, samples), adapter_scores, chosen)
+            base, adapter = board.kept(None, samples), board.kept(chosen, samples) if chosen else None
+            return summary_html(SUMMARY_SPLIT, base, adapter, chosen, board.figures(base, adapter))
         except BoxwrightError as error:
             return empty_html(str(error))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.adapters.evaluations import evaluations_of, is_base, moment
 from grounding.boxes import Box
+from grounding.compared import Report
+from grounding.errors import RecordError
 from grounding.evaluating.selection import Selection
 from grounding.records import Sample
 from grounding.reports import KeptReport, ReportStore, samples_digest
+from grounding.ui.kept import Kept, id_of
 from grounding.ui.sources import Parts
 from grounding.ui.summary import KeptScores
 
 SUMMARY_SPLIT = "test"
+_MOST_OPENED = 4
 
 
 class Scoreboard:
@@ -23,6 +28,8 @@ class Scoreboard:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.reports = ReportStore(parts.workspace.evaluations)
+        self._kept = Kept(parts.workspace)
+        self._opened: OrderedDict[tuple[str, ...], Report] = OrderedDict()
 
     def samples(self) -> list[Sample]:
         """The test samples with a usable phrase. Raises `StoreError` when there are none."""
@@ -40,6 +47,28 @@ class Scoreboard:
             return None
         edits = 0 if report.samples_sha256 == digest else count_edits(report, samples)
         return KeptScores(report, in_words(report.created_at), edits)
+
+    def figures(self, *kept: KeptScores | None) -> list[Report]:
+        """Those that are there as one comparison, the base first, as the whole-set part has it: one report over the
+        samples that they have in common and no adapter saw in training. One report each where they have none.
+
+        Raises `WorkspaceError` when one can't be read.
+        """
+        there = [id_of(one.report) for one in kept if one is not None]
+        try:
+            return [self._report(*there)] if there else []
+        except RecordError:  # nothing in common
+            return [self._report(one) for one in there]
+
+    def _report(self, *evaluations: str) -> Report:
+        """Kept for as long as its comparison is open, so that the intervals are worked out once."""
+        comparison = self._kept.open(*evaluations)
+        found = self._opened.get(evaluations)
+        if found is None or found.comparison is not comparison:
+            found = self._opened[evaluations] = Report(comparison)
+            while len(self._opened) > _MOST_OPENED:
+                self._opened.popitem(last=False)
+        return found
 
     def adapters(self) -> list[AdapterInfo]:
         """The adapters that fit the app's model, newest first."""

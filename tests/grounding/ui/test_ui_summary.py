@@ -2,73 +2,100 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from html import unescape
 from typing import Any
 
 import pytest
 
+from compared_samples import answered, keep, some_rows, some_samples, some_scenes
 from grounding.adapters.changes import rename
+from grounding.boxes import Box
+from grounding.compared.wording import CHANCE_TITLE, figure_text, headline_rows
 from grounding.errors import StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
-from grounding.metrics import Scores
-from grounding.reports import KeptReport
+from grounding.reports import read_report
 from grounding.ui.model_service import ModelService
 from grounding.ui.scoreboard import Scoreboard, in_words
 from grounding.ui.sources import Parts
-from grounding.ui.summary import KeptScores, format_difference, format_figure, summary_html
+from grounding.ui.summary import KeptScores, summary_html
 
-SCORES = Scores(160, 0.5, 0.25, 0.125, {0.5: 0.4, 0.75: 0.2}, 40, 0.9)
-BETTER = replace(SCORES, detection_rate=0.75, mean_iou=0.125, accuracy={0.5: 0.41, 0.75: 0.2})
-
-
-def kept(scores: Scores, adapter: str | None = None, edits: int = 0) -> KeptScores:
-    report = KeptReport("id", Path(), "2026-11-23T09:12:00+00:00", "demo", adapter, "test", "0" * 64, scores)
-    return KeptScores(report, "23 Nov 2026, 09:12 UTC", edits)
+BELOW_ALL = Box(0, 180, 9, 190)
 
 
-@pytest.mark.parametrize(
-    ("figure", "percent", "text"),
-    [(0.5, True, "50.0%"), (1.0, True, "100.0%"), (0.12345, False, "0.123"), (None, True, "–"), (0.0, False, "0.000")],
-)
-def test_figures(figure: float | None, percent: bool, text: str) -> None:
-    assert format_figure(figure, percent) == text
+@pytest.fixture
+def two(parts: Parts) -> tuple[KeptScores, KeptScores]:
+    """A base and an adapter that are right on different samples, and both "nothing there"."""
+    samples = [replace(sample, id=f"x{k}") for k, sample in enumerate(some_samples(60, per_picture=2))]
+    found = []
+    for name, adapter in (("a", None), ("b", "tools-v1")):
+        folder = keep(parts.workspace.evaluations / name, some_rows(samples, len(found)), adapter)
+        report = read_report(folder)
+        assert report is not None
+        found.append(KeptScores(report, "23 Nov 2026, 09:12 UTC", 3 * len(found)))
+    return found[0], found[1]
 
 
-@pytest.mark.parametrize(
-    ("difference", "percent", "text"),
-    [
-        (0.253, True, "+25.3 pts"),
-        (-0.1, True, "−10.0 pts"),
-        (0.0, True, "0.0 pts"),
-        (-0.0004, True, "0.0 pts"),
-        (-0.125, False, "−0.125"),
-        (None, False, "–"),
-    ],
-)
-def test_differences(difference: float | None, percent: bool, text: str) -> None:
-    assert format_difference(difference, percent) == text
+def test_the_table_shows_both_and_their_difference(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
+    figures = Scoreboard(parts).figures(*two)
+    html = summary_html("test", *two, "tools-v1", figures)
+    (report,) = figures
+    for title, values, told, interval in headline_rows(report.headline):
+        if title != CHANCE_TITLE:
+            assert all(f"<td>{value}</td>" in html for value in [*values, interval]) and f">{told}</td>" in html
+    assert f"width:{100 * report.headline.scores[1].accuracy[0.5]:.1f}%" in html
+    assert "Base (demo): 60 test samples, computed 23 Nov 2026, 09:12 UTC." in html
+    assert "tools-v1 (demo): 60 test samples, computed 23 Nov 2026, 09:12 UTC, before 3 edits." in html
+    assert "What tools-v1 saw in training is not known" in unescape(html)
 
 
-def test_the_table_shows_both_and_their_difference() -> None:
-    html = summary_html("test", kept(SCORES), kept(BETTER, "tools-v1", edits=3), "tools-v1")
-    for expected in ("50.0%", "75.0%", "+25.0 pts", "−0.125", "width:41.0%", "No-target accuracy", "90.0%"):
-        assert expected in html
-    assert "Base (demo): 200 test samples, computed 23 Nov 2026, 09:12 UTC." in html
-    assert "tools-v1 (demo): 200 test samples, computed 23 Nov 2026, 09:12 UTC, before 3 edits." in html
+def test_a_difference_is_coloured_where_its_interval_leaves_0_out(parts: Parts) -> None:
+    samples = some_scenes(20)
+    kept = []
+    for name, adapter, hits in (("a", None, 30), ("b", "a hit more", 31), ("c", "all", 60)):
+        rows = [answered(one, one.boxes_xyxy_px if k < hits else [BELOW_ALL]) for k, one in enumerate(samples)]
+        report = read_report(keep(parts.workspace.evaluations / name, rows, adapter))
+        assert report is not None
+        kept.append(KeptScores(report, "today"))
+    board = Scoreboard(parts)
+    for other, sign in ((kept[1], "same"), (kept[2], "up")):
+        html = summary_html("test", kept[0], other, "tools", board.figures(kept[0], other))
+        row = re.search(r'<tr data-figure="accuracy_50".*?</tr>', html)
+        assert row is not None and f'data-sign="{sign}"' in row[0] and "+0.0 pts" not in row[0]
 
 
-def test_one_column_alone_and_none_at_all() -> None:
-    html = summary_html("test", kept(replace(SCORES, no_target_count=0, no_target_accuracy=None)), None, "tools-v1")
-    assert "tools-v1: not computed yet." in html
-    assert "No-target accuracy" not in html
-    assert "Not computed yet" in summary_html("test", None, None, None)
+def test_one_column_alone_and_none_at_all(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
+    figures = Scoreboard(parts).figures(two[0], None)
+    html = summary_html("test", two[0], None, "tools-v1", figures)
+    accuracy = figure_text("accuracy_50", figures[0].headline.scores[0].accuracy[0.5])
+    assert "tools-v1: not computed yet." in html and f"<td>{accuracy}</td><td>–</td>" in html
+    assert "Not computed yet" in summary_html("test", None, None, None, Scoreboard(parts).figures(None, None))
+    other = summary_html("test", None, two[1], "tools-v1", Scoreboard(parts).figures(None, two[1]))
+    accuracy = figure_text("accuracy_50", Scoreboard(parts).figures(None, two[1])[0].headline.scores[0].accuracy[0.5])
+    assert f"<td>–</td><td>{accuracy}</td>" in other
 
 
-def test_names_are_escaped() -> None:
-    assert "<b>x" not in summary_html("test", kept(SCORES), None, "<b>x") + summary_html("test", None, None, "<b>x")
+def test_two_of_other_samples_have_no_difference(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
+    folder = keep(parts.workspace.evaluations / "c", some_rows(some_scenes(4)), "other")
+    report = read_report(folder)
+    assert report is not None
+    other = KeptScores(report, "today")
+    figures = Scoreboard(parts).figures(two[0], other)
+    html = summary_html("test", two[0], other, "other", figures)
+    assert len(figures) == 2 and "no sample in common" in html and "pts" not in html
+
+
+def test_intervals_are_worked_out_once(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
+    board = Scoreboard(parts)
+    assert board.figures(*two)[0] is board.figures(*two)[0]
+
+
+def test_names_are_escaped(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
+    html = summary_html("test", two[0], None, "<b>x", Scoreboard(parts).figures(two[0], None))
+    assert "<b>x" not in html + summary_html("test", None, None, "<b>x", [])
 
 
 @pytest.mark.parametrize(
