@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from grounding.compared.chance import Chance, chance_level
 from grounding.compared.columns import DIMENSIONS
 from grounding.compared.comparison import Comparison, SampleRecord
+from grounding.compared.conditions import conditions_notes
 from grounding.compared.curves import Calibration, Curve, accuracy_curves, calibrations
 from grounding.compared.figures import Bucket, Headline, breakdown, headline, iou_counts
 from grounding.compared.filters import Filter, order_rows
@@ -59,7 +60,11 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """What one has to know beside the figures."""
-        return (*self.comparison.notes, *([self._on_seen] if self.comparison.seen.any() else []))
+        return (
+            *conditions_notes(self.comparison),
+            *self.comparison.notes,
+            *([self._on_seen] if self.comparison.seen.any() else []),
+        )
 
     @property
     def _on_seen(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import gradio as gr
@@ -20,9 +21,9 @@ from grounding.ui.arena_view import arena_html, last_html, message_html, notes_h
 from grounding.ui.events import tell
 from grounding.ui.kept import Kept, id_of
 from grounding.ui.pictures import find_picture
-from grounding.ui.scoreboard import in_words
 from grounding.ui.sources import Parts
 from grounding.ui.theme import ASSETS
+from grounding.ui.whole_kept import adapter_pair, is_comparable, report_choices
 from grounding.who import default_who
 from grounding.workspace import Workspace
 
@@ -119,7 +120,7 @@ class ArenaHandlers:
         known = {id_of(report) for report in kept}
         if a not in known or b not in known:
             a, b = default_pair(kept)
-        choices = [(evaluation_label(report), id_of(report)) for report in kept]
+        choices = report_choices(kept)
         drop = [gr.Dropdown(choices=choices, value=value) for value in (a, b)]
         return drop[0], drop[1], self._view(a, b, _name(who, request))
 
@@ -185,28 +186,14 @@ class ArenaHandlers:
 
 
 def default_pair(kept: list[KeptReport]) -> tuple[str | None, str | None]:
-    """(a, b): the newest evaluation of an adapter against the newest one of the base on the same samples, else the
-    newest two on the same samples; None for both where there are none."""
-    pairs = [
-        (other, newer)
-        for place, newer in enumerate(kept)
-        for other in kept
-        if other is not newer and other.samples_sha256 == newer.samples_sha256 and _differ(other, newer)
-    ]
-    best = next((pair for pair in pairs if pair[1].adapter and not pair[0].adapter), next(iter(pairs), None))
-    return (id_of(best[0]), id_of(best[1])) if best else (None, None)
-
-
-def _differ(one: KeptReport, other: KeptReport) -> bool:
-    return (one.model_id, one.adapter) != (other.model_id, other.adapter)
-
-
-def evaluation_label(report: KeptReport) -> str:
-    """What tells a kept evaluation from the others, such as "tools · test, 192 samples · Acc@0.5 67% · 23 Nov …"."""
-    who = report.adapter or f"base ({report.model_id})"
-    count = report.scores.count + report.scores.no_target_count
-    accuracy = f"Acc@0.5 {report.scores.accuracy[0.5]:.0%}"
-    return f"{who} · {report.split}, {count:,} samples · {accuracy} · {in_words(report.created_at)}"
+    """(a, b): `whole_kept.adapter_pair`, else the newest two of different models that were asked the same samples in
+    the same way; None for both where there are none."""
+    pairs = (
+        (id_of(other), id_of(newer))
+        for newer, other in permutations(kept, 2)
+        if is_comparable(other, newer) and (other.model_id, other.adapter) != (newer.model_id, newer.adapter)
+    )
+    return adapter_pair(kept) or next(pairs, (None, None))
 
 
 def _name(who: object, request: gr.Request) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 from grounding.compared import Comparison, Filter, Report
 from grounding.compared.columns import DIMENSIONS
+from grounding.compared.conditions import asked_alike, condition_words
 from grounding.compared.figures import Bucket
 from grounding.compared.suspects import Suspect
 from grounding.reports import KeptReport
+from grounding.ui.evaluations_view import report_figures
 from grounding.ui.kept import Kept, id_of
 from grounding.ui.scoreboard import in_words
 from grounding.ui.whole_figures import Figures, faceted, without
@@ -92,8 +94,9 @@ class Shelf:
 
 
 def report_choices(reports: Sequence[KeptReport]) -> Choices:
-    """(label, id) of each: who answered, which samples, when, and how well; equal labels get their ids."""
-    labels = [_label(kept) for kept in reports]
+    """(label, id) of each: who answered, how it was asked, which samples, how well and when; equal labels get their
+    ids."""
+    labels = [report_label(kept) for kept in reports]
     told = [
         f"{label} · {id_of(kept)}" if labels.count(label) > 1 else label
         for label, kept in zip(labels, reports, strict=True)
@@ -102,21 +105,35 @@ def report_choices(reports: Sequence[KeptReport]) -> Choices:
 
 
 def first_pair(reports: Sequence[KeptReport]) -> tuple[str, str]:
-    """(a, b) to begin with: the newest evaluation of an adapter against the newest of its base on the same samples;
-    where there is none, the newest evaluation alone; ("", "") of nothing. `reports` come newest first."""
-    bases = {(kept.model_id, kept.samples_sha256): id_of(kept) for kept in reversed(reports) if not kept.adapter}
+    """(a, b) to begin with: `adapter_pair`; where there is none, the newest evaluation alone; ("", "") of nothing.
+    `reports` come newest first."""
+    found = adapter_pair(reports)
+    return found or (id_of(reports[0]) if reports else "", ALONE)
+
+
+def adapter_pair(reports: Sequence[KeptReport]) -> tuple[str, str] | None:
+    """(a, b): the newest evaluation of an adapter against the newest of its base on the same samples that was asked in
+    the same way; None where there is none. `reports` come newest first."""
     for kept in reports:
-        if kept.adapter and (base := bases.get((kept.model_id, kept.samples_sha256))):
-            return base, id_of(kept)
-    return (id_of(reports[0]) if reports else "", ALONE)
+        if kept.adapter:
+            bases = (one for one in reports if not one.adapter and one.model_id == kept.model_id)
+            base = next((one for one in bases if is_comparable(one, kept)), None)
+            if base is not None:
+                return id_of(base), id_of(kept)
+    return None
 
 
-def _label(kept: KeptReport) -> str:
+def is_comparable(one: KeptReport, other: KeptReport) -> bool:
+    """Whether both were asked the same samples in the same way."""
+    return one.samples_sha256 == other.samples_sha256 and asked_alike(one, other)
+
+
+def report_label(kept: KeptReport) -> str:
+    """Such as "tools on demo · 4-bit · test · 192 samples · Acc@0.5 67.0% · 12 seen left out · 23 Nov 2026, 09:12 UTC".
+    No samples are opened for it."""
     who = f"{Path(kept.adapter).name} on {kept.model_id}" if kept.adapter else f"base {kept.model_id}"
-    scores = kept.scores
-    count = scores.count + scores.no_target_count
-    accuracy = f" · Acc@0.5 {scores.accuracy[0.5]:.1%}" if scores.count else ""
-    return f"{who} · {kept.split} · {count:,} samples{accuracy} · {in_words(kept.created_at)}"
+    asked = [kept.split, f"{kept.total:,} samples"]
+    return " · ".join([who, *condition_words(kept), *asked, *report_figures(kept), in_words(kept.created_at)])
 
 
 def _keep(kept: OrderedDict[Any, Any], key: object, value: object) -> None:

@@ -15,10 +15,11 @@ from grounding.arena import Question, Tally
 from grounding.boxes import Box
 from grounding.compared import open_comparison
 from grounding.records import Sample, Status
-from grounding.ui.arena import ArenaHandlers, default_pair, evaluation_label
+from grounding.ui.arena import ArenaHandlers, default_pair
 from grounding.ui.arena_view import question_html, tally_sentence
 from grounding.ui.kept import Kept
 from grounding.ui.sources import Parts
+from grounding.ui.whole_kept import report_choices
 from grounding.workspace import Workspace
 
 NEAR, FAR = Box(0, 0, 40, 40), Box(50, 40, 90, 70)
@@ -176,7 +177,11 @@ def test_the_newest_adapter_stands_against_the_base(
     assert default_pair(kept[:1]) == (None, None)
     a, b, html = handlers.open("gone", None, "ann", ANN)  # type: ignore[arg-type]
     assert (a.value, b.value) == ("base", "tools") and token(html)
-    assert evaluation_label(kept[-1]).startswith("base (demo) · test, 8 samples · Acc@0.5 0%")
+    choices = a._constructor_args[0]["choices"]
+    assert choices == report_choices(kept), "the words of the whole-set part"
+    assert ("base", True) in {
+        (id_, label.startswith("base demo · test · 8 samples · Acc@0.5 0.0%")) for label, id_ in choices
+    }
 
 
 def test_the_tally_in_words() -> None:

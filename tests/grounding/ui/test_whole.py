@@ -25,6 +25,7 @@ from grounding.compared.wording import headline_rows
 from grounding.errors import RecordError
 from grounding.metrics import ScoredSample
 from grounding.records import Sample, Status
+from grounding.ui.arena import default_pair
 from grounding.ui.chosen import BASE
 from grounding.ui.sources import Parts
 from grounding.ui.whole import NOTHING_YET, Handlers
@@ -93,6 +94,24 @@ def test_the_newest_adapter_opens_against_its_base_on_the_same_samples(
     labels = [label for label, _ in report_choices(Shelf(parts.workspace).list())]
     assert len(set(labels)) == 4
     assert sum("tools on demo · test · 20 samples · Acc@0.5" in label for label in labels) == 1
+
+
+def test_only_what_was_asked_alike_is_paired_and_labels_say_how(keep_rows: Callable[..., str], parts: Parts) -> None:
+    samples = some_samples(20)
+    settings = {"conditions": {"quantize": "4bit"}, "decoding": {"mode": "free"}}
+    for name, adapter, asked in (("1", None, {}), ("2", "tools", {}), ("3", None, settings)):
+        path = parts.workspace.evaluations / keep_rows(name, some_rows(samples, 1), adapter) / "report.json"
+        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"settings": asked}), "utf-8")
+    reports = Shelf(parts.workspace).list()
+    assert [report.path.name for report in reports] == ["3", "2", "1"], "the 4-bit base is the newest"
+    assert first_pair(reports) == default_pair(reports) == ("1", "2")
+    labels = {name: label for label, name in report_choices(reports)}
+    assert labels["3"].startswith("base demo · 4-bit · free mode · test · 20 samples · ")
+    assert labels["1"].startswith("base demo · test · 20 samples · ")
+    path = parts.workspace.evaluations / keep_rows("4", some_rows(samples, 2), "tools") / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"settings": settings}), "utf-8")
+    reports = Shelf(parts.workspace).list()
+    assert first_pair(reports) == default_pair(reports) == ("3", "4")
 
 
 @pytest.mark.parametrize(
