@@ -68,8 +68,12 @@ class Selection:
                 samples.append(sample)
         if not samples:
             where = "No sample" if self.split == ALL_SPLITS else f"No {self.split} sample"
-            which = " that the filter lets through" if words or self.category else ""
-            raise StoreError(f"{where}{which} has a usable phrase, so there is nothing to score.")
+            if words or self.category:
+                which, way_out = " that the filter lets through", "Choose other words or another category"
+            else:
+                which, way_out = "", "Write phrases in Annotate"
+            other = "" if self.split == ALL_SPLITS else ", or choose another split"
+            raise StoreError(f"{where}{which} has a usable phrase, so there is nothing to score. {way_out}{other}.")
         return Picked(tuple(samples), left_out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from grounding.evaluating.queue import Evaluation, EvaluationState
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
+from grounding.metrics import Scores
+from grounding.reports import KeptReport
 from grounding.ui.chosen import BASE
 from grounding.ui.evaluations_panel import EvaluationHandlers
 from grounding.ui.evaluations_view import Row, bars_html, evaluations_html
@@ -66,8 +69,8 @@ def test_evaluate_queues_the_base_first_and_nothing_twice(
         ((["nobody"], "test", "", ""), "There is no adapter &#x27;nobody&#x27;"),
         (([BASE], "everything", "", ""), "The split is &#x27;everything&#x27;"),
         (([BASE], None, "", ""), "The split is"),
-        (([BASE], "val", "", ""), "nothing to score"),
-        (([BASE], "test", "zebra", ""), "nothing to score"),
+        (([BASE], "val", "", ""), "nothing to score. Write phrases in Annotate, or choose another split."),
+        (([BASE], "test", "zebra", ""), "nothing to score. Choose other words or another category, or choose another"),
         (([BASE], "test", "x" * 300, ""), "at most 200"),
     ],
 )
@@ -143,10 +146,12 @@ def test_the_page_opens_with_what_compare_shows(handlers: EvaluationHandlers, ad
 
 def test_the_words_of_each_state_are_there_and_names_are_escaped() -> None:
     states = EvaluationState
+    scores = Scores(160, 0.5, 0.25, 0.125, {0.5: 0.575, 0.75: 0.2}, 40, 0.9)
+    report = KeptReport("id", Path(), "2026-11-23T09:12:00+00:00", "demo", None, "test", "0" * 64, scores)
     rows = [
         Row(evaluation(id="<i>", adapter="<b>", selection=Selection("test", "<u>"))),
         Row(evaluation(stop_requested=True)),
-        Row(evaluation(state=states.DONE, finished_at="2026-11-23T09:12:00+00:00"), 0.575),
+        Row(evaluation(state=states.DONE, finished_at="2026-11-23T09:12:00+00:00"), report),
         Row(evaluation(state=states.DONE, finished_at="2026-11-23T09:12:00+00:00")),
         Row(evaluation(state=states.STOPPED, sentence="Stopped: <40> answers are kept.")),
         Row(evaluation(state=states.FAILED, done=0)),
