@@ -423,7 +423,7 @@ def test_compare_json_is_the_comparison(two_reports: tuple[Path, Path], capsys: 
     assert main(["compare", *map(str, two_reports), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["count"], document["wins"], document["losses"], document["mcnemar_p"]) == (4, 2, 0, 0.5)
-    assert document["accuracy_50"] == {"a": 0.25, "b": 0.75, "difference": 0.5, "low": 0.0, "high": 1.0}
+    assert document["accuracy_50"] == {"a": 0.25, "b": 0.75, "difference": 0.5, "low": 0.0, "high": 1.0, "p": 0.5}
 
 
 def test_compare_what_can_not_be(two_reports: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
