@@ -439,7 +439,7 @@ def test_compare_what_stands_in_both(two_reports: tuple[Path, Path], capsys: Cap
     assert main(["compare", *map(str, two_reports), "--common"]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[2] == "3 samples with a target on 3 pictures"
-    assert "1 samples stand only in base ('s3'); 3 stand in all." in shown.err
+    assert "1 sample stands only in base ('s3'); 3 stand in all." in shown.err
 
 
 def test_compare_writes_an_export(two_reports: tuple[Path, Path], tmp_path: Path, capsys: Capture) -> None:
