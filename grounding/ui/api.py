@@ -173,8 +173,7 @@ class Api:
         """The kept evaluations, newest first. Their ids are what report, worst, suspects and arena take.
 
         Returns:
-            Id, time, model, adapter, split, counts, Acc@0.5 and mean IoU of each, over what its adapter did not see
-            in training.
+            Id, time, model, adapter, split, counts, Acc@0.5 and mean IoU of each, without what its adapter had seen.
         """
         return [records.evaluation_entry(kept) for kept in self.kept.list()]
 

@@ -74,7 +74,7 @@ def _figure(scores: Scores | None, name: str) -> float | None:
 
 
 def _row_html(name: str, columns: Sequence[Scores | None], difference: Difference | None) -> str:
-    """One row, coloured where the interval of the difference leaves 0 out."""
+    """One row, coloured where the difference has a verdict."""
     base, adapter = (_figure(scores, name) for scores in columns)
     return (
         f'<tr data-figure="{name}"><th scope="row" title="{escape(_HINTS[name])}">{FIGURES[name]}</th>'

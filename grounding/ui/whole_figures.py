@@ -59,9 +59,12 @@ class Figures:
 
     def sign_of(self, difference: Difference | None) -> str:
         """Which way a difference is coloured: "up" or "down" where its verdict is sure, else "same"."""
-        if difference is None or self.silent_because:
-            return "same"
-        return _SIGNS.get(difference.verdict, "same")
+        return "same" if self.silent_because else sign_of(difference)
+
+
+def sign_of(difference: Difference | None) -> str:
+    """Which way a difference may be coloured: "up" or "down" where its verdict is sure, else "same"."""
+    return _SIGNS.get(difference.verdict, "same") if difference is not None else "same"
 
 
 def without(report: Report, name: str) -> Report:
