@@ -267,7 +267,7 @@ def test_a_damaged_report_is_left_out(store: ReportStore, case: str, damage: Any
 
 
 def test_a_report_that_broke_off_is_left_out(store: ReportStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_off(path: Path, rows: object) -> None:
+    def break_off(path: Path, rows: object, seen: object) -> None:
         path.write_bytes(b"half")
         raise OSError("the disk is full")
 
