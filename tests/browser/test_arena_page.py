@@ -54,6 +54,8 @@ def test_picks_by_keys_and_clicks_count_once(page: Page, browser: Browser, serve
     other = browser.new_context(viewport={"width": 1024, "height": 768}).new_page()
     first = open_arena(page, served_app)
     assert open_arena(other, served_app) == first, "both windows ask the same"
+    page.keyboard.press("ArrowDown")  # on the heading: that scrolls, and picks nothing
+    page.wait_for_timeout(500)
     where = [page.locator(part).bounding_box() for part in (".bw-arena-choices", ".bw-arena-after")]
 
     page.keyboard.press("1")

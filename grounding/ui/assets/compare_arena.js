@@ -45,7 +45,7 @@ element.addEventListener('click', (event) => {
 panel.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (event.target.closest('input, textarea, select, [role=listbox]')) return;
-  if (event.target.matches('#arena > button')) return; // the heading: from there arrows scroll the page
+  if (event.key.startsWith('Arrow') && event.target.matches('#arena > button')) return; // from the heading they scroll
   if (event.key.toLowerCase() === 'u') undo();
   else if (event.key in KEYS && question()) pick(KEYS[event.key]);
   else return;
