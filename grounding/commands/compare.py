@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     command.add_argument("report_b", type=Path, metavar="REPORT_B", help="that of another one")
     seen = command.add_mutually_exclusive_group()
     seen.add_argument("--with-seen", action="store_true", help="count what an adapter saw in training too")
-    seen.add_argument("--unseen", action="store_true", help="leave that out: nothing else is done without --with-seen")
+    seen.add_argument("--unseen", action="store_true", help="leave it out: the default")
     command.add_argument("--common", action="store_true", help="compare what stands in both, where they differ")
     command.add_argument("--export", choices=FORMATS, help="write the whole comparison into --out as well")
     command.add_argument("--out", type=Path, metavar="DIR", help="with --export: a new folder")
