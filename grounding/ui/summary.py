@@ -61,7 +61,7 @@ def summary_html(
     return (
         '<div class="bw-summary"><table><thead><tr><th scope="col">Measure</th>'
         '<th scope="col"><i class="bw-key" data-kind="base"></i>Base</th>'
-        f'<th scope="col"><i class="bw-key" data-kind="adapter"></i>{title}</th>'
+        f'<th scope="col"><i class="bw-key" data-kind="adapter"></i><span title="{title}">{title}</span></th>'
         '<th scope="col">Difference</th><th scope="col">95% interval</th>'
         '<th scope="col" class="bw-wide"><span class="bw-hidden">As bars</span></th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
