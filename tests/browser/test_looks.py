@@ -133,7 +133,7 @@ def test_one_picture(page: Page, served_app: ServedApp) -> None:
     page.locator("#compare-further-show").click()
     expect(page.locator("#compare-further-bar")).to_be_visible()
     album.look("further-models")
-    page.locator("#compare-upload input[type=file]").set_input_files(
+    page.locator("#compare-left input[type=file]").set_input_files(
         str(served_app.workspace.root.parent / "odd/wide.png")
     )
     wait_for_answers(page)
