@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +78,17 @@ def image_passes(device: str, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds a picture of the stock tower of each shape, and as a share of today's in the same rounds."""
     import torch
 
-    from grounding.demo.pretrain.settings import CELL_PX, SHAPES
+    from grounding.demo.pretrain.settings import SHAPES
     from grounding.demo.pretrain.shape import build_model
     from grounding.families.qwen_vl import Qwen3VL
 
     ways: dict[str, Callable[[], object]] = {}
     for name, shape in SHAPES.items():
-        model = build_model(replace(shape), 0).to(device).eval()
+        model = build_model(shape, 0).to(device).eval()
         Qwen3VL().prepare_model(model)
         patches = GRID[0] * GRID[1] * shape.merge**2
         pixels = torch.randn(patches, 3 * 2 * shape.patch_px**2, device=device)
         thw = torch.tensor([[1, GRID[0] * shape.merge, GRID[1] * shape.merge]], device=device)
-        assert shape.patch_px * shape.merge == CELL_PX
 
         def run(model: Any = model, pixels: Any = pixels, thw: Any = thw, count: int = 1) -> None:
             with torch.inference_mode():

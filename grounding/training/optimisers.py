@@ -95,7 +95,12 @@ def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainSetting
 
 def learning_rate_share(step: int, settings: TrainSettings) -> float:
     """The share, 0.0 to 1.0, of the highest learning rate at this step: linear rise, then a cosine to zero."""
-    warmup = max(1, round(settings.steps * settings.warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))
+    return warmed_cosine(step, settings.steps, max(1, round(settings.steps * settings.warmup_share)))
+
+
+def warmed_cosine(step: int, steps: int, warmup_steps: int) -> float:
+    """The share, 0.0 to 1.0, at this step of `steps`, the first being 0: a line up to 1.0 at the end of the warm-up,
+    then half a cosine down to 0.0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -163,9 +163,7 @@ class Handlers:
         """Other evaluations, all of their samples."""
         look.by_hand = look.shown = True
         look.choose(str(a or ""), str(b or ALONE))
-        lists = self._lists(look, self.shelf.list())
-        for shown in self._everything(look):
-            yield (*lists, *shown)
+        yield from self._with_lists(look, self.shelf.list())
 
     @tell
     def swap(self, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -174,9 +172,7 @@ class Handlers:
             raise RecordError("One evaluation alone can't be turned round: choose a second one first.")
         look.by_hand = True
         look.choose(look.b, look.a)
-        lists = self._lists(look, self.shelf.list())
-        for shown in self._everything(look):
-            yield (*lists, *shown)
+        yield from self._with_lists(look, self.shelf.list())
 
     @tell
     def ask(self, event: gr.EventData, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -232,10 +228,14 @@ class Handlers:
         stays = look.a in there and look.b in (ALONE, *there) and (look.by_hand or (look.a, look.b) == (a, b))
         if not stays:
             look.choose(a, b)
-        lists = self._lists(look, reports)
         if stays:
-            yield (*lists, gr.skip(), gr.skip(), gr.skip(), self._listed_anew(look))
-            return
+            yield (*self._lists(look, reports), gr.skip(), gr.skip(), gr.skip(), self._listed_anew(look))
+        else:
+            yield from self._with_lists(look, reports)
+
+    def _with_lists(self, look: Looking, reports: Sequence[KeptReport]) -> Iterator[tuple[Any, ...]]:
+        """The two lists once, and everything below them."""
+        lists = self._lists(look, reports)
         for shown in self._everything(look):
             yield (*lists, *shown)
             lists = (gr.skip(), gr.skip())
@@ -262,8 +262,7 @@ class Handlers:
             yield "", empty_html(str(error)), "", ""
             return
         asked, with_seen = look.filter, look.with_seen
-        report = opened.report(asked, with_seen)
-        rows = order_rows(opened.comparison, report.counted, look.order)
+        rows = self._rows(opened, look)
         bar = bar_html(opened.comparison, look, len(rows))
         if not figures:
             yield bar, gr.skip(), gr.skip(), self._list(opened, look, rows)
@@ -281,10 +280,13 @@ class Handlers:
     def _listed_anew(self, look: Looking) -> Any:
         try:
             opened = self._opened(look)
-            rows = order_rows(opened.comparison, opened.report(look.filter, look.with_seen).counted, look.order)
-            return self._list(opened, look, rows)
+            return self._list(opened, look, self._rows(opened, look))
         except BoxwrightError:
             return gr.skip()  # the figures say why
+
+    def _rows(self, opened: Opened, look: Looking) -> np.ndarray:
+        """The samples that the figures are over, in the order asked for."""
+        return order_rows(opened.comparison, opened.report(look.filter, look.with_seen).counted, look.order)
 
     def _list(self, opened: Opened, look: Looking, rows: np.ndarray) -> str:
         comparison = opened.comparison

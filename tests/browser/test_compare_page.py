@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from chromium import visit
+from compare_tab import wait_for_answers
 from grounding.demo.dataset import DemoSize
 from random_adapters import write_random_adapter
 from served import ServedApp, free_port, small_workspace
@@ -34,10 +35,6 @@ def answered(page: Page, served_app: ServedApp) -> Page:
     visit(page, served_app.url)
     wait_for_answers(page)
     return page
-
-
-def wait_for_answers(page: Page) -> None:
-    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
 
 
 def titles(page: Page) -> list[str]:

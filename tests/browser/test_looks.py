@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from annotate.store import Store
 from chromium import visit
-from compared_samples import answered, keep
+from compare_tab import keep_base_and_adapter, wait_for_answers
 from grounding.boxes import Box
 from grounding.demo.dataset import DemoSize
 from grounding.records import Sample
@@ -57,11 +56,7 @@ def looked_at_workspace(folder: Path) -> Workspace:
     store.import_samples(odd_samples(folder / "odd"), source="odd", who="tester")
     for seed, name in enumerate(("older", "newer", LONG_NAME), start=1):
         write_random_adapter(workspace.adapters / name, seed=seed, created_at=f"2026-0{seed}-01T00:00:00+00:00")
-    rng = random.Random(3)
-    samples = list(store.iterate("test"))
-    for name, adapter, hits in (("base", None, 0.4), ("long", LONG_NAME, 0.8)):
-        some = [(s, s.boxes_xyxy_px if rng.random() < hits else (Box(1, 1, 20, 20),)) for s in samples]
-        keep(workspace.evaluations / name, [answered(sample, boxes) for sample, boxes in some], adapter)
+    keep_base_and_adapter(workspace, LONG_NAME)
     return workspace
 
 
@@ -71,10 +66,6 @@ def served_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
     app.start()
     yield app
     app.stop()
-
-
-def wait_for_answers(page: Page) -> None:
-    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
 
 
 def open_odd(page: Page, name: str) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from train_page import set_values
 
 from chromium import visit
+from compare_tab import wait_for_answers
 from served import ServedApp
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -18,10 +19,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
-
-
-def wait_for_answers(page: Page) -> None:
-    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
 
 
 def train_name(page: Page) -> str:

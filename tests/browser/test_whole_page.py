@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from annotate.store import Store
 from annotate_page import at_rest
 from chromium import visit
-from compared_samples import answered, keep
-from grounding.boxes import Box
+from compare_tab import keep_base_and_adapter, wait_for_answers
 from grounding.demo.dataset import DemoSize
-from grounding.records import Sample
 from served import ServedApp, free_port, small_workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def some_answer(sample: Sample, rng: random.Random, hits: float) -> tuple[Box, ...]:
-    return sample.boxes_xyxy_px if rng.random() < hits else (Box(1, 1, 20, 20),)
 
 
 @pytest.fixture
 def served_app(tmp_path: Path) -> Iterator[ServedApp]:
     """The app with an evaluation of the base and of an adapter on 32 samples."""
     workspace = small_workspace(tmp_path, DemoSize(2, 2, 16))
-    samples = list(Store(workspace.annotations_db, workspace.pictures).iterate("test"))
-    rng = random.Random(3)
-    for name, adapter, hits in (("base", None, 0.4), ("tools", "tools", 0.8)):
-        keep(workspace.evaluations / name, [answered(s, some_answer(s, rng, hits)) for s in samples], adapter)
+    keep_base_and_adapter(workspace, "tools")
     app = ServedApp(workspace, free_port())
     app.start()
     yield app
     app.stop()
-
-
-def wait_for_answers(page: Page) -> None:
-    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
 
 
 def test_from_the_figures_to_a_sample_and_to_a_file(page: Page, served_app: ServedApp) -> None:

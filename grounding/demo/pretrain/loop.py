@@ -26,6 +26,7 @@ from grounding.demo.pretrain.shape import build_model, build_processor
 from grounding.demo.sprites import all_nouns
 from grounding.errors import JobError
 from grounding.training.checkpoint import Checkpoint, Checkpoints
+from grounding.training.optimisers import warmed_cosine
 
 _AHEAD = 2  # batches that each process may have ready
 
@@ -143,10 +144,7 @@ class Pretraining:
 
 def learning_rate(settings: PretrainSettings, step: int) -> float:
     """The rate of a step: a line up to the warm-up's end, then half a cosine to 0."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    rest = max(1, settings.steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
+    return settings.learning_rate * warmed_cosine(step, settings.steps, settings.warmup_steps)
 
 
 def dense_weight(settings: PretrainSettings, step: int) -> float:
