@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grounding.boxes import Box, set_iou
+from grounding.boxes import Box
 from grounding.records import Status
 
 if TYPE_CHECKING:
@@ -167,21 +167,11 @@ def matched_boxes(predicted: RaggedBoxes, truth: RaggedBoxes, min_iou: float = M
     """For each predicted box the number of its true box within its sample, or -1: [predicted boxes].
 
     Within a sample, pairs with IoU >= `min_iou` are taken greedily by falling IoU, of equal ones the first predicted
-    and then the first true box. Each round takes the best pair that is left of every sample.
+    and then the first true box.
     """
     found = np.full(len(predicted.xyxy_px), -1, dtype=np.int64)
-    of_sample, i, j = _pairs(predicted, truth)
-    overlap = ious(predicted.xyxy_px[i], truth.xyxy_px[j])
-    order = np.lexsort((-overlap, of_sample))  # stable: equal pairs keep their order
-    order = order[overlap[order] >= min_iou]
-    of_sample, i, j = of_sample[order], i[order], j[order]
-    taken_i, taken_j = np.zeros(len(predicted.xyxy_px), dtype=bool), np.zeros(len(truth.xyxy_px), dtype=bool)
-    while len(i):
-        best = np.flatnonzero(np.diff(of_sample, prepend=-1))
-        found[i[best]] = j[best] - truth.starts[of_sample[best]]
-        taken_i[i[best]] = taken_j[j[best]] = True
-        left = ~(taken_i[i] | taken_j[j])
-        of_sample, i, j = of_sample[left], i[left], j[left]
+    for of_sample, i, j, _ in _greedy_rounds(predicted, truth, min_iou):
+        found[i] = j - truth.starts[of_sample]
     return found
 
 
@@ -202,8 +192,13 @@ def set_ious(predicted: RaggedBoxes, truth: RaggedBoxes) -> Floats:
     single = np.flatnonzero((truth.counts == 1) & (predicted.counts > 0))
     if len(single):
         found[single] = ious(predicted.xyxy_px[predicted.starts[single]], truth.xyxy_px[truth.starts[single]])
-    for row in np.flatnonzero((truth.counts > 1) & (predicted.counts > 0)).tolist():
-        found[row] = set_iou(*([Box(*four) for four in boxes.row(row).tolist()] for boxes in (predicted, truth)))
+    several = np.flatnonzero((truth.counts > 1) & (predicted.counts > 0))
+    if len(several):
+        predicted, truth = predicted.take(several), truth.take(several)
+        total = np.zeros(len(several))
+        for of_sample, _, _, overlap in _greedy_rounds(predicted, truth, float(np.nextafter(0.0, 1.0))):
+            total[of_sample] += overlap  # in the order of `set_iou`: the same to the bit
+        found[several] = total / np.maximum(predicted.counts, truth.counts)
     return found
 
 
@@ -223,3 +218,22 @@ def _pairs(predicted: RaggedBoxes, truth: RaggedBoxes) -> tuple[Wholes, Wholes, 
     partners = truth.counts[of_box]
     i = np.repeat(np.arange(len(of_box)), partners)
     return of_box[i], i, spread(truth.starts[of_box], partners)
+
+
+def _greedy_rounds(
+    predicted: RaggedBoxes, truth: RaggedBoxes, min_iou: float
+) -> Iterator[tuple[Wholes, Wholes, Wholes, Floats]]:
+    """The greedy pairs with IoU >= `min_iou`, in rounds of the best one that is left of every sample: (sample,
+    predicted box, true box, IoU) of each, [pairs of the round]."""
+    of_sample, i, j = _pairs(predicted, truth)
+    overlap = ious(predicted.xyxy_px[i], truth.xyxy_px[j])
+    order = np.lexsort((-overlap, of_sample))  # stable: equal pairs keep their order
+    order = order[overlap[order] >= min_iou]
+    of_sample, i, j, overlap = of_sample[order], i[order], j[order], overlap[order]
+    taken_i, taken_j = np.zeros(len(predicted.xyxy_px), dtype=bool), np.zeros(len(truth.xyxy_px), dtype=bool)
+    while len(i):
+        best = np.flatnonzero(np.diff(of_sample, prepend=-1))
+        yield of_sample[best], i[best], j[best], overlap[best]
+        taken_i[i[best]] = taken_j[j[best]] = True
+        left = ~(taken_i[i] | taken_j[j])
+        of_sample, i, j, overlap = of_sample[left], i[left], j[left], overlap[left]

@@ -30,6 +30,7 @@ from grounding.ui.foreign import foreign_phrase
 from grounding.ui.further import FurtherModels
 from grounding.ui.model_service import Phase
 from grounding.ui.pictures import figure_url, find_picture
+from grounding.ui.processors import one_for_the_page
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts, picture_id
 from grounding.ui.truth import truth_for
@@ -282,7 +283,7 @@ class Compare:
             if isinstance(answer, NoAnswer):
                 told[answer.model] = instead(answer.sentence)
         if any(model not in told for model in own):
-            with self.parts.models.use() as predictor:
+            with self.parts.models.use() as predictor, one_for_the_page(predictor):
                 told |= zip(own, ask(predictor, own), strict=True)
         for model in answered.models:
             if model is not None and model not in told:
@@ -312,7 +313,7 @@ class Compare:
         told: dict[str | None, Answer] = {model: NoAnswer(model, "Asking the model", waiting=True) for model in others}
         if own:
             try:
-                with self.parts.models.use() as predictor:
+                with self.parts.models.use() as predictor, one_for_the_page(predictor):
                     told |= zip(own, predictor.compare(path, scene.phrase, own), strict=True)
             except BoxwrightError as error:
                 if not others:

@@ -1,0 +1,38 @@
+"""Processors shared between the model and the browser that shows its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grounding.predict import Predictor
+
+SMALL_WEIGHTS = 50_000_000
+"""A model with at most so many weights gains little from one more processor: its products are over too soon."""
+
+
+@contextmanager
+def one_for_the_page(predictor: Predictor) -> Iterator[None]:
+    """While the block runs, a small model on a CPU leaves one processor to the page; others keep all.
+
+    Browser and server often share the machine. Where PyTorch counts on all of its processors, each product waits for
+    the one that draws the page (`benchmarks/compare_page.py`). The number is the process's: the caller holds the model.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads < 2 or predictor.device != "cpu" or count_weights(predictor) > SMALL_WEIGHTS:
+        yield
+        return
+    torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def count_weights(predictor: Predictor) -> int:
+    """How many numbers the base is made of."""
+    return sum(weight.numel() for weight in predictor.loaded.model.parameters())

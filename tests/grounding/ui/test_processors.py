@@ -1,0 +1,44 @@
+"""A small model leaves a processor to the page while it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from grounding.ui.processors import SMALL_WEIGHTS, one_for_the_page
+
+
+@pytest.fixture(autouse=True)
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def predictor(weights: int = 10, device: str = "cpu") -> Any:
+    model = torch.nn.Linear(weights, 1, bias=False, device="meta")
+    return SimpleNamespace(device=device, loaded=SimpleNamespace(model=model))
+
+
+def test_a_small_model_leaves_one_and_takes_it_back() -> None:
+    with pytest.raises(KeyError), one_for_the_page(predictor()):
+        assert torch.get_num_threads() == 2
+        raise KeyError
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("other", [predictor(SMALL_WEIGHTS + 1), predictor(device="cuda")])
+def test_a_large_one_and_a_gpu_s_keep_all(other: Any) -> None:
+    with one_for_the_page(other):
+        assert torch.get_num_threads() == 3
+
+
+def test_the_last_one_is_kept() -> None:
+    torch.set_num_threads(1)
+    with one_for_the_page(predictor()):
+        assert torch.get_num_threads() == 1
