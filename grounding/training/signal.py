@@ -5,6 +5,9 @@ come from the pictures alone. Two measures, each paired and with an interval ove
 
 - on validation samples: Acc@0.5 of the boxes generated for the own phrase and for another one of the picture;
 - on train samples: the loss of the answer's tokens behind the own phrase and behind another one, in nats a token.
+
+Placeholders in several wordings can be learned by heart, and then the second measure finds a gain where there is
+nothing to hear: where every train phrase is one, that decides.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from grounding.errors import PictureError
 from grounding.metrics import MATCH_MIN_IOU
 from grounding.models import LoadedModel
 from grounding.pictures import open_picture
+from grounding.placeholders import is_placeholder
 from grounding.records import Sample
 from grounding.training.batches import BranchBuilder, pack, packed_logits
 
@@ -90,8 +94,9 @@ def measure_signal(
 ) -> PhraseSignal:
     """Both measures on the model as it is now, on up to `MOST_SAMPLES` samples each. `answer` generates: (features,
     phrases) to objects with `boxes_xyxy_px`. The model's mode is put back. Pictures that can't be read are left out."""
+    phrases = [sample.phrase for sample in train if sample.boxes_xyxy_px]
     # Where all phrases are the same, nothing is left to chance.
-    fewest = LEAST_PICTURES if len({sample.phrase for sample in train if sample.boxes_xyxy_px}) > 1 else 1
+    fewest = LEAST_PICTURES if len(set(phrases)) > 1 else 1
     training = loaded.model.training
     loaded.model.eval()
     try:
@@ -99,17 +104,19 @@ def measure_signal(
         nats = _nats(loaded, other_phrases(_some(train, seed)), fewest)
     finally:
         loaded.model.train(training)
-    return judge(accuracy, nats)
+    placeholders = len(phrases) if all(map(is_placeholder, set(phrases))) else 0
+    return judge(accuracy, nats, placeholders)
 
 
-def judge(accuracy: Paired | None, nats: Paired | None) -> PhraseSignal:
-    """The verdict and its sentence."""
-    if accuracy is None and nats is None:
+def judge(accuracy: Paired | None, nats: Paired | None, placeholders: int = 0) -> PhraseSignal:
+    """The verdict and its sentence. `placeholders`: how many train phrases there are where every one is a placeholder,
+    else 0."""
+    if accuracy is None and nats is None and not placeholders:
         sentence = "Whether the phrases carried signal is not known: there were too few pictures to compare on."
         return PhraseSignal("unknown", sentence, None, None)
     on_train = nats is None or (nats.gain >= LEAST_NATS and nats.low > 0)
     on_val = accuracy is None or (accuracy.gain >= LEAST_ACCURACY and accuracy.low > 0)
-    verdict = "none" if not on_train else "carried" if on_val else "train_only"
+    verdict = "none" if placeholders or not on_train else "carried" if on_val else "train_only"
     told = []
     if accuracy is not None:
         told.append(
@@ -121,12 +128,20 @@ def judge(accuracy: Paired | None, nats: Paired | None) -> PhraseSignal:
             f"the right box is {nats.gain:.2f} nats a token likelier with its own phrase, on {nats.count} train samples"
         )
     meaning = {
-        "none": "The phrases carried no signal: the model can't tell from the train phrases which box is meant, and "
-        "what it learned it learned from the pictures alone",
+        "none": f"The phrases carried no signal: {_why_none(placeholders)}, and what the model learned it learned from "
+        "the pictures alone",
         "train_only": "The phrases carried no signal beyond the train samples, which were learned by heart",
         "carried": "The phrases carried signal",
     }[verdict]
-    return PhraseSignal(verdict, f"{meaning} ({'; '.join(told)}).", accuracy, nats)
+    figures = f" ({'; '.join(told)})" if told else ""
+    return PhraseSignal(verdict, f"{meaning}{figures}.", accuracy, nats)
+
+
+def _why_none(placeholders: int) -> str:
+    if placeholders:
+        which = f"every one of the {placeholders:,} train phrases" if placeholders > 1 else "the only train phrase"
+        return f"{which} is a placeholder"
+    return "the train phrases don't tell which box is meant"
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:

@@ -139,7 +139,7 @@ class Handlers:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.shelf = Shelf(parts.workspace)
-        self._exports: deque[Path] = deque()
+        self._exports: deque[tempfile.TemporaryDirectory[str]] = deque()
 
     @tell
     def show(self, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -202,10 +202,12 @@ class Handlers:
             raise WorkspaceError(f"There is no export {str(format_)[:40]!r}: expected one of {', '.join(FORMATS)}.")
         report = opened.report(look.filter, look.with_seen)
         name = f"comparison-{format_}"
-        folder = Path(tempfile.mkdtemp(prefix="boxwright-export-"))
-        self._exports.append(folder)
+        # Goes with the app at the latest; a download may still be reading it when it goes.
+        kept = tempfile.TemporaryDirectory(prefix="boxwright-export-", ignore_cleanup_errors=True)
+        folder = Path(kept.name)
+        self._exports.append(kept)
         while len(self._exports) > _EXPORTS_KEPT:
-            shutil.rmtree(self._exports.popleft(), ignore_errors=True)
+            self._exports.popleft().cleanup()
         report.export(folder / name, str(format_))
         archive = Path(shutil.make_archive(str(folder / name), "zip", folder / name))
         shutil.rmtree(folder / name)

@@ -183,3 +183,71 @@ def test_heat_probes_and_prompt_come_when_asked_for(answered: Page) -> None:
     expect(page.locator(".bw-tokens")).to_contain_text("ship")
     expect(page.locator("#compare-results .bw-answers")).to_have_attribute("data-heats", "yes")
     expect(page.locator(".bw-verdicts")).to_have_count(0)
+
+
+_FOCUSED = """() => {
+  const found = document.activeElement, style = (one) => getComputedStyle(one);
+  if (!found || found === document.body) return null;
+  const rings = [];
+  for (let one = found; one && rings.length < 6; one = one.parentElement) {
+    const { outlineStyle, outlineWidth, boxShadow } = style(one);
+    rings.push((outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1) || (one === found && boxShadow !== 'none'));
+  }
+  const name = found.getAttribute('aria-label') || found.labels?.[0]?.innerText || found.innerText || found.title;
+  return { id: found.id, name: (name || '').trim(), ringed: rings.includes(true),
+           where: found.closest('[id]')?.id, seen: found.getBoundingClientRect().width > 0 };
+}"""
+
+
+def test_all_of_it_is_reached_by_keys(answered: Page) -> None:
+    page = answered
+    page.locator("#tab-compare-button").focus()
+    stops = []
+    while not stops or stops[-1]["id"] != "compare-summary-run":
+        assert len(stops) < 80, "Evaluate is never reached"
+        page.keyboard.press("Tab")
+        stop = page.evaluate(_FOCUSED)
+        if stop is not None:
+            stops.append(stop)
+    assert [stop for stop in stops if not (stop["name"] and stop["ringed"] and stop["seen"])] == []
+    reached = {stop["id"] or stop["where"] for stop in stops}
+    assert reached >= {"compare-split", "compare-upload", "compare-phrase", "compare-run", "compare-models"}
+    names = {stop["name"] for stop in stops}
+    assert names >= {"Side by side", "Zoom in", "Heat map of Base model", "Does it follow the words?"}
+
+
+def test_a_sample_is_compared_by_keys_alone(answered: Page) -> None:
+    page = answered
+
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("(selector) => document.activeElement?.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} is never reached")
+
+    page.locator("#tab-compare-button").focus()
+    tab_to("#compare-grid .bw-thumb:nth-of-type(3)")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-grid .bw-thumb").nth(2)).to_have_attribute("aria-pressed", "true")
+    page.wait_for_timeout(500)
+    wait_for_answers(page)
+    tab_to("#compare-phrase textarea")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("the left ship")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-results .bw-note")).to_contain_text("Not this sample")
+    wait_for_answers(page)
+    tab_to(".bw-views input")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#compare-results .bw-overlay")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    tab_to(".bw-cards .bw-heat-switch")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("data-heats", "yes")
+    tab_to(".bw-ask")
+    page.keyboard.press("Enter")
+    expect(page.locator(".bw-verdicts li")).to_have_count(2)
+    tab_to(".bw-read summary")
+    page.keyboard.press("Enter")
+    expect(page.locator(".bw-tokens")).to_contain_text("ship")

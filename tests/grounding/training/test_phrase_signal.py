@@ -54,6 +54,16 @@ def test_the_verdict(accuracy: Any, nats: Any, verdict: str) -> None:
     assert ("no signal" in signal.sentence) is (verdict in ("none", "train_only"))
 
 
+def test_placeholders_learned_by_heart_carry_nothing() -> None:
+    by_heart = judge(paired(0.7, 0.1, 0.6, 0.4), paired(0.2, 1.4, 1.2, 1.0), placeholders=400)
+    assert by_heart.verdict == "none"
+    assert "every one of the 400 train phrases is a placeholder" in by_heart.sentence
+    assert "1.20 nats" in by_heart.sentence
+    assert judge(None, None, placeholders=1).sentence.startswith(
+        "The phrases carried no signal: the only train phrase is a placeholder, and"
+    )
+
+
 @pytest.mark.slow
 def test_the_embedded_model_hears_phrases_and_not_placeholders(
     loaded: Any, demo_samples: dict[str, list[Sample]], demo_folder: Path
@@ -77,6 +87,9 @@ def test_the_embedded_model_hears_phrases_and_not_placeholders(
     assert silent.verdict == "none"
     assert silent.nats is not None and silent.nats.gain == pytest.approx(0, abs=1e-4)
     assert "carried no signal" in silent.sentence
+    wordings = ("caption", "object", "Describe this region.")
+    various = [replace(s, phrase=wordings[i % 3]) for i, s in enumerate(everyone)]
+    assert f"every one of the {len(everyone)} train" in measure_signal(loaded, various, plain, answer).sentence
     assert not loaded.model.training
 
 
