@@ -73,6 +73,11 @@ class Predictor:
     def device(self) -> str:
         return self.loaded.device
 
+    @cached_property
+    def weight_count(self) -> int:
+        """How many numbers the base is made of."""
+        return sum(weight.numel() for weight in self.loaded.model.parameters())
+
     @property
     def load_notes(self) -> tuple[str, ...]:
         """Why this device, this number type, this way of answering."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -11,8 +11,11 @@ from grounding.adapters import AdapterInfo
 from grounding.adapters.evaluations import evaluations_of, is_base
 from grounding.compared.chance import chance_level
 from grounding.compared.comparison import open_comparison
+from grounding.compared.figures import headline
+from grounding.compared.wording import interval_text
 from grounding.errors import BoxwrightError
 from grounding.evaluating.selection import is_narrowed
+from grounding.paired import Difference
 from grounding.reports import KeptReport, ReportStore
 from grounding.workspace import Workspace
 
@@ -41,26 +44,37 @@ class AgainstChance:
 
     def of(self, model_id: str, adapter: AdapterInfo | None = None, *, quantize: str = "none") -> Standing:
         """How the base (without `adapter`) or an adapter stands, on weights that are quantised so, by its
-        `most_telling` evaluation. An evaluation that
-        can't be read is named, not raised; of an adapter whose phrases taught it nothing, that is said first."""
-        standing = self._evaluated(model_id, adapter, quantize)
-        if adapter is not None and adapter.is_without_signal:
-            return replace(standing, sentence=NO_SIGNAL + standing.sentence)
-        return standing
-
-    def _evaluated(self, model_id: str, adapter: AdapterInfo | None, quantize: str) -> Standing:
+        `most_telling` evaluation. Of an adapter whose phrases taught it nothing, that is said first, and what its
+        training added to the base where both were asked the same. An evaluation that can't be read is named, not
+        raised."""
         reports = self.reports.list()
-        if adapter is not None:
-            own = evaluations_of(adapter, reports, quantize)
-        else:
+        if adapter is None:
             own = [report for report in reports if report.model_id == model_id and is_base(report, quantize)]
-        if not own:
-            return Standing(NOT_EVALUATED)
-        report = most_telling(own)
+        else:
+            own = evaluations_of(adapter, reports, quantize)
+        told = most_telling(own) if own else None
+        standing = self._once(told.id, lambda: self._read(told)) if told else Standing(NOT_EVALUATED)
+        if adapter is None or not adapter.is_without_signal:
+            return standing
+        base = next((r for r in reports if told and is_base(r, quantize) and _is_asked_alike(r, told)), None)
+        added = self._once(f"{base.id} {told.id}", lambda: self._added(base, told)) if base and told else Standing("")
+        return replace(standing, sentence=f"{NO_SIGNAL}{added.sentence}{standing.sentence}")
+
+    def _once(self, key: str, read: Callable[[], Standing]) -> Standing:
         with self._lock:
-            if report.id not in self._known:
-                self._known[report.id] = self._read(report)
-            return self._known[report.id]
+            if key not in self._known:
+                self._known[key] = read()
+            return self._known[key]
+
+    def _added(self, base: KeptReport, report: KeptReport) -> Standing:
+        """What the training added to the base, over the samples of both evaluations that it did not see."""
+        try:
+            comparison = open_comparison([base.path, report.path], workspace=self.workspace)
+            change = headline(comparison).differences.get("accuracy_50")
+        except BoxwrightError as error:
+            log.warning("%s", error)
+            return Standing(f"{error} ")
+        return Standing("" if change is None else f"{_added_sentence(change)} ")
 
     def _read(self, report: KeptReport) -> Standing:
         try:
@@ -73,6 +87,19 @@ class AgainstChance:
         if chance is None:
             return Standing(f"{split}No two samples of its evaluation can exchange answers: chance isn't known.")
         return Standing(f"{split}{chance.sentence}", chance.is_better)
+
+
+def _is_asked_alike(base: KeptReport, report: KeptReport) -> bool:
+    return (base.model_id, base.samples_sha256) == (report.model_id, report.samples_sha256)
+
+
+def _added_sentence(change: Difference) -> str:
+    told = {
+        "higher": "It is better than its base all the same",
+        "lower": "It is worse than its base",
+    }.get(change.verdict, "It adds nothing to its base that these samples show")
+    interval = "" if change.low is None else f" ({interval_text('accuracy_50', change)} points)"
+    return f"{told}: Acc@0.5 {change.a:.1%} → {change.b:.1%}{interval}."
 
 
 def most_telling(reports: Sequence[KeptReport]) -> KeptReport:

@@ -23,7 +23,7 @@ def one_for_the_page(predictor: Predictor) -> Iterator[None]:
     import torch
 
     threads = torch.get_num_threads()
-    if threads < 2 or predictor.device != "cpu" or count_weights(predictor) > SMALL_WEIGHTS:
+    if threads < 2 or predictor.device != "cpu" or predictor.weight_count > SMALL_WEIGHTS:
         yield
         return
     torch.set_num_threads(threads - 1)
@@ -31,8 +31,3 @@ def one_for_the_page(predictor: Predictor) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def count_weights(predictor: Predictor) -> int:
-    """How many numbers the base is made of."""
-    return sum(weight.numel() for weight in predictor.loaded.model.parameters())

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -29,6 +30,7 @@ class FakePredictor:
 
     model_id = "demo"
     device = "cpu"
+    weight_count = 10
     profile = SimpleNamespace(name="fake")
     load_notes = ("cpu: no GPU was found.", "float32: bfloat16 is slow here.")
 
@@ -154,10 +156,10 @@ def parts(workspace: Workspace, source: ListSource, models: ModelService) -> Par
 
 @pytest.fixture
 def add_adapter(workspace: Workspace) -> Callable[..., None]:
-    def add(name: str, created_at: str = "2026-01-01T00:00:00+00:00", base: str = "demo") -> None:
+    def add(name: str, created_at: str = "2026-01-01T00:00:00+00:00", base: str = "demo", **more: Any) -> None:
         folder = workspace.adapters / name
         folder.mkdir(parents=True, exist_ok=True)
-        AdapterInfo(name, folder, base, "fake", created_at).save()
+        AdapterInfo(name, folder, base, "fake", created_at, **more).save()
 
     return add
 

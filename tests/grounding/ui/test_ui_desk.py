@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from compared_samples import LEFT, keep, some_scenes
 from compared_samples import answered as answered_sample
+from grounding.boxes import Box
 from grounding.errors import AdapterError, ModelError, PictureError, RecordError, SettingsError, StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
@@ -355,6 +357,26 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
     (workspace.evaluations / "deaf-on-test" / "samples.parquet").write_bytes(b"")
     again = Compare(compare.parts, compare.board)
     assert "can&#x27;t be read" in (again.more(answered(again, ("deaf",)), "probes") or "")
+
+
+@pytest.mark.parametrize(
+    ("base_answers", "says"),
+    [
+        (LEFT, "It adds nothing to its base that these samples show: Acc@0.5 33.3% → 33.3% (0.0 to 0.0 points). In"),
+        (Box(1, 1, 3, 3), "It is better than its base all the same: Acc@0.5 0.0% → 33.3% (+33.3 to +33.3 points). In"),
+        (None, "In the test split."),
+    ],
+)
+def test_of_phrases_that_taught_nothing_it_is_said_what_the_training_added(
+    compare: Compare, workspace: Workspace, add_adapter: Callable[..., None], base_answers: Box | None, says: str
+) -> None:
+    add_adapter("deaf", phrase_signal={"verdict": "none"})
+    keep(workspace.evaluations / "deaf", [answered_sample(sample, [LEFT]) for sample in some_scenes(20)], "deaf")
+    if base_answers is not None:
+        rows = [answered_sample(sample, [base_answers]) for sample in some_scenes(20)]
+        keep(workspace.evaluations / "base", rows, None)
+    html = compare.more(answered(compare, ("deaf",)), "probes") or ""
+    assert f"{escape(NO_SIGNAL)}{says}" in html
 
 
 def kept_report(name: str, split: str, count: int, state: str = "") -> KeptReport:
