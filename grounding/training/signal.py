@@ -94,9 +94,8 @@ def measure_signal(
 ) -> PhraseSignal:
     """Both measures on the model as it is now, on up to `MOST_SAMPLES` samples each. `answer` generates: (features,
     phrases) to objects with `boxes_xyxy_px`. The model's mode is put back. Pictures that can't be read are left out."""
-    phrases = [sample.phrase for sample in train if sample.boxes_xyxy_px]
     # Where all phrases are the same, nothing is left to chance.
-    fewest = LEAST_PICTURES if len(set(phrases)) > 1 else 1
+    fewest = LEAST_PICTURES if len({sample.phrase for sample in train if sample.boxes_xyxy_px}) > 1 else 1
     training = loaded.model.training
     loaded.model.eval()
     try:
@@ -104,7 +103,7 @@ def measure_signal(
         nats = _nats(loaded, other_phrases(_some(train, seed)), fewest)
     finally:
         loaded.model.train(training)
-    placeholders = len(phrases) if all(map(is_placeholder, set(phrases))) else 0
+    placeholders = len(train) if all(map(is_placeholder, {sample.phrase for sample in train})) else 0
     return judge(accuracy, nats, placeholders)
 
 
