@@ -91,6 +91,13 @@ class Reads:
             tail = "WHERE s.position IN (SELECT value FROM json_each(?)) ORDER BY s.position"
             return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
 
+    def samples_of_picture(self, picture_sha256: str, most: int = MOST_SIBLINGS) -> list[Sample]:
+        """The first `most` samples of a picture in import order; none of one that no sample has."""
+        tail = "WHERE s.picture_sha256 = ? ORDER BY s.position LIMIT ?"
+        with reading(self.path) as connection:
+            items = select_items(connection, self.pictures.folder, tail, (picture_sha256, max(0, most)))
+            return [item.sample for item in items]
+
     def sibling_count(self, sample_id: str) -> int:
         """How many other samples the same picture has, all told. Raises `StoreError` for an unknown id."""
         with reading(self.path) as connection:

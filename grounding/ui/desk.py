@@ -33,7 +33,7 @@ from grounding.ui.pictures import figure_url, find_picture
 from grounding.ui.processors import one_for_the_page
 from grounding.ui.scoreboard import SUMMARY_SPLIT, Scoreboard
 from grounding.ui.sources import Parts, picture_id
-from grounding.ui.truth import truth_for
+from grounding.ui.truth import truth_on_picture
 
 if TYPE_CHECKING:
     from grounding.predict import Predictor
@@ -150,7 +150,8 @@ class Compare:
         except PictureError as error:
             raise PictureError(f"{error} {_BRING_BACK}") from error
         sample = self.parts.source.get_sample(desk.sample_id) if desk.sample_id else None
-        truth = truth_for(sample, phrase, self.parts.is_placeholder)
+        others = self.parts.source.samples_of_picture(desk.picture_sha256)
+        truth = truth_on_picture(sample, others, phrase, self.parts.is_placeholder)
         return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth, desk.sample_id)
 
     def waiting_html(self, desk: Desk, phrase: str, models: Models) -> str:

@@ -23,6 +23,9 @@ class SampleSource(Protocol):
     def get_sample(self, sample_id: str) -> Sample:
         """One sample. Raises `StoreError` for an unknown id."""
 
+    def samples_of_picture(self, picture_sha256: str) -> list[Sample]:
+        """The samples of a picture, of a great many the first; none of one that nobody imported."""
+
     def categories(self) -> list[str]:
         """The categories that samples have, by name."""
 

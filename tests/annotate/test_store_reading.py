@@ -106,6 +106,13 @@ def test_siblings_are_the_other_samples_of_the_picture(seven: Store) -> None:
     assert [item.id for item in seven.siblings("d")] == ["e"]
 
 
+def test_the_samples_of_a_picture_come_in_import_order(seven: Store) -> None:
+    picture = seven.get("b").picture_sha256
+    assert [sample.id for sample in seven.samples_of_picture(picture)] == ["a", "b", "c"]
+    assert [sample.id for sample in seven.samples_of_picture(picture, 2)] == ["a", "b"]
+    assert seven.samples_of_picture("0" * 64) == []
+
+
 def test_all_counts_are_those_of_each_split_and_of_all(seven: Store) -> None:
     seven.flag("d", "look", who="ann", expected_revision=1)
     counts = seven.all_counts()

@@ -103,6 +103,9 @@ class ListSource:
                 return sample
         raise StoreError(f"There is no sample {sample_id!r}.")
 
+    def samples_of_picture(self, picture_sha256: str) -> list[Sample]:
+        return [sample for sample in self.samples if sample.image.stem == picture_sha256]
+
     def categories(self) -> list[str]:
         return sorted({s.category for s in self.samples})
 

@@ -94,7 +94,18 @@ def test_a_probe_says_what_the_page_says_of_the_same_sample(api: Api, parts: Par
     assert told == records.probed(shown)
     assert told["truth_iou"] == 0.25 and told["probes"][0]["truth_iou"] is None
     by_file = api.probe(source.samples[0].image.stem, "the red mug")
-    assert by_file["truth_iou"] is None and by_file["probes"][-1]["phrase"] == "the blue cup"
+    assert by_file["truth_iou"] == 0.25 and by_file["probes"][-1]["phrase"] == "the blue cup"
+
+
+def test_a_swapped_wording_means_what_another_sample_calls_so(api: Api, source: Any) -> None:
+    left, right = Box(0, 0, 20, 20), Box(60, 50, 90, 75)
+    one = replace(source.samples[0], id="left", phrase="the left mug", boxes_xyxy_px=(left,))
+    source.samples[:] = [one, replace(one, id="right", phrase="The right  mug", boxes_xyxy_px=(right,))]
+    swapped = next(p for p in api.probe("left", "the left mug")["probes"] if p["phrase"] == "the right mug")
+    assert swapped["truth_iou"] is not None
+    source.samples.append(replace(one, id="again", phrase="the right mug"))  # they don't agree
+    swapped = next(p for p in api.probe("left", "the left mug")["probes"] if p["phrase"] == "the right mug")
+    assert swapped["truth_iou"] is None
 
 
 def test_who_chooses_the_foreign_phrase_is_heard(api: Api) -> None:
