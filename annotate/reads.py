@@ -92,8 +92,8 @@ class Reads:
             return tuple(select_items(connection, self.pictures.folder, tail, (positions,)))
 
     def samples_of_picture(self, picture_sha256: str, most: int = MOST_SIBLINGS) -> list[Sample]:
-        """The first `most` samples of a picture in import order; none of one that no sample has."""
-        tail = "WHERE s.picture_sha256 = ? ORDER BY s.position LIMIT ?"
+        """The first `most` samples of a picture in import order, but for rejected ones."""
+        tail = "WHERE s.picture_sha256 = ? AND s.state <> 'rejected' ORDER BY s.position LIMIT ?"
         with reading(self.path) as connection:
             items = select_items(connection, self.pictures.folder, tail, (picture_sha256, max(0, most)))
             return [item.sample for item in items]

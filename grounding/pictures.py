@@ -151,7 +151,7 @@ def _open_header(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError) as error:
         raise PictureError(f"{path.name!r:.200} can't be opened as a picture ({_reason(error)}).") from error
     try:
-        _check_size(picture.size, path.name)
+        _check_size(picture.size, picture_name(path))
         if picture.format not in _SUFFIX_OF_FORMAT:
             raise PictureError(
                 f"{picture_name(path)} has the format {picture.format}. Expected PNG, JPEG, WebP, BMP, GIF or TIFF."

@@ -103,7 +103,8 @@ def measure_signal(
         nats = _nats(loaded, other_phrases(_some(train, seed)), fewest)
     finally:
         loaded.model.train(training)
-    placeholders = len(train) if all(map(is_placeholder, {sample.phrase for sample in train})) else 0
+    learned = {phrase for sample in train for phrase in (sample.phrase, *sample.alternatives)}
+    placeholders = len(train) if all(map(is_placeholder, learned)) else 0
     return judge(accuracy, nats, placeholders)
 
 

@@ -9,7 +9,7 @@ from threading import Lock
 
 from grounding.adapters import AdapterInfo
 from grounding.adapters.evaluations import evaluations_of, is_base
-from grounding.compared.chance import chance_level
+from grounding.compared.chance import WORTH_HAVING, chance_level
 from grounding.compared.comparison import open_comparison
 from grounding.compared.figures import headline
 from grounding.compared.wording import interval_text
@@ -40,7 +40,7 @@ class AgainstChance:
         self.workspace = workspace
         self.reports = ReportStore(workspace.evaluations)
         self._lock = Lock()
-        self._known: dict[str, Standing] = {}
+        self._known: dict[tuple[tuple[str, str], ...], Standing] = {}
 
     def of(self, model_id: str, adapter: AdapterInfo | None = None, *, quantize: str = "none") -> Standing:
         """How the base (without `adapter`) or an adapter stands, on weights that are quantised so, by its
@@ -52,37 +52,37 @@ class AgainstChance:
             own = [report for report in reports if report.model_id == model_id and is_base(report, quantize)]
         else:
             own = evaluations_of(adapter, reports, quantize)
-        told = most_telling(own) if own else None
-        standing = self._once(told.id, lambda: self._read(told)) if told else Standing(NOT_EVALUATED)
-        if adapter is None or not adapter.is_without_signal:
-            return standing
-        base = next((r for r in reports if told and is_base(r, quantize) and _is_asked_alike(r, told)), None)
-        added = self._once(f"{base.id} {told.id}", lambda: self._added(base, told)) if base and told else Standing("")
-        return replace(standing, sentence=f"{NO_SIGNAL}{added.sentence}{standing.sentence}")
+        is_untaught = adapter is not None and adapter.is_without_signal
+        first = NO_SIGNAL if is_untaught else ""
+        if not own:
+            return Standing(first + NOT_EVALUATED)
+        told = most_telling(own)
+        base = next((report for report in reports if is_base(report, quantize) and _is_asked_alike(report, told)), None)
+        try:
+            standing = self._once((told,), self._read)
+            if is_untaught and base is not None:
+                first += self._once((base, told), self._added).sentence
+        except BoxwrightError as error:
+            log.warning("%s", error)
+            return Standing(f"{first}{error}")
+        return replace(standing, sentence=first + standing.sentence)
 
-    def _once(self, key: str, read: Callable[[], Standing]) -> Standing:
+    def _once(self, reports: tuple[KeptReport, ...], read: Callable[..., Standing]) -> Standing:
+        key = tuple((str(report.path), report.created_at) for report in reports)
         with self._lock:
             if key not in self._known:
-                self._known[key] = read()
+                self._known[key] = read(*reports)
             return self._known[key]
 
     def _added(self, base: KeptReport, report: KeptReport) -> Standing:
         """What the training added to the base, over the samples of both evaluations that it did not see."""
-        try:
-            comparison = open_comparison([base.path, report.path], workspace=self.workspace)
-            change = headline(comparison).differences.get("accuracy_50")
-        except BoxwrightError as error:
-            log.warning("%s", error)
-            return Standing(f"{error} ")
+        comparison = open_comparison([base.path, report.path], workspace=self.workspace)
+        change = headline(comparison).differences.get("accuracy_50")
         return Standing("" if change is None else f"{_added_sentence(change)} ")
 
     def _read(self, report: KeptReport) -> Standing:
-        try:
-            comparison = open_comparison([report.path], workspace=self.workspace)
-            chance = chance_level(comparison, comparison.a)
-        except BoxwrightError as error:
-            log.warning("%s", error)
-            return Standing(str(error))
+        comparison = open_comparison([report.path], workspace=self.workspace)
+        chance = chance_level(comparison, comparison.a)
         split = f"In the {report.split} split. " if report.split else ""
         if chance is None:
             return Standing(f"{split}No two samples of its evaluation can exchange answers: chance isn't known.")
@@ -90,14 +90,18 @@ class AgainstChance:
 
 
 def _is_asked_alike(base: KeptReport, report: KeptReport) -> bool:
-    return (base.model_id, base.samples_sha256) == (report.model_id, report.samples_sha256)
+    files = {str(one.settings.get("conditions", {}).get("model_files") or "") for one in (base, report)} - {""}
+    return (base.model_id, base.samples_sha256) == (report.model_id, report.samples_sha256) and len(files) < 2
 
 
 def _added_sentence(change: Difference) -> str:
-    told = {
-        "higher": "It is better than its base all the same",
-        "lower": "It is worse than its base",
-    }.get(change.verdict, "It adds nothing to its base that these samples show")
+    told = "These samples can't tell whether it adds anything to its base"
+    if change.verdict == "higher":
+        told = "It is better than its base all the same"
+    elif change.verdict == "lower":
+        told = "It is worse than its base"
+    elif change.high is not None and change.high < WORTH_HAVING:
+        told = "It adds nothing worth having to its base"
     interval = "" if change.low is None else f" ({interval_text('accuracy_50', change)} points)"
     return f"{told}: Acc@0.5 {change.a:.1%} → {change.b:.1%}{interval}."
 

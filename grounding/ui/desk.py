@@ -150,8 +150,10 @@ class Compare:
         except PictureError as error:
             raise PictureError(f"{error} {_BRING_BACK}") from error
         sample = self.parts.source.get_sample(desk.sample_id) if desk.sample_id else None
-        others = self.parts.source.samples_of_picture(desk.picture_sha256)
-        truth = truth_on_picture(sample, others, phrase, self.parts.is_placeholder)
+        sha256 = desk.picture_sha256
+        truth = truth_on_picture(
+            sample, lambda: self.parts.source.samples_of_picture(sha256), phrase, self.parts.is_placeholder
+        )
         return Scene(figure_url(desk.picture_sha256), size_wh, phrase, truth, desk.sample_id)
 
     def waiting_html(self, desk: Desk, phrase: str, models: Models) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from grounding.boxes import Box
+from grounding.boxes import Box, set_iou
+from grounding.metrics import MATCH_MIN_IOU
 from grounding.probes import probes_of
 from grounding.records import MAX_PHRASE_CHARACTERS, Sample, check_phrase
 from grounding.ui.sources import Parts
@@ -27,10 +29,14 @@ def foreign_phrase(
     too long.
     """
     on_picture = parts.source.samples_of_picture(picture_sha256)
+    own = truth_on_picture(sample, lambda: on_picture, phrase, parts.is_placeholder).boxes_xyxy_px
     if other is None:
-        other = _other(parts, on_picture, sample, phrase)
+        asked = _Asked(phrase, own, sample)
+        other = _telling(parts, asked, (one for one in on_picture if asked.differs_from(one)))
+    if other is None:
+        elsewhere, _ = parts.source.page(sample.split if sample else None, 0, _OTHERS_LOOKED_AT)
+        other = _telling(parts, _Asked(phrase, own, sample), elsewhere)
     other = check_phrase(other) if other is not None and other.strip() else None
-    own = truth_on_picture(sample, on_picture, phrase, parts.is_placeholder).boxes_xyxy_px
     truths: Truths = {} if own is None else {phrase: own}
     for one in probes_of(phrase, other=other):
         meant = boxes_called(on_picture, one.phrase, parts.is_placeholder)
@@ -39,19 +45,29 @@ def foreign_phrase(
     return other, truths
 
 
-def _other(parts: Parts, on_picture: Sequence[Sample], sample: Sample | None, phrase: str) -> str | None:
-    """Another phrase of the picture names a thing that is there; and the fewer words it shares, the more it says."""
-    words = set(phrase.casefold().split())
-    elsewhere, _ = parts.source.page(sample.split if sample else None, 0, _OTHERS_LOOKED_AT)
-    for some in (on_picture, elsewhere):
-        usable = [
-            one.phrase
-            for one in some
-            if (sample is None or one.id != sample.id)
-            and 0 < len(one.phrase.strip()) <= MAX_PHRASE_CHARACTERS
-            and one.phrase.casefold() != phrase.casefold()
-            and not parts.is_placeholder(one.phrase)
-        ]
-        if usable:
-            return min(usable, key=lambda one: len(words.intersection(one.casefold().split())))
-    return None
+@dataclass(frozen=True)
+class _Asked:
+    """A phrase, its true boxes in pixels where they are known, and the sample it is asked about."""
+
+    phrase: str
+    boxes_xyxy_px: tuple[Box, ...] | None
+    sample: Sample | None
+
+    def differs_from(self, other: Sample) -> bool:
+        """Whether a sample of the same picture is about something else: another wording of the same decides nothing."""
+        if self.boxes_xyxy_px is None:
+            return self.sample is None or other.id != self.sample.id
+        return set_iou(other.boxes_xyxy_px, self.boxes_xyxy_px) < MATCH_MIN_IOU
+
+
+def _telling(parts: Parts, asked: _Asked, samples: Iterable[Sample]) -> str | None:
+    """Of the samples' phrases the one that shares the fewest words: it says the most."""
+    usable = [
+        one.phrase
+        for one in samples
+        if 0 < len(one.phrase.strip()) <= MAX_PHRASE_CHARACTERS
+        and one.phrase.casefold() != asked.phrase.casefold()
+        and not parts.is_placeholder(one.phrase)
+    ]
+    words = set(asked.phrase.casefold().split())
+    return min(usable, key=lambda one: len(words.intersection(one.casefold().split())), default=None)

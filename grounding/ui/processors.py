@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ def one_for_the_page(predictor: Predictor) -> Iterator[None]:
     """While the block runs, a small model on a CPU leaves one processor to the page; others keep all.
 
     Browser and server often share the machine. Where PyTorch counts on all of its processors, each product waits for
-    the one that draws the page (`benchmarks/compare_page.py`). The number is the process's: the caller holds the model.
+    the one that draws the page (`benchmarks/compare_page.py`). The caller holds the model; a thread that begins to use
+    PyTorch meanwhile has one less, too.
     """
     import torch
 
-    threads = torch.get_num_threads()
+    threads = _all_threads()
     if threads < 2 or predictor.device != "cpu" or predictor.weight_count > SMALL_WEIGHTS:
         yield
         return
@@ -31,3 +33,11 @@ def one_for_the_page(predictor: Predictor) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _all_threads() -> int:
+    """As many as PyTorch had when it was first asked: a thread that began inside a block must not take it for less."""
+    import torch
+
+    return torch.get_num_threads()

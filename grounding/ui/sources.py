@@ -24,7 +24,7 @@ class SampleSource(Protocol):
         """One sample. Raises `StoreError` for an unknown id."""
 
     def samples_of_picture(self, picture_sha256: str) -> list[Sample]:
-        """The samples of a picture, of a great many the first; none of one that nobody imported."""
+        """The samples of a picture that stand, of a great many the first; none of one that nobody imported."""
 
     def categories(self) -> list[str]:
         """The categories that samples have, by name."""

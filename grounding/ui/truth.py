@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from grounding.boxes import Box
+from grounding.boxes import Box, set_iou
 from grounding.records import Sample
+
+SAME_IOU = 0.9
+"""Boxes that overlap as much are of the same thing."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,25 @@ class Truth:
 
 def truth_for(sample: Sample | None, phrase: str, is_placeholder: Callable[[str], bool]) -> Truth:
     """The truth is known for the sample's phrase and its alternatives, and for any phrase in place of a placeholder."""
-    if sample is None:
-        return Truth(None, "An uploaded picture has no known truth, so nothing is measured.")
+    return truth_on_picture(sample, tuple, phrase, is_placeholder)
+
+
+def truth_on_picture(
+    sample: Sample | None, others: Callable[[], Iterable[Sample]], phrase: str, is_placeholder: Callable[[str], bool]
+) -> Truth:
+    """As `truth_for`, and for what other samples of the same picture call so: those are only read where they decide.
+
+    What several of them call so, with different boxes, is not known.
+    """
     if not _plain(phrase):
         return Truth(None, "")
-    if _is_called(sample, phrase) and not is_placeholder(phrase):
+    if sample is not None and _is_own(sample, phrase) and not is_placeholder(phrase):
         return _known(sample.boxes_xyxy_px, "the true box of this phrase")
+    boxes = boxes_called(others(), phrase, is_placeholder)
+    if boxes is not None:
+        return _known(boxes, "what another sample of this picture calls so")
+    if sample is None:
+        return Truth(None, "An uploaded picture has no known truth, so nothing is measured.")
     if not sample.phrase.strip() or is_placeholder(sample.phrase):
         return Truth(
             sample.boxes_xyxy_px,
@@ -33,26 +49,15 @@ def truth_for(sample: Sample | None, phrase: str, is_placeholder: Callable[[str]
     return Truth(None, f"Not this sample's phrase (“{sample.phrase}”), so there is no truth to measure against.")
 
 
-def truth_on_picture(
-    sample: Sample | None, others: Iterable[Sample], phrase: str, is_placeholder: Callable[[str], bool]
-) -> Truth:
-    """As `truth_for`; where it is not known from the sample itself, by the other samples of the same picture. Those
-    that give a phrase different boxes say nothing."""
-    own = truth_for(sample, phrase, is_placeholder)
-    if own.boxes_xyxy_px is not None:
-        return own
-    boxes = boxes_called(others, phrase, is_placeholder)
-    return own if boxes is None else _known(boxes, "what another sample of this picture calls so")
-
-
 def boxes_called(
     samples: Iterable[Sample], phrase: str, is_placeholder: Callable[[str], bool]
 ) -> tuple[Box, ...] | None:
     """The true boxes of what samples of one picture call so, None where none does, or they don't agree."""
     if not _plain(phrase) or is_placeholder(phrase):
         return None
-    known = {sample.boxes_xyxy_px for sample in samples if _is_called(sample, phrase)}
-    return known.pop() if len(known) == 1 else None
+    known = [sample.boxes_xyxy_px for sample in samples if _plain(sample.phrase) == _plain(phrase)]
+    agree = all(set_iou(boxes, known[0]) >= SAME_IOU for boxes in known[1:])
+    return known[0] if known and agree else None
 
 
 def _known(boxes: tuple[Box, ...], what: str) -> Truth:
@@ -61,7 +66,7 @@ def _known(boxes: tuple[Box, ...], what: str) -> Truth:
     return Truth(boxes, f"Dashed: {what}.")
 
 
-def _is_called(sample: Sample, phrase: str) -> bool:
+def _is_own(sample: Sample, phrase: str) -> bool:
     return _plain(phrase) in map(_plain, (sample.phrase, *sample.alternatives))
 
 

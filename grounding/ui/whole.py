@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class Handlers:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.shelf = Shelf(parts.workspace)
-        self._exports: deque[tempfile.TemporaryDirectory[str]] = deque()
+        self._exports: deque[Callable[[], object]] = deque()
 
     @tell
     def show(self, look: Looking) -> Iterator[tuple[Any, ...]]:
@@ -202,12 +203,11 @@ class Handlers:
             raise WorkspaceError(f"There is no export {str(format_)[:40]!r}: expected one of {', '.join(FORMATS)}.")
         report = opened.report(look.filter, look.with_seen)
         name = f"comparison-{format_}"
-        # Goes with the app at the latest; a download may still be reading it when it goes.
-        kept = tempfile.TemporaryDirectory(prefix="boxwright-export-", ignore_cleanup_errors=True)
-        folder = Path(kept.name)
-        self._exports.append(kept)
+        folder = Path(tempfile.mkdtemp(prefix="boxwright-export-"))
+        # It goes with the app at the latest.
+        self._exports.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         while len(self._exports) > _EXPORTS_KEPT:
-            self._exports.popleft().cleanup()
+            self._exports.popleft()()
         report.export(folder / name, str(format_))
         archive = Path(shutil.make_archive(str(folder / name), "zip", folder / name))
         shutil.rmtree(folder / name)

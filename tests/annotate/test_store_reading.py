@@ -111,6 +111,8 @@ def test_the_samples_of_a_picture_come_in_import_order(seven: Store) -> None:
     assert [sample.id for sample in seven.samples_of_picture(picture)] == ["a", "b", "c"]
     assert [sample.id for sample in seven.samples_of_picture(picture, 2)] == ["a", "b"]
     assert seven.samples_of_picture("0" * 64) == []
+    seven.reject("b", "no such thing", who="anna", expected_revision=seven.get("b").revision)
+    assert [sample.id for sample in seven.samples_of_picture(picture)] == ["a", "c"]
 
 
 def test_all_counts_are_those_of_each_split_and_of_all(seven: Store) -> None:

@@ -186,13 +186,21 @@ def test_heat_probes_and_prompt_come_when_asked_for(answered: Page) -> None:
 
 
 _FOCUSED = """() => {
-  const found = document.activeElement, style = (one) => getComputedStyle(one);
+  const found = document.activeElement;
   if (!found || found === document.body) return null;
-  const rings = [];
-  for (let one = found; one && rings.length < 6; one = one.parentElement) {
-    const { outlineStyle, outlineWidth, boxShadow } = style(one);
-    rings.push((outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1) || (one === found && boxShadow !== 'none'));
-  }
+  const looks = () => {
+    const seen = [];
+    for (let one = found; one && seen.length < 6; one = one.parentElement) {
+      const { outlineStyle, outlineWidth } = getComputedStyle(one);
+      seen.push(outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1);
+    }
+    return seen;
+  };
+  const focused = looks();
+  found.blur();
+  const without = looks();
+  found.focus();
+  const rings = focused.map((ring, i) => ring && !without[i]);
   const name = found.getAttribute('aria-label') || found.labels?.[0]?.innerText || found.innerText || found.title;
   return { id: found.id, name: (name || '').trim(), ringed: rings.includes(true),
            where: found.closest('[id]')?.id, seen: found.getBoundingClientRect().width > 0 };
@@ -230,7 +238,8 @@ def test_a_sample_is_compared_by_keys_alone(answered: Page) -> None:
     tab_to("#compare-grid .bw-thumb:nth-of-type(3)")
     page.keyboard.press("Enter")
     expect(page.locator("#compare-grid .bw-thumb").nth(2)).to_have_attribute("aria-pressed", "true")
-    page.wait_for_timeout(500)
+    phrase = page.locator("#compare-grid .bw-thumb").nth(2).inner_text().strip()
+    expect(page.locator("#compare-phrase textarea")).to_have_value(phrase)
     wait_for_answers(page)
     tab_to("#compare-phrase textarea")
     page.keyboard.press("Control+a")

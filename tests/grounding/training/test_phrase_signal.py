@@ -88,8 +88,10 @@ def test_the_embedded_model_hears_phrases_and_not_placeholders(
     assert silent.nats is not None and silent.nats.gain == pytest.approx(0, abs=1e-4)
     assert "carried no signal" in silent.sentence
     wordings = ("caption", "object", "Describe this region.")
-    various = [replace(s, phrase=wordings[i % 3]) for i, s in enumerate(everyone)]
+    various = [replace(s, phrase=wordings[i % 3], alternatives=()) for i, s in enumerate(everyone)]
     assert f"every one of the {len(everyone)} train" in measure_signal(loaded, various, plain, answer).sentence
+    named = [replace(s, alternatives=(f"the {s.category}",)) for s in various]
+    assert "every one of" not in measure_signal(loaded, named, plain, answer).sentence
     assert not loaded.model.training
 
 

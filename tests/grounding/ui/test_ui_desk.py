@@ -362,7 +362,7 @@ def test_the_probes_say_whether_a_model_is_better_than_chance(
 @pytest.mark.parametrize(
     ("base_answers", "says"),
     [
-        (LEFT, "It adds nothing to its base that these samples show: Acc@0.5 33.3% → 33.3% (0.0 to 0.0 points). In"),
+        (LEFT, "It adds nothing worth having to its base: Acc@0.5 33.3% → 33.3% (0.0 to 0.0 points). In"),
         (Box(1, 1, 3, 3), "It is better than its base all the same: Acc@0.5 0.0% → 33.3% (+33.3 to +33.3 points). In"),
         (None, "In the test split."),
     ],
