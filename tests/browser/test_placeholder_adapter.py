@@ -25,7 +25,8 @@ from served import ROOT, ServedApp, free_port
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 _SETTINGS = {
-    "steps": 100,
+    "steps": 60,
+    "images_per_step": 2,
     "learning_rate": 0.01,
     "lora_layers": "attention",
     "rehearsal_share": 0,
