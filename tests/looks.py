@@ -30,7 +30,14 @@ LOOKS = (
 )
 _THOSE_THAT_DIFFER_MOST = (LOOKS[0], LOOKS[3])
 _TO_THE_TOP = "e => e.scrollIntoView({ block: 'start', behavior: 'instant' })"
-_COLOURS_FADE_MS = 300
+_LAID_OUT_MS = 100
+_NOTHING_FADES = """() => {
+  if (document.getElementById('nothing-fades')) return;
+  const style = document.createElement('style');
+  style.id = 'nothing-fades';
+  style.textContent = '*, *::before, *::after { transition: none !important; }';
+  document.head.append(style);
+}"""
 _FAULTS = (Path(__file__).with_name("looks.js")).read_text(encoding="utf-8")
 
 
@@ -45,6 +52,7 @@ class Album:
         """Check the page, scrolled so that `at` stands on top: light and wide, dark and narrow. Where photographs are
         kept, in every look."""
         keep = os.environ.get("BOXWRIGHT_SCREENSHOTS", "")
+        self.page.evaluate(_NOTHING_FADES)  # colours on their way are of neither look
         for look in LOOKS if keep else _THOSE_THAT_DIFFER_MOST:
             self.page.set_viewport_size({"width": look.width_px, "height": look.height_px})
             self.page.evaluate("dark => document.body.classList.toggle('dark', dark)", look.dark)
@@ -52,7 +60,7 @@ class Album:
                 self.page.locator(at).first.evaluate(_TO_THE_TOP)
             else:
                 self.page.evaluate("scrollTo(0, 0)")
-            self.page.wait_for_timeout(_COLOURS_FADE_MS)
+            self.page.wait_for_timeout(_LAID_OUT_MS)
             if keep:
                 Path(keep).mkdir(parents=True, exist_ok=True)
                 self.page.screenshot(path=Path(keep) / f"{state}-{look.name}.png")
