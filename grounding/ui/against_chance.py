@@ -22,7 +22,7 @@ from grounding.workspace import Workspace
 log = logging.getLogger(__name__)
 
 NO_SIGNAL = "Its train phrases carried no signal: what it knows of words, it knows from elsewhere. "
-NOT_EVALUATED = "Not evaluated yet: over many samples nothing is known of it."
+NOT_EVALUATED = "Not evaluated yet: Evaluate, below, tells how it does over many samples."
 
 
 @dataclass(frozen=True)
