@@ -9,7 +9,7 @@ from grounding.boxes import Box, set_iou
 from grounding.metrics import MATCH_MIN_IOU
 from grounding.probes import probes_of
 from grounding.records import MAX_PHRASE_CHARACTERS, Sample, check_phrase
-from grounding.ui.sources import Parts
+from grounding.ui.sources import Parts, picture_id
 from grounding.ui.truth import boxes_called, truth_on_picture
 
 _OTHERS_LOOKED_AT = 24  # samples, for one with another phrase
@@ -31,11 +31,11 @@ def foreign_phrase(
     on_picture = parts.source.samples_of_picture(picture_sha256)
     own = truth_on_picture(sample, lambda: on_picture, phrase, parts.is_placeholder).boxes_xyxy_px
     if other is None:
-        asked = _Asked(phrase, own, sample)
-        other = _telling(parts, asked, (one for one in on_picture if asked.differs_from(one)))
+        asked = _Asked(own, sample)
+        other = _telling(parts, phrase, (one for one in on_picture if asked.differs_from(one)))
     if other is None:
         elsewhere, _ = parts.source.page(sample.split if sample else None, 0, _OTHERS_LOOKED_AT)
-        other = _telling(parts, _Asked(phrase, own, sample), elsewhere)
+        other = _telling(parts, phrase, (one for one in elsewhere if picture_id(one) != picture_sha256))
     other = check_phrase(other) if other is not None and other.strip() else None
     truths: Truths = {} if own is None else {phrase: own}
     for one in probes_of(phrase, other=other):
@@ -47,9 +47,8 @@ def foreign_phrase(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A phrase, its true boxes in pixels where they are known, and the sample it is asked about."""
+    """The true boxes of a phrase in pixels, where they are known, and the sample it is asked about."""
 
-    phrase: str
     boxes_xyxy_px: tuple[Box, ...] | None
     sample: Sample | None
 
@@ -60,14 +59,14 @@ class _Asked:
         return set_iou(other.boxes_xyxy_px, self.boxes_xyxy_px) < MATCH_MIN_IOU
 
 
-def _telling(parts: Parts, asked: _Asked, samples: Iterable[Sample]) -> str | None:
+def _telling(parts: Parts, phrase: str, samples: Iterable[Sample]) -> str | None:
     """Of the samples' phrases the one that shares the fewest words: it says the most."""
     usable = [
         one.phrase
         for one in samples
         if 0 < len(one.phrase.strip()) <= MAX_PHRASE_CHARACTERS
-        and one.phrase.casefold() != asked.phrase.casefold()
+        and one.phrase.casefold() != phrase.casefold()
         and not parts.is_placeholder(one.phrase)
     ]
-    words = set(asked.phrase.casefold().split())
+    words = set(phrase.casefold().split())
     return min(usable, key=lambda one: len(words.intersection(one.casefold().split())), default=None)

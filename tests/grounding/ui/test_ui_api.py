@@ -108,6 +108,22 @@ def test_a_swapped_wording_means_what_another_sample_calls_so(api: Api, source: 
     assert swapped["truth_iou"] is None
 
 
+def test_another_wording_of_the_same_thing_is_not_foreign(api: Api, source: Any) -> None:
+    """A good model stays with it, and would be told that it heeds no words."""
+    mug, cup = Box(0, 0, 20, 20), Box(60, 50, 90, 75)
+    one = replace(source.samples[0], id="mug", phrase="the red mug", boxes_xyxy_px=(mug,))
+    again = replace(one, id="again", phrase="coffee", boxes_xyxy_px=(Box(0, 0, 20, 19),))
+    source.samples[:] = [one, again, replace(one, id="cup", phrase="the red cup", boxes_xyxy_px=(cup,))]
+    assert api.probe("mug", "the red mug")["probes"][-1]["phrase"] == "the red cup"
+    # Asked with the words of another sample, one's own are foreign.
+    assert api.probe("mug", "the red cup")["probes"][-1]["phrase"] == "coffee"
+    far = source.samples[1].image.with_name("f" * 64 + ".png")
+    source.samples[2:] = []
+    assert "another sample's phrase" not in [probe["kind"] for probe in api.probe("mug", "the red mug")["probes"]]
+    source.samples.append(replace(one, id="far", image=far, phrase="a tent"))
+    assert api.probe("mug", "the red mug")["probes"][-1]["phrase"] == "a tent"
+
+
 def test_who_chooses_the_foreign_phrase_is_heard(api: Api) -> None:
     kinds = [one["kind"] for one in api.probe("s0", "the red mug", other="")["probes"]]
     assert kinds == ["“the object” instead", "words shuffled"]
