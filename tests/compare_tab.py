@@ -14,7 +14,7 @@ from grounding.workspace import Workspace
 
 def wait_for_answers(page: Page) -> None:
     """Until the picture laid down is answered."""
-    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=90_000)
+    expect(page.locator("#compare-results .bw-answers")).to_have_attribute("aria-busy", "false", timeout=240_000)
 
 
 def keep_base_and_adapter(workspace: Workspace, adapter: str) -> None:
