@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from grounding.boxes import Box, set_iou
 from grounding.metrics import MATCH_MIN_IOU
@@ -31,8 +30,7 @@ def foreign_phrase(
     on_picture = parts.source.samples_of_picture(picture_sha256)
     own = truth_on_picture(sample, lambda: on_picture, phrase, parts.is_placeholder).boxes_xyxy_px
     if other is None:
-        asked = _Asked(own, sample)
-        other = _telling(parts, phrase, (one for one in on_picture if asked.differs_from(one)))
+        other = _telling(parts, phrase, (one for one in on_picture if _differs(one, sample, own)))
     if other is None:
         elsewhere, _ = parts.source.page(sample.split if sample else None, 0, _OTHERS_LOOKED_AT)
         other = _telling(parts, phrase, (one for one in elsewhere if picture_id(one) != picture_sha256))
@@ -45,18 +43,12 @@ def foreign_phrase(
     return other, truths
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The true boxes of a phrase in pixels, where they are known, and the sample it is asked about."""
-
-    boxes_xyxy_px: tuple[Box, ...] | None
-    sample: Sample | None
-
-    def differs_from(self, other: Sample) -> bool:
-        """Whether a sample of the same picture is about something else: another wording of the same decides nothing."""
-        if self.boxes_xyxy_px is None:
-            return self.sample is None or other.id != self.sample.id
-        return set_iou(other.boxes_xyxy_px, self.boxes_xyxy_px) < MATCH_MIN_IOU
+def _differs(one: Sample, sample: Sample | None, own: Sequence[Box] | None) -> bool:
+    """Whether `one` is about something else than the phrase asked about `sample`, whose true boxes are `own` where they
+    are known: on the same picture another wording of the same thing decides nothing."""
+    if own is None:
+        return sample is None or one.id != sample.id
+    return set_iou(one.boxes_xyxy_px, own) < MATCH_MIN_IOU
 
 
 def _telling(parts: Parts, phrase: str, samples: Iterable[Sample]) -> str | None:

@@ -20,17 +20,14 @@ class Truth:
     sentence: str
 
 
-def truth_for(sample: Sample | None, phrase: str, is_placeholder: Callable[[str], bool]) -> Truth:
-    """The truth is known for the sample's phrase and its alternatives, and for any phrase in place of a placeholder."""
-    return truth_on_picture(sample, tuple, phrase, is_placeholder)
-
-
 def truth_on_picture(
     sample: Sample | None, others: Callable[[], Iterable[Sample]], phrase: str, is_placeholder: Callable[[str], bool]
 ) -> Truth:
-    """As `truth_for`, and for what other samples of the same picture call so: those are only read where they decide.
+    """The truth is known for the sample's phrase and its alternatives, for what another sample of the same picture
+    calls so, and for any other phrase in place of a placeholder.
 
-    What several of them call so, with different boxes, is not known.
+    `others` gives the samples of the picture; they are only read where they decide. What several of them call so, with
+    different boxes, is not known.
     """
     if not _plain(phrase):
         return Truth(None, "")

@@ -21,7 +21,7 @@ from grounding.probes import Probe, ProbeAnswer, ProbeKind, ProbeResult
 from grounding.prompts import PromptToken, ReadPrompt
 from grounding.records import Prediction, Sample, Status
 from grounding.ui.cards import Evidence, Scene, answers_html, pending_html, problem_html
-from grounding.ui.truth import Truth, truth_for
+from grounding.ui.truth import Truth, truth_on_picture
 
 TRUE_BOX = Box(10, 10, 50, 50)
 SAMPLE = Sample("a", Path("/nowhere/a.png"), "left mug", (TRUE_BOX,), alternatives=("Mug on the LEFT",))
@@ -57,7 +57,7 @@ def answer(box: Box | None = TRUE_BOX, adapter: str | None = None, status: Statu
     ],
 )
 def test_when_the_truth_is_known(sample: Sample | None, phrase: str, boxes: tuple[Box, ...] | None, said: str) -> None:
-    truth = truth_for(sample, phrase, is_placeholder)
+    truth = truth_on_picture(sample, tuple, phrase, is_placeholder)
     assert truth.boxes_xyxy_px == boxes
     assert said in truth.sentence
 
