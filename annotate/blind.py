@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import sqlite3
 
-from annotate.heard import SAME_THING_IOU
 from annotate.rows import boxes_of
-from grounding.boxes import Box, iou
+from grounding.boxes import SAME_THING_IOU, Box, iou
 from grounding.errors import StoreError
 
 FRONT = (-1, -1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from annotate.edits import now
 from annotate.rows import boxes_of, boxes_on_picture
-from grounding.boxes import Box, iou, set_iou
+from grounding.boxes import SAME_THING_IOU, Box, iou, set_iou
 from grounding.database import reading, writing
 from grounding.errors import StoreError
 from grounding.records import Prediction, Status
@@ -19,8 +19,6 @@ BASE = "base"
 _ADAPTER = "adapter "
 _MODEL = "listener_model"
 RIVAL_IOU = 0.5
-# Sources box the same thing for each of its phrases, not always to the pixel.
-SAME_THING_IOU = 0.9
 
 
 @dataclass(frozen=True)

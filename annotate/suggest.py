@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from annotate.heard import SAME_THING_IOU, heard_iou
+from annotate.heard import heard_iou
 from annotate.items import Item
 from annotate.listening import Listener
 from annotate.phrases import clean_text, usable_phrase
 from annotate.true_words import Kind, Thing, noun_of, wordings
-from grounding.boxes import iou
+from grounding.boxes import SAME_THING_IOU, iou
 from grounding.placeholders import normalise
 
 Origin = Literal["human", "source", "model"]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from grounding.errors import BoxError
 
+SAME_THING_IOU = 0.9
+"""Boxes that overlap as much are of the same thing: sources box it for each of its phrases, not always to the pixel."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:

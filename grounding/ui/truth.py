@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from grounding.boxes import Box, set_iou
+from grounding.boxes import SAME_THING_IOU, Box, set_iou
 from grounding.records import Sample
-
-SAME_IOU = 0.9
-"""Boxes that overlap as much are of the same thing."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def boxes_called(
     if not _plain(phrase) or is_placeholder(phrase):
         return None
     known = [sample.boxes_xyxy_px for sample in samples if _plain(sample.phrase) == _plain(phrase)]
-    agree = all(set_iou(boxes, known[0]) >= SAME_IOU for boxes in known[1:])
+    agree = all(set_iou(boxes, known[0]) >= SAME_THING_IOU for boxes in known[1:])
     return known[0] if known and agree else None
 
 

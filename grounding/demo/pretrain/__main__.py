@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,23 +20,16 @@ if TYPE_CHECKING:
     from grounding.demo.pretrain.accuracy import Accuracy
     from grounding.demo.pretrain.loop import Pretraining
 
-_CHANGED = ("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "score_every_steps", "seed")
+_CHANGED = (
+    *("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "warmup_steps", "score_every_steps"),
+    *("score_pictures", "seed"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on with what `--out` holds; returns 0, or 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="python -m grounding.demo.pretrain", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets model/, checkpoints, history")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="today")
-    parser.add_argument("--device", help="cuda, cpu; without it the GPU where there is one")
-    parser.add_argument("--workers", type=int, help="processes that draw pictures; without it all cores but one")
-    for field in dataclasses.fields(PretrainSettings):
-        if field.name in _CHANGED:
-            flag = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(flag, type=type(field.default), default=field.default, help=f"({field.default})")
-    options = parser.parse_args(arguments)
     try:
-        settings = PretrainSettings(**{name: getattr(options, name) for name in _CHANGED})
+        settings, options = parsed(arguments)
         run(settings, options.shape, options.out, options.device, options.workers)
     except BoxwrightError as error:
         print(f"boxwright: {error}", file=sys.stderr)
@@ -48,6 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parsed(arguments: Sequence[str] | None = None) -> tuple[PretrainSettings, argparse.Namespace]:
+    """The settings of a command line, and its options `shape`, `out`, `device`, `workers`. Raises `SettingsError`."""
+    parser = argparse.ArgumentParser(prog="python -m grounding.demo.pretrain", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets model/, checkpoints, history")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="today")
+    parser.add_argument("--device", help="cuda, cpu; without it the GPU where there is one")
+    parser.add_argument("--workers", type=int, help="processes that draw pictures; without it all cores but one")
+    for field in dataclasses.fields(PretrainSettings):
+        if field.name in _CHANGED:
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(field.default), default=field.default, help=f"({field.default})")
+    options = parser.parse_args(arguments)
+    return PretrainSettings(**{name: getattr(options, name) for name in _CHANGED}), options
+
+
 def run(
     settings: PretrainSettings, shape_name: str, out: Path, device: str | None = None, workers: int | None = None
 ) -> Path:
@@ -55,12 +62,11 @@ def run(
     import torch
 
     from grounding.demo.pretrain.export import code_revision, write_card
-    from grounding.demo.pretrain.loop import Pretraining
+    from grounding.demo.pretrain.loop import Pretraining, seconds_of_steps
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) - 1) if device.startswith("cuda") else 0
-    begun = time.monotonic()
     training = Pretraining(settings, SHAPES[shape_name], out, device)
     model = out / "model"
     if training.step:
@@ -77,8 +83,8 @@ def run(
         if every and event.step % every == 0 and event.step < settings.steps:
             found = _scored(training, model)
             print(f"\nAcc@0.5 after {event.step:,} steps: {found.accuracy_50:.1%}", file=sys.stderr)
-    minutes = (time.monotonic() - begun) / 60
     found = _scored(training, model)
+    minutes = sum(seconds_of_steps(out).values()) / 60
     write_card(model, settings, training.shape, found, code_revision(), minutes)
     print(f"{model}: Acc@0.5 {found.accuracy_50:.1%} on {found.pictures} scenes of its own kind")
     return model

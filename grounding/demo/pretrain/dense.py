@@ -21,17 +21,21 @@ class DenseHead(nn.Module):
         self.linear = nn.Linear(width, nouns + 1 + 4)
 
     def loss(
-        self, pooled: torch.Tensor, cells: torch.Tensor, cell_boxes: torch.Tensor, box_weight: float
+        self,
+        pooled: torch.Tensor,
+        cells: torch.Tensor,
+        cell_boxes: torch.Tensor,
+        box_weight: float,
+        of_all: tuple[int, int],
     ) -> torch.Tensor:
-        """Cross-entropy of the classes plus `box_weight` times smooth L1 of the boxes, where there is an object.
+        """Cross-entropy of the classes plus `box_weight` times smooth L1 of the boxes, where there is an object: the
+        share of these pictures in the means over a step of `of_all` cells and, of them, cells with an object.
 
         `pooled` [pictures, cells, width], `cells` [pictures, cells], `cell_boxes` [pictures, cells, 4] in 0.0 to 1.0.
         """
         told = self.linear(pooled).float()
-        classes = functional.cross_entropy(told[..., : self.nouns + 1].flatten(0, 1), cells.flatten())
+        flat = told[..., : self.nouns + 1].flatten(0, 1)
+        classes = functional.cross_entropy(flat, cells.flatten(), reduction="sum") / of_all[0]
         covered = cells > 0
-        if not covered.any():
-            return classes
-        return classes + box_weight * functional.smooth_l1_loss(
-            told[..., self.nouns + 1 :][covered], cell_boxes[covered]
-        )
+        boxes = functional.smooth_l1_loss(told[..., self.nouns + 1 :][covered], cell_boxes[covered], reduction="sum")
+        return classes + box_weight * boxes / max(1, 4 * of_all[1])

@@ -1,7 +1,9 @@
 """The pass through a stock Qwen3-VL for training from nothing: pictures of one grid as one batch, many questions each.
 
 The stock tower attends picture by picture in a loop, which was the slow part on a GPU; here attention runs over
-[pictures, patches] at once. `tests/grounding/demo/test_pretrain_passes.py` holds both against the stock model.
+[pictures, patches] at once. The questions of a picture share its tokens, and padding isn't computed, which leaves
+about a third of what a row for each question would be. `tests/grounding/demo/test_pretrain.py` holds both against the
+stock model.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     get_vision_position_ids,
 )
 
+from grounding.demo.pretrain.answers import StepBatch
 from grounding.demo.pretrain.settings import CELL_PX
+from grounding.training.layout import Layout
+from grounding.training.lean_functions import Gated, Rotate
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +34,19 @@ class Seen:
 
 
 def patches_of(pixels: torch.Tensor, patch_px: int, merge: int) -> torch.Tensor:
-    """[pictures, height, width, 3] uint8 -> [pictures, patches, 3 * 2 * patch_px * patch_px] float, as the processor
-    lays them out: cell by cell, the patches of a cell row by row, from -1.0 to 1.0, each twice (two frames)."""
+    """[pictures, height, width, 3] uint8 -> [pictures, patches, 3 * patch_px * patch_px] float, as the processor lays
+    them out but once instead of for two frames: cell by cell, the patches of a cell row by row, from -1.0 to 1.0."""
     pictures, height, width, _ = pixels.shape
     rows, columns = height // CELL_PX, width // CELL_PX
     cut = pixels.permute(0, 3, 1, 2).reshape(pictures, 3, rows, merge, patch_px, columns, merge, patch_px)
     cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)  # picture, row, column, row and column in the cell, colour, y, x
-    flat = cut.reshape(pictures, rows * columns * merge * merge, 3, 1, patch_px * patch_px)
-    return (flat.float() / 127.5 - 1.0).expand(-1, -1, -1, 2, -1).flatten(2)
+    flat = cut.reshape(pictures, rows * columns * merge * merge, 3 * patch_px * patch_px)
+    return flat.float() / 127.5 - 1.0
 
 
 def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> Seen:
     """The tower's pass for pictures of one grid (rows, columns of cells), as the stock tower's forward."""
-    pictures, count, _ = patches.shape
+    pictures = len(patches)
     merge = visual.spatial_merge_size
     thw = torch.tensor([[1, grid[0] * merge, grid[1] * merge]], device=patches.device)
     indices, weights = get_vision_interpolation_indices_and_weights(
@@ -52,7 +57,11 @@ def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> Seen:
         spatial_merge_size=merge,
     )
     places = (visual.pos_embed(indices) * weights[:, :, None]).sum(1)
-    hidden = visual.patch_embed(patches.flatten(0, 1)).view(pictures, count, -1) + places
+    # The stock convolution over patches that don't overlap is a product; its gradient is ten times as quick as one, and
+    # both frames are the same picture.
+    embed = visual.patch_embed.proj
+    first, second = embed.weight.unbind(2)
+    hidden = functional.linear(patches, (first + second).flatten(1), embed.bias) + places
     rotary = visual.rotary_pos_emb(hidden, get_vision_position_ids(thw, merge))
     levels = []
     for index, block in enumerate(visual.blocks):
@@ -70,54 +79,90 @@ def _attend(attention: Any, hidden: torch.Tensor, rotary: tuple[torch.Tensor, to
         attention.qkv(hidden).view(pictures, count, 3, attention.num_heads, -1).permute(2, 0, 1, 3, 4).unbind(0)
     )
     query, key = apply_rotary_pos_emb_vision(query, key, *rotary)
-    mixed = functional.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), scale=attention.scaling
-    )
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    if query.device.type == "cpu":
+        # In bfloat16 PyTorch's fused attention takes twice as long on a CPU, forward and backward.
+        scores = torch.matmul(query, key.transpose(-1, -2)) * attention.scaling
+        mixed = torch.matmul(scores.softmax(-1), value)
+    else:
+        mixed = functional.scaled_dot_product_attention(query, key, value, scale=attention.scaling)
     return attention.proj(mixed.transpose(1, 2).reshape(pictures, count, width))
 
 
 class Reader:
-    """The language model's pass over rows of questions, and the logits where something is learned."""
+    """The language model's pass over packed rows, a picture and all of its questions each, and the logits where
+    something is learned."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self._positions: dict[tuple[tuple[int, int], int], torch.Tensor] = {}
 
-    def logits(
-        self, seen: Seen, ids: torch.Tensor, learned: torch.Tensor, image_start: int, grid: tuple[int, int]
-    ) -> torch.Tensor:
-        """[learned tokens, vocabulary]: what the model says at the place before each token of `ids` [rows, length]
-        that `learned` [rows, length] names. Rows of one picture follow each other."""
-        text = self.model.model.language_model
-        rows = ids.shape[0]
-        each = rows // seen.pooled.shape[0]
+    def logits(self, seen: Seen, batch: StepBatch) -> torch.Tensor:
+        """[learned tokens, vocabulary]: what the model says at the places `batch.predicting`."""
+        text, device = self.model.model.language_model, seen.pooled.device
         cells = seen.pooled.shape[1]
-        words = text.embed_tokens(ids)
-        shown = seen.pooled.to(words.dtype).repeat_interleave(each, 0)
-        words = torch.cat([words[:, :image_start], shown, words[:, image_start + cells :]], 1)
-        visual = torch.zeros_like(ids, dtype=torch.bool)
-        visual[:, image_start : image_start + cells] = True
-        hidden = text(
-            inputs_embeds=words,
-            position_ids=self._positions_of(grid, image_start, ids.shape[1]).to(ids.device).expand(-1, rows, -1),
-            visual_pos_masks=visual,
-            deepstack_visual_embeds=[
-                level.to(words.dtype).repeat_interleave(each, 0).flatten(0, 1) for level in seen.deepstack
-            ],
-            use_cache=False,
-        ).last_hidden_state
-        scores: torch.Tensor = self.model.lm_head(hidden[:, :-1][learned[:, 1:]])
+        ids, places = (torch.from_numpy(one).to(device) for one in (batch.ids, batch.places))
+        layout = Layout.of([batch.prefix] * len(ids), batch.branch_lengths, ids.shape[1], device)
+        wanted = torch.searchsorted(layout.real, torch.from_numpy(batch.predicting).to(device))
+        # Tokens that aren't padding, one after the other; a picture's stand together, its cells after its beginning.
+        per_row = torch.tensor([batch.prefix + sum(sizes) for sizes in batch.branch_lengths], device=device)
+        first_cell = per_row.cumsum(0) - per_row + batch.image_start
+        visual = (first_cell[:, None] + torch.arange(cells, device=device)).flatten()
+        hidden = text.embed_tokens(ids.flatten()[layout.real])
+        hidden = hidden.index_copy(0, visual, seen.pooled.flatten(0, 1).to(hidden.dtype))
+        angles = self._positions_of(batch).to(device)[:, :, places.flatten()[layout.real]]
+        cos, sin = (one[0, :, None] for one in text.rotary_emb(hidden, angles))
+        half = sin.shape[-1] // 2
+        signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+        last = len(text.layers) - 1
+        for index, layer in enumerate(text.layers):
+            hidden = _layer(layer, hidden, (cos, signed), layout, wanted if index == last else None)
+            if index < min(last, len(seen.deepstack)):  # after the last layer no visual token is left
+                level = seen.deepstack[index].flatten(0, 1)
+                hidden = hidden.index_add(0, visual, level.to(hidden.dtype))
+        scores: torch.Tensor = self.model.lm_head(_norm(hidden, text.norm))
         return scores
 
-    def _positions_of(self, grid: tuple[int, int], image_start: int, length: int) -> torch.Tensor:
-        """[3, 1, length]: M-RoPE positions of a row with this grid at this place, as the stock model gives them."""
-        key = (grid, length)
-        if key not in self._positions:
+    def _positions_of(self, batch: StepBatch) -> torch.Tensor:
+        """[3, 1, length]: M-RoPE positions of a question alone with its picture, as the stock model gives them."""
+        grid, length = batch.grid, int(batch.places.max()) + 1
+        if (grid, length) not in self._positions:
             merge = self.model.config.vision_config.spatial_merge_size
             kinds = torch.zeros((1, length), dtype=torch.int32)
-            kinds[:, image_start : image_start + grid[0] * grid[1]] = 1
+            kinds[:, batch.image_start : batch.image_start + grid[0] * grid[1]] = 1
             thw = torch.tensor([[1, grid[0] * merge, grid[1] * merge]])
-            self._positions[key] = self.model.model.get_rope_index(
+            self._positions[grid, length] = self.model.model.get_rope_index(
                 torch.zeros((1, length), dtype=torch.int64), mm_token_type_ids=kinds, image_grid_thw=thw
             )[0]
-        return self._positions[key]
+        return self._positions[grid, length]
+
+
+def _layer(
+    layer: Any,
+    hidden: torch.Tensor,
+    rope: tuple[torch.Tensor, torch.Tensor],
+    layout: Layout,
+    wanted: torch.Tensor | None,
+) -> torch.Tensor:
+    """One decoder layer [tokens, width]; of the last one only the rows `wanted` go on after the attention."""
+    attention, mlp = layer.self_attn, layer.mlp
+    weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+    sizes = [len(weight) for weight in weights]
+    together = functional.linear(_norm(hidden, layer.input_layernorm), torch.cat(weights))
+    query, key, value = (part.unflatten(-1, (-1, attention.head_dim)) for part in together.split(sizes, dim=-1))
+    cos, sin = (angle.to(together.dtype) for angle in rope)
+    query, key = (
+        Rotate.apply(_norm(states, norm).to(together.dtype), cos, sin)
+        for states, norm in ((query, attention.q_norm), (key, attention.k_norm))
+    )
+    attended = layout.attend(query, key, value, wanted)
+    hidden = (hidden if wanted is None else hidden[wanted]) + attention.o_proj(attended)
+    both = functional.linear(
+        _norm(hidden, layer.post_attention_layernorm), torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+    )
+    return hidden + mlp.down_proj(Gated.apply(both))
+
+
+def _norm(states: torch.Tensor, norm: Any) -> torch.Tensor:
+    wide = states.float()
+    return functional.rms_norm(wide, wide.shape[-1:], norm.weight, norm.variance_epsilon)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from grounding.boxes import Box
+from grounding.demo.pretrain import loop
 from grounding.demo.pretrain.__main__ import main, run
 from grounding.demo.pretrain.accuracy import measure
 from grounding.demo.pretrain.answers import Writer
@@ -25,6 +26,7 @@ from grounding.demo.pretrain.shape import IMAGE, build_model, build_processor
 from grounding.demo.sprites import all_nouns
 from grounding.errors import JobError, SettingsError
 from grounding.predict import Predictor
+from grounding.training.lanes import Lanes
 
 TINY = Shape(vision_width=32, vision_depth=2, vision_heads=2, deepstack_after=(0,), text_width=64, text_heads=2)
 SMALL = PretrainSettings(
@@ -47,31 +49,36 @@ def test_the_pass_is_the_stock_models(shape: Shape, grid: tuple[int, int]) -> No
     shown = [draw_shown(rng, grid, SMALL) for _ in range(2)]
     writer = Writer(processor, SMALL.digit_weights)
     cells = grid[0] * grid[1]
-    rows = [writer.row(q.text, one.boxes_of(q), one.size_wh, cells) for one in shown for q in one.questions]
+    batch = writer.pack(shown, grid)
     stock = processor.image_processor(images=[Image.fromarray(one.pixels) for one in shown], return_tensors="pt")
-    patches = patches_of(torch.from_numpy(np.stack([one.pixels for one in shown])), shape.patch_px, shape.merge)
-    assert torch.allclose(patches.flatten(0, 1), stock["pixel_values"], atol=1e-5)
+    patches = patches_of(torch.from_numpy(batch.pixels), shape.patch_px, shape.merge)
+    twice = patches.unflatten(-1, (3, 1, -1)).expand(-1, -1, -1, 2, -1).flatten(2)  # the stock tower reads two frames
+    assert torch.allclose(twice.flatten(0, 1), stock["pixel_values"], atol=1e-5)
     assert stock["image_grid_thw"].tolist() == [[1, grid[0] * shape.merge, grid[1] * shape.merge]] * 2
 
-    length = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([row + [0] * (length - len(row)) for row, _ in rows])
-    learned = torch.tensor([weights + [0.0] * (length - len(weights)) for _, weights in rows]) > 0
     with torch.no_grad():
-        seen = see(model.model.visual, patches, grid)
-        logits = Reader(model).logits(seen, ids, learned, rows[0][0].index(IMAGE), grid)
-        expected = []
-        for number, (row, _) in enumerate(rows):
-            picture = number // SMALL.questions_per_picture
-            of_picture = slice(picture * len(patches[0]), (picture + 1) * len(patches[0]))
-            tokens = torch.tensor([row])
-            said = model(
-                input_ids=tokens,
-                mm_token_type_ids=(tokens == IMAGE).int(),
-                pixel_values=stock["pixel_values"][of_picture],
-                image_grid_thw=stock["image_grid_thw"][picture : picture + 1],
-            ).logits[0]
-            expected.append(said[:-1][learned[number, 1 : len(row)]])
+        logits = Reader(model).logits(see(model.model.visual, patches, grid), batch)
+        halves = [
+            Reader(model).logits(see(model.model.visual, patches[i : i + 1], grid), part)
+            for i, part in enumerate(batch.split(2))
+        ]
+        expected, targets, told = [], [], []
+        for picture, one in enumerate(shown):
+            for question in one.questions:
+                row, weights = writer.row(question.text, one.boxes_of(question), one.size_wh, cells)
+                tokens, learned = torch.tensor([row]), torch.tensor(weights) > 0
+                said = model(
+                    input_ids=tokens,
+                    mm_token_type_ids=(tokens == IMAGE).int(),
+                    pixel_values=stock["pixel_values"].unflatten(0, (2, -1))[picture],
+                    image_grid_thw=stock["image_grid_thw"][picture : picture + 1],
+                ).logits[0]
+                expected.append(said[:-1][learned[1:]])
+                targets += tokens[0][learned].tolist()
+                told += [weight for weight in weights if weight > 0]
     assert torch.allclose(logits, torch.cat(expected), atol=2e-4)
+    assert torch.allclose(torch.cat(halves), logits, atol=2e-4)
+    assert batch.targets.tolist() == targets and batch.weights.tolist() == pytest.approx(told)
 
 
 def test_what_is_learned_is_the_answer_and_its_end(processor: Any) -> None:
@@ -149,6 +156,22 @@ def test_losses_fall_and_a_stop_costs_nothing(tmp_path: Path) -> None:
     assert [(e.step, e.answer, e.dense) for e in rest] == [(e.step, e.answer, e.dense) for e in whole[3:]]
     with pytest.raises(JobError, match="can't be gone on with"):
         Pretraining(replace(settings, learning_rate=1e-3), TINY, tmp_path / "stopped", "cpu")
+
+
+def test_a_step_in_parts_learns_what_a_whole_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU a step goes part by part, in threads: the losses and gradients are those of one batch."""
+    found = []
+    for name, pictures_in_lane, lanes in (("whole", 100, 1), ("parts", 1, 2)):
+        monkeypatch.setattr(loop, "_PICTURES_IN_LANE", pictures_in_lane)
+        training = Pretraining(SMALL, TINY, tmp_path / name, "cpu")
+        training.lanes, training.dtype = Lanes(lanes), None
+        batch = Writer(training.processor, SMALL.digit_weights).batch(SMALL, 0)
+        losses = training._backward(batch)
+        found.append((losses, {name: weight.grad for name, weight in training._weights().items()}))
+    (whole, gradients), (in_parts, others) = found
+    assert in_parts == pytest.approx(whole, rel=1e-4)
+    for name, gradient in gradients.items():
+        assert gradient is not None and torch.allclose(gradient, others[name], atol=1e-5), name  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -1,0 +1,74 @@
+"""How well an embedded model answers over the minutes of its training, beside the one that the repository ships.
+
+Trains in FOLDER as `python -m grounding.demo.pretrain --out FOLDER` does (further options are passed on; a training
+that was stopped goes on, one that has ended is only read), then asks the shipped model about the same scenes.
+
+    python benchmarks/pretrain_accuracy.py FOLDER --steps 2000 --pictures-per-step 32
+
+writes benchmarks/results/pretrain_accuracy-DEVICE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from grounding.demo.pretrain.__main__ import main as pretrain  # noqa: E402
+from grounding.demo.pretrain.__main__ import parsed  # noqa: E402
+from grounding.demo.pretrain.accuracy import measure  # noqa: E402
+from grounding.demo.pretrain.loop import seconds_of_steps  # noqa: E402
+from measuring import write_result  # noqa: E402
+
+SHIPPED = ROOT / "data" / "demo" / "base-model"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    options, passed_on = parser.parse_known_args(arguments)
+    given = ["--out", str(options.folder), *passed_on]
+    failed = pretrain(given)
+    if failed:
+        return failed
+    settings, how = parsed(given)
+    import torch
+
+    device = how.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    shipped = measure(SHIPPED, settings, device=device)
+    found = {
+        "device": device,
+        "shape": how.shape,
+        "settings": settings.to_json(),
+        "curve": curve(options.folder),
+        "shipped_model": asdict(shipped),
+    }
+    write_result(f"pretrain_accuracy-{device.split(':')[0]}", found, ("torch", "transformers"))
+    return 0
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """Each scoring with the seconds that the steps before it took; of a step that was scored again, the last."""
+    seconds = seconds_of_steps(folder)
+    lines = (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    scores = {score["step"]: score for score in map(json.loads, lines)}
+    return [
+        {
+            "step": step,
+            "training_seconds": sum(value for taken, value in seconds.items() if taken <= step),
+            "accuracy_50": score["accuracy_50"],
+            "groups": score["groups"],
+        }
+        for step, score in sorted(scores.items())
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
