@@ -40,7 +40,7 @@ from grounding.workspace import Workspace, find_workspace
 _PARTIAL = ".partial-"
 _OWN_NAMES = (
     *("images", "uploads", "snapshots", "runs", "arena", "adapters", "evaluations", "bin", "exports", "picture-sizes"),
-    *("sweeps", _PARTIAL),
+    *("sweeps", "features", "calibrations.json", "compare-models.json", _PARTIAL),
 )
 
 

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("checks", _checks, "Say which checks this workspace goes by, and count the samples that fail them.")
     command.add_argument("--profile", choices=tuple(PROFILES), help="go by these from now on")
     command = add("lint", _lint, "Look for empty, placeholder, ambiguous and ill-written phrases.")
-    command.add_argument("--profile", choices=tuple(PROFILES), default="free", help="what is usual in the data set")
+    command.add_argument("--profile", choices=tuple(PROFILES), help="by these (default: those of checks)")
     add("stats", _stats, "Count samples.")
     command = add("snapshot", _snapshot, "Freeze the samples with a usable phrase for training.")
     command.add_argument("name", metavar="NAME")
@@ -224,7 +224,8 @@ def _checks(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
 
 
 def _lint(workspace: Workspace, options: argparse.Namespace) -> tuple[Document, str]:
-    report = lint(_open(workspace), PROFILES[options.profile])
+    store = _open(workspace)
+    report = lint(store, PROFILES[options.profile or check_profile(store.path)])
     lines = [f"empty: {sample_id}" for sample_id in report.empty]
     lines += [f"placeholder: {sample_id}" for sample_id in report.placeholders]
     lines += [f"same phrase for different boxes: {', '.join(group)}" for group in report.duplicates]

@@ -1,4 +1,7 @@
-"""The command line of the core: `python -m grounding COMMAND`, each command a module of `grounding.commands`."""
+"""Ask, score, compare and train models that ground phrases in pictures.
+
+`python -m grounding COMMAND`; each command is a module of `grounding.commands`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def _forget_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m grounding", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m grounding", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (predict, evaluate, compare, calibrate, train, runs, sweeps, adapters, demo):
         command.add(commands)

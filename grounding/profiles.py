@@ -35,9 +35,10 @@ LARGE_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-# Chosen on drawn scenes of their own, neither the demo's validation nor its test split. What keeps known nouns: that
-# new ones are learned as words of their own, that LoRA changes what attention passes on and not where it looks, and
-# that what the model learned from is shown again. A mirrored picture costs a second look and taught nothing measurable.
+# Chosen on drawn scenes of their own, neither the demo's validation nor its test split, to fit into three minutes on
+# two cores: there all of attention takes too long. Known nouns stay because new ones are learned as words of their
+# own; rehearsal costs new ones some points, and is kept as a loss of known ones without it was not ruled out
+# (docs/ablations.md). A mirrored picture costs a second look and taught nothing measurable.
 EMBEDDED_MODEL_PRESET: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 240,

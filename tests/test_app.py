@@ -84,11 +84,17 @@ class TestFirstStart:
         assert app.open_workspace(workspace).get_sample("demo-test-0000").phrase == "acknowledged"
         assert all(sample.image.is_file() for sample in app.open_workspace(workspace).iterate())
 
-    def test_adapters_made_on_the_command_line_stay(self, own_workspace: Path) -> None:
-        kept = own_workspace / "adapters" / "tools-v1"
-        kept.mkdir(parents=True)
-        app.open_workspace(Workspace(own_workspace))
-        assert kept.is_dir()
+    def test_what_was_made_on_the_command_line_stays(self, own_workspace: Path) -> None:
+        """Whatever else a workspace may hold, it is no folder of somebody else."""
+        workspace = Workspace(own_workspace)
+        paths = {name: getattr(workspace, name) for name, kind in vars(Workspace).items() if isinstance(kind, property)}
+        kept = [path for path in paths.values() if isinstance(path, Path) and path.suffix != ".db"]
+        assert {"adapters", "features", "calibrations.json"} <= {path.name for path in kept}
+        for path in kept:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}") if path.suffix else path.mkdir()
+        app.open_workspace(workspace)
+        assert all(path.exists() for path in kept)
 
     def test_a_folder_of_somebody_else_is_left_alone(self, own_workspace: Path) -> None:
         own_workspace.mkdir(parents=True)

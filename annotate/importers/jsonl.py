@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from annotate.importers.splits import split_in
 from annotate.items import BadRow
 from grounding.errors import RecordError
 from grounding.records import SPLITS, Sample
@@ -46,29 +47,32 @@ def _looks_like_samples(file: Path) -> bool:
         with file.open("rb") as lines:
             # A file of another format may be one line of gigabytes.
             looked_at = [lines.readline(_LINE_BYTES_LOOKED_AT) for _ in range(_LINES_LOOKED_AT)]
-            rows = [_sample(line, file.parent) for line in looked_at if line.strip()]
+            rows = [_sample(line, file.parent, "train") for line in looked_at if line.strip()]
     except OSError:
         return False
     return any(isinstance(row, Sample) for row in rows)
 
 
 def _read_file(file: Path) -> Iterator[Sample | BadRow]:
+    split, _ = split_in(file.stem) or ("train", "")  # of lines that name none
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    row = _sample(line, file.parent)
+                    row = _sample(line, file.parent, split)
                     yield row if isinstance(row, Sample) else BadRow(f"{file.name}, line {number}", row)
     except OSError as error:
         raise RecordError(f"{file} can't be read ({error.strerror or error}).") from error
 
 
-def _sample(line: bytes, folder: Path) -> Sample | str:
+def _sample(line: bytes, folder: Path, split: str) -> Sample | str:
     """The sample of one line, or the sentence that says why it is none."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
         if not isinstance(record, dict):
             return f"expected a JSON object, found {type(record).__name__}."
+        if record.get("split") is None:
+            record["split"] = split
         return Sample.from_json(record, folder)
     except RecordError as error:
         return str(error)

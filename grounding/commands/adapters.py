@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from grounding.commands.shared import Commands, common, count
+from grounding.commands.shared import Commands, again, common, count
 from grounding.workspace import Workspace
 
 _FIGURES = (("accuracy_50", "Acc@0.5"), ("mean_iou", "mean IoU"))
@@ -17,11 +17,14 @@ _FIGURES = (("accuracy_50", "Acc@0.5"), ("mean_iou", "mean IoU"))
 
 def add(commands: Commands) -> None:
     """Add the command with its own commands."""
-    command = commands.add_parser("adapters", help="list, rename, delete, export, merge and push adapters")
-    actions = command.add_subparsers(required=True, metavar="ACTION")
+    command = commands.add_parser(
+        "adapters", parents=[common()], help="list (the default), rename, delete, export, merge and push adapters"
+    )
+    command.set_defaults(run=_list, deleted=False)
+    actions = command.add_subparsers(metavar="ACTION")
 
     def action(name: str, help_: str, run: Callable[..., int], adapter: str | None = "the adapter's name") -> Any:
-        added = actions.add_parser(name, parents=[common()], help=help_)
+        added = actions.add_parser(name, parents=[again()], help=help_)
         if adapter:
             added.add_argument("name", metavar="NAME", help=adapter)
         added.set_defaults(run=run)

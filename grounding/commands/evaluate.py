@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grounding.commands.shared import Commands, answers, common, count, load, model, profile, progress
 from grounding.errors import Cancelled, RecordError
-from grounding.records import Sample, read_samples
+from grounding.records import SPLITS, Sample, read_samples
+from grounding.snapshots import read_snapshot
 from grounding.workspace import Workspace, make_folder
 
 if TYPE_CHECKING:
@@ -25,8 +25,11 @@ def add(commands: Commands) -> None:
     command = commands.add_parser(
         "evaluate", parents=[common(), model(), profile(), answers()], help="score a set of samples"
     )
-    command.add_argument("samples", type=Path, metavar="SAMPLES.jsonl")
-    command.add_argument("--out", type=Path, metavar="DIR", help="where to keep samples.parquet, report.md and .json")
+    command.add_argument("samples", metavar="SAMPLES", help="a .jsonl file, or a snapshot by its name or its folder")
+    command.add_argument("--split", choices=SPLITS, help="of a snapshot (default: test); of a file, only these")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="a folder for the report (default: the workspace's evaluations)"
+    )
     command.add_argument("--limit", type=count, metavar="N", help="only the first N samples")
     command.set_defaults(run=run, refuse=command.error)
 
@@ -34,15 +37,13 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace, workspace: Workspace) -> int:
     from grounding.reports import REPORT, report_json
 
-    samples = list(islice(read_samples(options.samples), options.limit))
-    if not samples:
-        raise RecordError(f"{options.samples} holds no sample: there is nothing to score. Give a file with some.")
+    samples, title = _samples(options, workspace)
     if options.out is None:
         workspace.check_writable()
     elif not (options.out / REPORT).is_file():
         make_folder(options.out, "The folder", "Choose another one (--out).")
     predictor = load(options, workspace)
-    kept = _kept_evaluation(options, workspace, samples, predictor)
+    kept = _kept_evaluation(options, workspace, samples, title, predictor)
     if options.json:
         print(json.dumps(report_json(kept)))
         return 0
@@ -63,8 +64,24 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
+def _samples(options: argparse.Namespace, workspace: Workspace) -> tuple[list[Sample], str]:
+    """What is to be scored, and what it is called in the report. Raises `RecordError` where that is nothing."""
+    file, split = Path(options.samples), options.split
+    if file.is_file() or file.suffix == ".jsonl":
+        found = [sample for sample in read_samples(file) if split in (None, sample.split)]
+        # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
+        title = f"{split} of {file.name}" if split else file.name
+    else:
+        split = split or "test"
+        snapshot = read_snapshot(workspace.snapshots, options.samples)
+        found, title = snapshot.split(split), f"{split} of {snapshot.name}"
+    if not found:
+        raise RecordError(f"{title} holds no sample: there is nothing to score. Give a file or a split with some.")
+    return found[: options.limit], title
+
+
 def _kept_evaluation(
-    options: argparse.Namespace, workspace: Workspace, samples: Sequence[Sample], predictor: Predictor
+    options: argparse.Namespace, workspace: Workspace, samples: Sequence[Sample], title: str, predictor: Predictor
 ) -> KeptReport:
     """Ask what was not asked yet, and keep the report: in --out, else in a folder of the workspace."""
     from grounding.counted import counted_report
@@ -102,5 +119,4 @@ def _kept_evaluation(
             raise Cancelled(
                 f"stopped: {answers} of {len(samples)} answers are kept in {log}; the same command asks for the rest."
             ) from stop
-        # Named after the file: the page's own summary is of the workspace's test split, which this need not be.
-        return store.keep(report, split=options.samples.name, folder=folder)
+        return store.keep(report, split=title, folder=folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from grounding.commands.shared import Commands, common, count
+from grounding.commands.shared import Commands, again, common, count
 from grounding.errors import JobError
 from grounding.workspace import Workspace
 
@@ -50,14 +50,6 @@ def add(commands: Commands) -> None:
     way.add_argument("--go-on", action="store_true", help="start runs again")
     queue.add_argument("--after-failure", choices=("go-on", "pause"), help="what to do after a run has failed")
     queue.set_defaults(run=_queue)
-
-
-def again() -> argparse.ArgumentParser:
-    """The common options once more after the action: not given there, they stay as they were given before it."""
-    options = common()
-    for option in options._actions:
-        option.default = argparse.SUPPRESS
-    return options
 
 
 def _takes_a_run(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,14 @@ def common() -> argparse.ArgumentParser:
     return options
 
 
+def again() -> argparse.ArgumentParser:
+    """The common options once more after the action: not given there, they stay as they were given before it."""
+    options = common()
+    for option in options._actions:
+        option.default = argparse.SUPPRESS
+    return options
+
+
 def model() -> argparse.ArgumentParser:
     """Which model is loaded, and how."""
     options = argparse.ArgumentParser(add_help=False)

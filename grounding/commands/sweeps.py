@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from grounding.commands.runs import again
-from grounding.commands.shared import Commands, common, count, model
+from grounding.commands.shared import Commands, again, common, count, model
 from grounding.commands.train import chosen_settings
 from grounding.errors import JobError, SettingsError
 from grounding.workspace import Workspace

@@ -43,10 +43,8 @@ def add(commands: Commands) -> None:
 
 
 def _settings_help() -> str:
-    lines = [
-        f"  {spec.name:<20} {spec.metadata['meaning']} (default: {spec.default})" for spec in fields(TrainSettings)
-    ]
-    return "settings for --set:\n" + "\n".join(lines)
+    lines = [f"  {spec.name:<20} {spec.metadata['meaning']}" for spec in fields(TrainSettings)]
+    return "\n".join(["settings for --set (docs/presets.md has the values that a preset gives them):", *lines])
 
 
 def run(options: argparse.Namespace, workspace: Workspace) -> int:

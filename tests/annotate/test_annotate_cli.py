@@ -142,6 +142,8 @@ def test_the_checks_of_a_profile_are_chosen_for_the_workspace(
     assert (chosen["profile"], chosen["problems"]) == ("refcoco+", before["problems"] + 1)
     assert "location" in Store(workspace.annotations_db, workspace.pictures).get("s1").problems
     assert document(capsys, "checks") == chosen
+    assert document(capsys, "lint")["profile"] == "refcoco+"
+    assert document(capsys, "lint", "--profile", "free")["profile"] == "free"
     assert main(["checks", "--profile", "free"]) == 0
     assert f"{before['problems']} of 6 samples fail the checks of free." in capsys.readouterr().out
 

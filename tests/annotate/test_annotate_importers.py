@@ -61,6 +61,17 @@ def test_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
     assert [type(row) for row in rows_of(source)] == [Sample]
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train.jsonl", "train"), ("my-validation.jsonl", "val"), ("testA.jsonl", "test"), ("x.jsonl", "train")],
+)
+def test_a_line_without_a_split_is_of_its_files(name: str, split: str, tmp_path: Path) -> None:
+    lines = [GOOD, {**GOOD, "id": "b", "split": None}, {**GOOD, "id": "c", "split": "val"}]
+    (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+    rows = rows_of(tmp_path / name)
+    assert [row.split for row in rows if isinstance(row, Sample)] == [split, split, "val"]
+
+
 def test_what_cannot_be_recognised_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello\n")
     for source in (tmp_path, tmp_path / "notes.txt"):

@@ -34,6 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def test_the_whole_life_of_an_adapter(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys) == run(capsys, "list") and run(capsys, "--json") == run(capsys, "list", "--json")
     status, out, _ = run(capsys, "list")
     assert status == 0 and "Acc@0.5 0.500" in out and "(training, val, 8)" in out
     assert run(capsys, "note", "b", "on mugs")[0] == 0
@@ -75,7 +76,7 @@ def test_what_can_t_be_done_is_a_sentence(
 
 
 def test_wrong_usage_exits_with_2(workspace: Workspace) -> None:
-    for arguments in (["adapters"], ["adapters", "fly"], ["adapters", "rename", "a"]):
+    for arguments in (["adapters", "fly"], ["adapters", "rename", "a"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2

@@ -34,6 +34,7 @@ from grounding.models import DEMO_MODEL_FOLDER
 from grounding.predict import Predictor
 from grounding.records import Prediction, Sample, Status, write_samples
 from grounding.reports import ReportStore, read_rows, write_parquet
+from grounding.snapshots import SNAPSHOT_FORMAT
 from grounding.training.events import PhaseEvent, ScoreEvent, StepEvent
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
@@ -234,6 +235,31 @@ def test_evaluate_figures_are_those_of_the_report(
     assert document["scores"]["count"] == scores.count
     assert document["scores"]["mean_iou"] == pytest.approx(scores.mean_iou)
     assert document["scores"]["accuracy"] == {str(threshold): share for threshold, share in scores.accuracy.items()}
+
+
+def test_evaluate_takes_a_snapshot_by_its_name(
+    model_at_hand: list[Any], demo_samples: dict[str, list[Sample]], workspace: Workspace, capsys: Capture
+) -> None:
+    folder = workspace.snapshots / "v1"
+    folder.mkdir(parents=True)
+    write_samples(folder / "samples.jsonl", demo_samples["val"][:2] + demo_samples["test"][:3])
+    content = (folder / "samples.jsonl").read_bytes()
+    manifest = {"format": SNAPSHOT_FORMAT, "name": "v1", "samples_sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for options, title, count in (((), "test of v1", 3), (("--split", "val"), "val of v1", 2)):
+        assert main(["evaluate", "v1", "--json", *options]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["split"] == title
+        (kept,) = [one for one in ReportStore(workspace.evaluations).list() if one.split == title]
+        assert len(read_rows(kept.path)) == count
+    assert "train of v1 holds no sample" in failure(capsys, "evaluate", "v1", "--split", "train")
+    assert "Snapshots here: v1" in failure(capsys, "evaluate", "v2")
+
+
+def test_evaluate_one_split_of_a_file(model_at_hand: list[Any], samples_file: Path, capsys: Capture) -> None:
+    assert main(["evaluate", str(samples_file), "--split", "val", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["split"] == "val of some.jsonl" and "2 of 2" in shown.err
 
 
 def test_evaluate_in_words(model_at_hand: list[Any], samples_file: Path, tmp_path: Path, capsys: Capture) -> None:
