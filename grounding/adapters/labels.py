@@ -60,6 +60,13 @@ def write_label(folder: Path, label: Label) -> None:
         ) from error
 
 
+def keep_label(standing: Path, new: Path) -> None:
+    """Give the folder that takes an adapter's place what people said of the one before."""
+    label = read_label(standing)
+    if label != Label():
+        write_label(new, label)
+
+
 def clean_note(text: str) -> str:
     """The note without outer blanks. Raises `AdapterError` for one that is too long or holds half characters."""
     note = text.strip()

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from grounding.adapters import MANIFEST
+from grounding.adapters.labels import keep_label
 from grounding.jobs.endings import RESERVE_FILE
 from grounding.workspace import Workspace
 
-_KEPT = ("log.txt", "settings.json")
+_KEPT = ("log.txt", "settings.json", "preset.json", "preflight.json")
 
 
 def checkpoint_step(run_folder: Path) -> int | None:
@@ -61,7 +62,10 @@ def adapter_place(workspace: Workspace, run_id: str, name: str, sweep: str = "")
 
 
 def replace_adapter(workspace: Workspace, run_id: str, name: str, sweep: str = "") -> None:
-    """Put the adapter that was written beside its place into it. Interrupted anywhere, `mend` finishes it."""
+    """Put the adapter that was written beside its place into it, with the note that somebody wrote on the one before.
+
+    Does nothing where none was. Interrupted anywhere, `mend` finishes it.
+    """
     adapters = adapters_folder(workspace, sweep)
     new = _new_place(adapters, run_id)
     if not (new / MANIFEST).is_file():
@@ -69,6 +73,7 @@ def replace_adapter(workspace: Workspace, run_id: str, name: str, sweep: str = "
     old = _old_place(adapters, run_id)
     _delete(old)
     if (adapters / name).exists():
+        keep_label(adapters / name, new)
         (adapters / name).rename(old)
     new.rename(adapters / name)
     _delete(old)

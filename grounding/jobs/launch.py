@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grounding.adapters import AdapterInfo
-from grounding.errors import AdapterError, JobError, SnapshotError, StoreError
+from grounding.errors import AdapterError, JobError, SettingsError, SnapshotError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.files import adapters_folder, checkpoint_step, throw_away, tidy
 from grounding.jobs.processes import AWAY_SECONDS, is_process, kill, machine_mark, seconds_since, start_time
@@ -127,15 +127,15 @@ def advance(workspace: Workspace) -> RunRecord | None:
     while queue.may_start() and (run := queue.take_next()) is not None:
         try:
             _spawn(workspace, store, run)
-        except OSError as error:
+        except (OSError, SettingsError) as error:  # settings that another version has queued
             _not_started(store, run, error)
             continue
         return store.get(run.id)
     return None
 
 
-def _not_started(store: RunStore, run: RunRecord, error: OSError) -> None:
-    store.finish(run.id, RunState.FAILED, f"The worker could not be started: {error}", judged=run)
+def _not_started(store: RunStore, run: RunRecord, error: Exception) -> None:
+    store.finish(run.id, RunState.FAILED, f"The run could not be started: {error}", judged=run)
 
 
 def check_free_name(workspace: Workspace, name: str) -> str:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grounding.errors import BoxwrightError, Cancelled, JobError, StoreError
@@ -195,7 +195,7 @@ def _train(
         raise JobError(f"An adapter called {run.name!r} stands already. Duplicate the run under another name.")
     # Imported here so that a run that can't even import torch still ends in a sentence.
     from grounding.training.ending import ending
-    from grounding.training.run import TrainPlan, train
+    from grounding.training.run import TrainPlan, ended_before, train
 
     settings = TrainSettings.from_mapping(run.settings)
     if run.sweep:
@@ -208,11 +208,16 @@ def _train(
         model_id=run.model_id,
         quantize=run.quantize,
         settings=settings,
-        adapter_folder=adapter_place(workspace, run.id, run.name, run.sweep),
+        adapter_folder=place,
         run_id=run.id,
         run_folder=workspace.runs / run.id,
     )
-    info = train(plan, tell, should_stop)
+    # A worker that was killed between its last file and its last word leaves nothing to learn.
+    replace_adapter(workspace, run.id, run.name, run.sweep)
+    info = ended_before(plan)
+    if info is None:
+        beside = adapter_place(workspace, run.id, run.name, run.sweep)
+        info = train(replace(plan, adapter_folder=beside), tell, should_stop)
     where = f"waits in the sweep {run.sweep}" if run.sweep else "is ready in Compare"
     done, sentence = ending(info, settings.steps, where)
     # Asked before the adapter moves to its place: how it ended is read from its folder.

@@ -60,6 +60,8 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and remove those that are older than the newest `kept`.
 
+        Those of later steps go, too: the run has passed them over and begun before them.
+
         Raises `JobError` with the reason when it can't be written, for a full disk after older ones have made room;
         the newest of those before is still there then.
         """
@@ -70,9 +72,9 @@ class Checkpoints:
                 self._write(checkpoint)
             except OSError:
                 self._clear_partial()
-                self._prune(1)
+                self._prune(1, checkpoint.step)
                 self._write(checkpoint)
-            self._prune(self.kept)
+            self._prune(self.kept, checkpoint.step)
         except OSError as error:
             self._clear_partial()
             kept = self._standing()
@@ -98,12 +100,11 @@ class Checkpoints:
     def _standing(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
 
-    def _prune(self, kept: int) -> None:
-        for folder in self._standing()[kept:]:
-            # Renamed first: what is half removed must not look like a checkpoint that is damaged.
-            gone = folder.with_name(f".gone-{folder.name}")
-            folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+    def _prune(self, kept: int, step: int) -> None:
+        """Leave the newest `kept` of those up to `step`."""
+        passed_over = [folder for folder in self._standing() if _step_of(folder) > step]
+        for folder in [*passed_over, *self._standing()[len(passed_over) + kept :]]:
+            shutil.rmtree(_set_aside(folder), ignore_errors=True)
 
     def _clear_partial(self) -> None:
         for folder in [*self.folder.glob(".partial-*"), *self.folder.glob(".gone-*")]:
@@ -121,10 +122,12 @@ class Checkpoints:
         manifest = {"format": _FORMAT, "step": checkpoint.step, "identity": self.identity, "files": files}
         write_synced(partial / _MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         sync_folder(partial)
-        if place.exists():  # the same step again, after a checkpoint that was passed over
-            shutil.rmtree(place)
+        # The same step again, after a scoring or a checkpoint that was passed over.
+        gone = _set_aside(place) if place.exists() else None
         partial.rename(place)
         sync_folder(self.folder)
+        if gone is not None:
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, folder: Path) -> Checkpoint:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -163,6 +166,15 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def sync_files(folder: Path) -> None:
+    """Wait until the disk has the files of a folder, and their names."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder. Does nothing where folders can't be opened (Windows)."""
     try:
@@ -192,5 +204,16 @@ def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
 
 
+def _set_aside(folder: Path) -> Path:
+    """Under another name: what is half removed must not look like a checkpoint that is damaged."""
+    gone = folder.with_name(f".gone-{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    return folder.rename(gone)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
 def _of_step(folder: Path) -> str:
-    return f"That of step {int(folder.name.removeprefix('step-'))} still stands"
+    return f"That of step {_step_of(folder)} still stands"

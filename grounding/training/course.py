@@ -38,7 +38,9 @@ class Course:
             self.history.begin()
         else:
             self.step = self.checkpoint.step
-            self.history.rewind(self.step, self.checkpoint.state["scores"])
+            state = self.checkpoint.state
+            self.history.rewind(self.step, state["scores"], state.get("notes", ()))
+            self.last = next((score for score in self.history.scores if score.step == self.step), None)
             self.best.restore(self.history.scores, self.checkpoint.best)
             listener(PhaseEvent(f"Going on from the checkpoint of step {self.step:,}"))
         self.trackers = Trackers(plan, folder, self.step, self.note)
@@ -86,7 +88,12 @@ class Course:
 
     def save(self, learner: Learner, attached: Attached) -> None:
         """Write a checkpoint. One that can't be written is told of, and the run goes on."""
-        state = {"position": asdict(learner.position), "scores": [asdict(score) for score in self.history.scores]}
+        history = self.history
+        state = {
+            "position": asdict(learner.position),
+            "scores": [asdict(score) for score in history.scores],
+            "notes": [asdict(note) for note in history.notes],
+        }
         checkpoint = Checkpoint(
             step=self.step,
             weights=attached.state(),

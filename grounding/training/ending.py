@@ -19,7 +19,7 @@ def ending(info: AdapterInfo, steps: int, where: str = "is ready in Compare") ->
     if history.get("ended", "stopped" if info.steps < steps else "finished") == "stopped":
         return False, f"Stopped after {info.steps} of {steps} steps; the adapter so far is kept.{verdict}"
     early = ""
-    if info.steps < steps:
+    if history.get("ended") == "early":
         early = f" It ended early, after {info.steps:,} of {steps:,} steps: the scores had stopped rising."
     kept = history.get("kept_step", info.steps)
     chosen = f" The best step, {kept:,}, is kept." if kept != info.steps else ""

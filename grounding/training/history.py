@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +65,10 @@ class History:
         self.scores.append(event)
         self._append(SAMPLES, (asdict(row) for row in rows))
 
-    def rewind(self, step: int, scores: Sequence[Mapping[str, Any]]) -> None:
-        """As it was after `step` steps: later lines go. `scores` are those of the checkpoint."""
+    def rewind(self, step: int, scores: Sequence[Mapping[str, Any]], notes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """As it was after `step` steps: later lines go. `scores` and `notes` are those of the checkpoint."""
         self.scores = [ScoreEvent(**score) for score in scores]
+        self.notes = [NoteEvent(**note) for note in notes]
         known = {score.step for score in self.scores}
         self._keep(_STEPS, lambda line: line["step"] <= step)
         self._keep(SAMPLES, lambda line: line["step"] in known)
@@ -97,10 +100,14 @@ class History:
                 shutil.copyfile(self.folder / name, folder / name)
 
     def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        path = self.folder / name
+        bytes_before = path.stat().st_size if path.is_file() else 0
         try:
-            with (self.folder / name).open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one
+                os.truncate(path, bytes_before)
             log.warning("could not write %s: %s", name, error)
             if not self._told:
                 self._told = True
@@ -120,7 +127,7 @@ class History:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log, up to one that was torn when the machine went down; none when there is no file."""
+    """The lines of a log, but for what was torn when the machine went down; none when there is no file."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8") as file:
@@ -128,7 +135,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except ValueError:
-                return
+                continue
 
 
 def read_history(folder: Path) -> dict[str, Any]:

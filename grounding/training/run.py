@@ -43,7 +43,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     says so before the first step, `SnapshotError` when there is nothing to learn, `JobError` when the loss is not
     finite, and `ModelError` from loading.
     """
-    done = _ended_before(plan)
+    done = ended_before(plan)
     if done is not None:
         return done
     with folder_of(plan) as folder:
@@ -92,12 +92,14 @@ def _take_steps(
     """Step, score and write checkpoints; returns how it ended: "finished", "early" or "stopped"."""
     settings, ended = course.settings, "finished"
     score_every = scoring_interval(settings, len(learner.feed.pictures))
+    if course.best.should_stop:  # it had ended by itself when something took it down
+        return "early"
     for event in learner.steps():
         course.took(event)
+        if event.step == settings.steps:
+            break
         if should_stop():
             ended = "stopped"
-            break
-        if event.step == settings.steps:
             break
         if event.step % score_every == 0:
             course.score(scorer, attached)
@@ -163,7 +165,7 @@ def _finish(
     return info
 
 
-def _ended_before(plan: TrainPlan) -> AdapterInfo | None:
+def ended_before(plan: TrainPlan) -> AdapterInfo | None:
     """The adapter of this run when it has ended by itself already: there is nothing left to do."""
     info = standing_of(plan)
     if info is None:

@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.labels import keep_label
 from grounding.adapters.provenance import provenance
 from grounding.errors import AdapterError, JobError
 from grounding.models import LoadedModel
+from grounding.training.checkpoint import sync_files, sync_folder
 from grounding.training.events import ScoreEvent
 from grounding.training.history import History
 from grounding.training.plan import TrainPlan
@@ -66,15 +68,19 @@ def save_adapter(
         **provenance(loaded, plan.snapshot),
     )
     info.save()
+    sync_files(folder)  # the checkpoints go next
     old = plan.adapter_folder.with_name(f".replaced-{plan.run_id or plan.name}")
     shutil.rmtree(old, ignore_errors=True)
     try:
         if standing_of(plan) is not None:
+            keep_label(plan.adapter_folder, folder)
             plan.adapter_folder.rename(old)
         folder.rename(plan.adapter_folder)
+        sync_folder(plan.adapter_folder.parent)
     except OSError as error:
         raise JobError(
-            f"The adapter can't be moved to {plan.adapter_folder} ({error}). It stands in {folder}."
+            f"The adapter can't be moved to {plan.adapter_folder} ({error}). Free that place and resume the run: its "
+            "last checkpoint stays."
         ) from error
     shutil.rmtree(old, ignore_errors=True)
     return replace(info, path=plan.adapter_folder)

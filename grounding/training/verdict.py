@@ -24,7 +24,13 @@ class Verdict:
 def verdict(base: Sequence[SampleRow], kept: Sequence[SampleRow]) -> Verdict:
     """Compare the answers of base and adapter, both over the same samples."""
     targets = [row for row in base if row.truth]
-    if not targets or len(base) != len(kept):
+    if len(base) != len(kept):
+        return Verdict(
+            "unscored",
+            "Nobody knows whether it is better: not all answers of the scorings could be logged. Evaluate it in "
+            "Compare.",
+        )
+    if not targets:
         return Verdict(
             "unscored",
             "Nobody knows whether it is better: there is no validation sample with a box. Put some samples into the "
@@ -42,6 +48,8 @@ def _judge(mean_iou: Difference, count: int) -> Verdict:
         return Verdict("unclear", f"Whether it is better can't be told from one picture: {figures}.")
     change = f"a change of {low:+.3f} to {high:+.3f}".replace("-", "−")
     bounds = f"{figures}, {change} in 95 of 100 resamples"
+    if mean_iou.verdict == "few":
+        return Verdict("unclear", f"Too few pictures to tell whether it is better: {bounds}. Put more into val.")
     if low > 0:
         return Verdict("better", f"Better than the base: {bounds}.")
     if high < 0:

@@ -104,6 +104,19 @@ def test_one_of_another_run_is_passed_over(place: Checkpoints) -> None:
     assert "other settings" in refused[0]
 
 
+@pytest.mark.parametrize("kept", [1, 2])
+def test_those_that_were_passed_over_never_push_out_the_runs_own(place: Checkpoints, kept: int) -> None:
+    """After an update, say, whose settings are others: the run begins anew, below their steps."""
+    for step in (300, 400):
+        place.save(at(step))
+    updated = Checkpoints(place.folder, "of other settings", kept=kept)
+    assert updated.newest()[0] is None
+    for step in (100, 200):
+        updated.save(at(step))
+        newest, refused = updated.newest()
+        assert newest is not None and newest.step == step and refused == ()
+
+
 def test_what_a_kill_left_half_written_is_no_checkpoint_and_goes(place: Checkpoints) -> None:
     place.save(at(1))
     shutil.copytree(place.folder / "step-00000001", place.folder / ".partial-step-00000002")
@@ -140,6 +153,18 @@ def test_an_older_one_makes_room_when_the_disk_is_full(place: Checkpoints, monke
     FullDisk(monkeypatch, place.folder, size(place.folder) + 300)
     place.save(at(3))
     assert names(place) == ["step-00000002", "step-00000003"]
+
+
+def test_a_damaged_later_one_makes_room_first_when_the_disk_is_full(
+    place: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (3, 4):
+        place.save(at(step))
+    (place.folder / "step-00000004" / "weights.safetensors").write_bytes(b"")
+    FullDisk(monkeypatch, place.folder, 0)
+    with pytest.raises(JobError, match="That of step 3 still stands"):
+        place.save(at(3, best=False))
+    assert names(place) == ["step-00000003"]
 
 
 def test_a_full_disk_never_costs_the_last_checkpoint(place: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from grounding.adapters import AdapterInfo
 from grounding.training.ending import ending
+from grounding.training.events import ScoreEvent
 from grounding.training.gallery import pick_changes, read_gallery
-from grounding.training.history import HISTORY, SampleRow, read_lines
+from grounding.training.history import HISTORY, SAMPLES, History, SampleRow, read_lines
 
 
 def adapter(folder: Path, steps: int, **history: Any) -> AdapterInfo:
@@ -29,6 +31,7 @@ def adapter(folder: Path, steps: int, **history: Any) -> AdapterInfo:
         (4, {"ended": "stopped", "kept_step": 4}, False, "Stopped after 4 of 10 steps; the adapter so far is kept."),
         (4, {}, False, "Stopped after 4 of 10 steps"),
         (10, {}, True, "ready in Compare."),
+        (9, {"ended": "finished", "kept_step": 9}, True, "The adapter mugs is ready in Compare."),
     ],
 )
 def test_how_a_run_ended(tmp_path: Path, steps: int, history: dict[str, Any], done: bool, says: str) -> None:
@@ -54,6 +57,21 @@ def test_no_history_no_gallery(tmp_path: Path) -> None:
     assert read_gallery(tmp_path) is None
 
 
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert [line["step"] for line in read_lines(tmp_path / "log.jsonl")] == [1, 2]
+def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n{"st')
+    assert [line["step"] for line in read_lines(tmp_path / "log.jsonl")] == [1, 3]
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    def lines_until_full(count: int) -> Iterator[SampleRow]:
+        yield from (row(f"s{i}", 0.5) for i in range(count))
+        raise OSError("no space left")
+
+    told: list[str] = []
+    history = History(tmp_path, told.append)
+    event = ScoreEvent(0, 0.5, 0.5, 0.5, 0.9, 1, 1.0)
+    history.add_score(event, [row("first", 0.5)])
+    history.add_score(event, lines_until_full(500))
+    history.add_score(event, [row("last", 0.5)])
+    assert [line["id"] for line in read_lines(tmp_path / SAMPLES)] == ["first", "last"]
+    assert len(told) == 1 and "could not be written" in told[0]

@@ -394,8 +394,15 @@ def test_the_verdict_goes_by_the_interval(before: float, after: float, kind: str
     assert "30 validation samples" in judged.sentence
 
 
+def test_two_pictures_are_too_few_to_claim_anything() -> None:
+    judged = verdict([row(i, 0.1) for i in range(2)], [row(i, 0.3 + 0.2 * i, 4) for i in range(2)])
+    assert judged.kind == "unclear" and judged.sentence.startswith("Too few pictures to tell")
+
+
 def test_without_validation_samples_nothing_is_claimed() -> None:
-    assert verdict([], []).kind == "unscored"
+    assert verdict([], []).kind == "unscored" and "no validation sample" in verdict([], []).sentence
+    lost = verdict([row(0, 0.5)], [])
+    assert lost.kind == "unscored" and "logged" in lost.sentence
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.labels import Label, read_label, write_label
 from grounding.errors import JobError
 from grounding.models import load_model
 from grounding.records import Sample
@@ -207,6 +208,31 @@ def test_a_run_that_ended_by_itself_is_not_trained_again(whole: Whole) -> None:
     before = weights(whole.plan)
     assert listen(whole.plan) == []
     assert all(torch.equal(before[name], weight) for name, weight in weights(whole.plan).items())
+
+
+def test_patience_that_ran_out_before_a_kill_is_not_given_again(plan: TrainPlan) -> None:
+    """The scores rise no more, the checkpoint of the last step is written, and the worker dies before it has saved."""
+    plan = elsewhere(plan, "patient", patience=1, least_gain=1.0)
+
+    def die_while_saving(*_: object, **__: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("grounding.training.run.save_adapter", die_while_saving)
+        listen(plan)
+    told = listen(plan)
+    assert losses(told) == {} and scores(told) == {}, "nothing is trained and nothing scored again"
+    assert AdapterInfo.load(plan.adapter_folder).steps == 3
+    assert read_history(plan.adapter_folder)["ended"] == "early"
+
+
+def test_a_note_on_what_a_stop_kept_stays(plan: TrainPlan) -> None:
+    plan = elsewhere(plan, "noted", steps=4)
+    listen(plan, lambda event: isinstance(event, StepEvent))
+    write_label(plan.adapter_folder, Label("on mugs"))
+    listen(plan)
+    assert AdapterInfo.load(plan.adapter_folder).steps == 4
+    assert read_label(plan.adapter_folder).note == "on mugs"
 
 
 def test_an_adapter_of_another_run_is_never_replaced(plan: TrainPlan, whole: Whole) -> None:
