@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from grounding.adapters import AdapterInfo
 from grounding.errors import BoxwrightError, Cancelled, JobError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.device import hold, wait_for_device
@@ -194,10 +195,30 @@ def _train(
     if place.exists() and made_by(place) != run.id:
         raise JobError(f"An adapter called {run.name!r} stands already. Duplicate the run under another name.")
     # Imported here so that a run that can't even import torch still ends in a sentence.
-    from grounding.training.ending import ending
-    from grounding.training.run import TrainPlan, ended_before, train
+    from grounding.training.ending import ended_before, ending
 
+    # A worker that was killed between its last file and its last word leaves nothing to learn.
+    replace_adapter(workspace, run.id, run.name, run.sweep)
     settings = TrainSettings.from_mapping(run.settings)
+    info = ended_before(place, run.id) or _learn(workspace, run, settings, tell, should_stop)
+    where = f"waits in the sweep {run.sweep}" if run.sweep else "is ready in Compare"
+    done, sentence = ending(info, settings.steps, where)
+    # Asked before the adapter moves to its place: how it ended is read from its folder.
+    replace_adapter(workspace, run.id, run.name, run.sweep)
+    if info.is_without_signal:
+        sentence = f"{sentence} {info.phrase_signal['sentence']}"
+    return (RunState.DONE if done else RunState.STOPPED), sentence
+
+
+def _learn(
+    workspace: Workspace,
+    run: RunRecord,
+    settings: TrainSettings,
+    tell: Listener,
+    should_stop: Callable[[], bool],
+) -> AdapterInfo:
+    from grounding.training.run import TrainPlan, train
+
     if run.sweep:
         from grounding.sweeps.pruning import watched
 
@@ -208,23 +229,11 @@ def _train(
         model_id=run.model_id,
         quantize=run.quantize,
         settings=settings,
-        adapter_folder=place,
+        adapter_folder=adapter_place(workspace, run.id, run.name, run.sweep),
         run_id=run.id,
         run_folder=workspace.runs / run.id,
     )
-    # A worker that was killed between its last file and its last word leaves nothing to learn.
-    replace_adapter(workspace, run.id, run.name, run.sweep)
-    info = ended_before(plan)
-    if info is None:
-        beside = adapter_place(workspace, run.id, run.name, run.sweep)
-        info = train(replace(plan, adapter_folder=beside), tell, should_stop)
-    where = f"waits in the sweep {run.sweep}" if run.sweep else "is ready in Compare"
-    done, sentence = ending(info, settings.steps, where)
-    # Asked before the adapter moves to its place: how it ended is read from its folder.
-    replace_adapter(workspace, run.id, run.name, run.sweep)
-    if info.is_without_signal:
-        sentence = f"{sentence} {info.phrase_signal['sentence']}"
-    return (RunState.DONE if done else RunState.STOPPED), sentence
+    return train(plan, tell, should_stop)
 
 
 if __name__ == "__main__":

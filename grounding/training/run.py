@@ -15,15 +15,16 @@ from grounding.models import LoadedModel, load_model
 from grounding.training.attach import Attached, attach_lora
 from grounding.training.course import Course
 from grounding.training.data import PictureTargets
+from grounding.training.ending import ended_before
 from grounding.training.events import Listener, PhaseEvent
 from grounding.training.feeding import feed_of
-from grounding.training.history import read_history, read_rows
+from grounding.training.history import read_rows
 from grounding.training.live_views import LiveViews
 from grounding.training.new_words import in_words, phrases_of
 from grounding.training.plan import TrainPlan, folder_of
 from grounding.training.precision import choose_precision
 from grounding.training.preflight.with_model import before_first_step
-from grounding.training.saving import Outcome, save_adapter, standing_of
+from grounding.training.saving import Outcome, save_adapter
 from grounding.training.scoring import Scorer, scoring_interval
 from grounding.training.settings import TrainSettings
 from grounding.training.signal import measure_signal
@@ -43,7 +44,7 @@ def train(plan: TrainPlan, listener: Listener, should_stop: Callable[[], bool]) 
     says so before the first step, `SnapshotError` when there is nothing to learn, `JobError` when the loss is not
     finite, and `ModelError` from loading.
     """
-    done = ended_before(plan)
+    done = ended_before(plan.adapter_folder, plan.run_id)
     if done is not None:
         return done
     with folder_of(plan) as folder:
@@ -163,17 +164,6 @@ def _finish(
     if ended != "stopped":
         course.checkpoints.remove()
     return info
-
-
-def ended_before(plan: TrainPlan) -> AdapterInfo | None:
-    """The adapter of this run when it has ended by itself already: there is nothing left to do."""
-    info = standing_of(plan)
-    if info is None:
-        return None
-    try:
-        return None if read_history(info.path)["ended"] == "stopped" else info
-    except (JobError, KeyError):
-        return None
 
 
 def _views(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters import AdapterInfo
 from grounding.adapters.labels import keep_label
 from grounding.adapters.provenance import provenance
-from grounding.errors import AdapterError, JobError
+from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.training.checkpoint import sync_files, sync_folder
+from grounding.training.ending import standing_of
 from grounding.training.events import ScoreEvent
 from grounding.training.history import History
 from grounding.training.plan import TrainPlan
@@ -72,7 +72,7 @@ def save_adapter(
     old = plan.adapter_folder.with_name(f".replaced-{plan.run_id or plan.name}")
     shutil.rmtree(old, ignore_errors=True)
     try:
-        if standing_of(plan) is not None:
+        if standing_of(plan.adapter_folder, plan.run_id) is not None:
             keep_label(plan.adapter_folder, folder)
             plan.adapter_folder.rename(old)
         folder.rename(plan.adapter_folder)
@@ -84,15 +84,6 @@ def save_adapter(
         ) from error
     shutil.rmtree(old, ignore_errors=True)
     return replace(info, path=plan.adapter_folder)
-
-
-def standing_of(plan: TrainPlan) -> AdapterInfo | None:
-    """The adapter that this very run has put in its place already, if any."""
-    try:
-        info = AdapterInfo.load(Path(plan.adapter_folder))
-    except AdapterError:
-        return None
-    return info if plan.run_id and info.run_id == plan.run_id else None
 
 
 def score_values(event: ScoreEvent | None) -> MappingProxyType[str, float]:

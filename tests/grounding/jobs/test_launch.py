@@ -24,7 +24,8 @@ from grounding.boxes import Box
 from grounding.database import writing
 from grounding.errors import JobError, SnapshotError, WorkspaceError
 from grounding.jobs import launch
-from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, is_alive, start_run, stop_run
+from grounding.jobs.launch import RunRequest, check_free_name, end_lost_run, is_alive, queue_run, start_run, stop_run
+from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.records import Sample, write_samples
 from grounding.training.settings import TrainSettings
@@ -241,6 +242,23 @@ def test_a_worker_that_can_not_be_started_ends_the_run(
     assert run.state is RunState.FAILED
     assert "no more processes" in run.sentence
     store.check_free()
+
+
+def test_a_queued_run_of_settings_that_nobody_knows_ends_with_the_reason(
+    workspace: Workspace, store: RunStore, worker: Callable[[str], None]
+) -> None:
+    """As an older or a newer version may have queued it: it says why, and the next one begins."""
+    worker(STAY)
+    queue = RunQueue(store)
+    queue.pause()
+    strange, usual = (queue_run(workspace, replace(REQUEST, name=name)) for name in ("strange", "usual"))
+    with writing(store.path) as connection:
+        connection.execute("UPDATE runs SET settings = ? WHERE id = ?", ('{"sorcery": 3}', strange.id))
+    queue.go_on()
+    started = launch.advance(workspace)
+    assert started is not None and started.id == usual.id
+    ended = store.get(strange.id)
+    assert ended.state is RunState.FAILED and "could not be started" in ended.sentence and "sorcery" in ended.sentence
 
 
 def test_a_folder_that_stands_among_the_adapters_is_never_touched(

@@ -125,6 +125,22 @@ def test_a_resumed_run_takes_each_step_once(stand_in: Workspace, store: RunStore
     assert sorted(path.name for path in stand_in.adapters.iterdir()) == ["mugs"]
 
 
+@pytest.mark.parametrize("place", ["mugs", ".resumed-{}"])
+def test_a_worker_killed_after_its_last_file_has_nothing_to_learn_again(
+    stand_in: Workspace, store: RunStore, place: str
+) -> None:
+    run = ended(store, start_run(stand_in, request("mugs", 5, "kills-itself")))
+    folder = stand_in.adapters / place.format(run.id)
+    adapter(folder, run.id, 5)
+    history = {"format": "boxwright-history/1", "ended": "finished", "kept_step": 5, "sentence": "Better."}
+    (folder / "training_history.json").write_text(json.dumps(history))
+    resume_run(stand_in, run.id)
+    done = ended(store, run)
+    assert (done.state, store.progress(run.id).steps) == (RunState.DONE, ())
+    assert done.sentence.endswith("is ready in Compare. Better.")
+    assert [path.name for path in stand_in.adapters.iterdir()] == ["mugs"]
+
+
 def test_a_run_whose_name_was_taken_meanwhile_is_not_resumed(stand_in: Workspace, store: RunStore) -> None:
     run = ended(store, start_run(stand_in, request("mugs", 5, "kills-itself")))
     (stand_in.adapters / "mugs").mkdir(parents=True)
