@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, passed_on = parser.parse_known_args(arguments)
     given = ["--out", str(options.folder), *passed_on]
     failed = pretrain(given)
-    if failed:
-        return failed
     settings, how = parsed(given)
+    if failed or max(seconds_of_steps(options.folder), default=0) < settings.steps:
+        return failed or 1
     import torch
 
     device = how.device or ("cuda" if torch.cuda.is_available() else "cpu")

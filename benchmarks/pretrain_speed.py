@@ -29,7 +29,7 @@ BATCH = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--pictures", type=int, help="in a step; without it 16 on a CPU, 192 on a GPU")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
@@ -47,23 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def training_speed(device: str, steps: int, pictures: int) -> dict[str, Any]:
-    """Medians over the steps after the first: seconds of a whole step and of its pass alone."""
+    """Seconds of a step, drawing included, once what was drawn ahead is used up; and of its pass alone (a median)."""
     import os
 
     from grounding.demo.pretrain.answers import Writer
-    from grounding.demo.pretrain.loop import Pretraining
+    from grounding.demo.pretrain.loop import BATCHES_AHEAD, Pretraining
     from grounding.demo.pretrain.settings import SHAPES, PretrainSettings
 
-    settings = PretrainSettings(
-        steps=steps + 1, pictures_per_step=pictures, score_every_steps=0, checkpoint_every_steps=0, square_share=1.0
-    )
     workers = max(1, (os.cpu_count() or 1) - 1) if device == "cuda" else 0
+    ahead = 1 + workers * BATCHES_AHEAD
+    settings = PretrainSettings(
+        steps=ahead + max(steps, 2 * workers),
+        pictures_per_step=pictures,
+        score_every_steps=0,
+        checkpoint_every_steps=0,
+        square_share=1.0,
+    )
     with tempfile.TemporaryDirectory() as folder:
         training = Pretraining(settings, SHAPES["today"], Path(folder), device)
-        seconds = [event.seconds for event in training.steps(workers)][1:]
+        seconds = [event.seconds for event in training.steps(workers)][ahead:]
         batch = Writer(training.processor, settings.digit_weights).batch(settings, 0)
         passes = [timed(lambda: training._learn(batch), device) for _ in range(steps)]
-    whole, alone = statistics.median(seconds), statistics.median(passes)
+    # Drawn by several processes, batches come in gusts: only their mean is a pace.
+    whole, alone = statistics.mean(seconds), statistics.median(passes)
     asked = pictures * settings.questions_per_picture
     return {
         "pictures_per_step": pictures,

@@ -26,7 +26,7 @@ import torch  # noqa: E402
 
 from grounding.demo.pretrain.answers import StepBatch, Writer  # noqa: E402
 from grounding.demo.pretrain.dense import DenseHead  # noqa: E402
-from grounding.demo.pretrain.passes import patches_of, see  # noqa: E402
+from grounding.demo.pretrain.passes import Tower, patches_of  # noqa: E402
 from grounding.demo.pretrain.scenes_feed import draw_shown, grid_of_step, shown_in_step  # noqa: E402
 from grounding.demo.pretrain.settings import SHAPES, PretrainSettings, Shape, grids  # noqa: E402
 from grounding.demo.pretrain.shape import build_model, build_processor  # noqa: E402
@@ -37,28 +37,28 @@ from grounding.training.precision import choose_precision, computing_in  # noqa:
 from measuring import write_result  # noqa: E402
 
 RATE = 1e-3
-TOLD_EVERY = 8  # times in a whole run
+TIMES_TOLD = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--pictures", type=int, default=32, help="in a step")
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     options = parser.parse_args(arguments)
     settings = PretrainSettings(steps=options.steps, pictures_per_step=options.pictures, warmup_steps=50)
     writer = Writer(build_processor(SHAPES["today"]), settings.digit_weights)
     asked = [held_out(writer, settings, number) for number in range(8)]
-    towers = {name: Tower(SHAPES[name], settings) for name in options.shapes}
+    learners = {name: Learner(SHAPES[name], settings) for name in options.shapes}
     for step in range(options.steps):
         batch = writer.pack(list(shown_in_step(settings, step)), grid_of_step(settings, step))
-        for tower in towers.values():
+        for tower in learners.values():
             tower.learn(batch, step)
-        if (step + 1) % max(1, options.steps // TOLD_EVERY) == 0:
-            for name, tower in towers.items():
+        if (step + 1) % max(1, options.steps // TIMES_TOLD) == 0:
+            for name, tower in learners.items():
                 tower.tell(step + 1, asked)
                 print(name, tower.curve[-1], flush=True)
-    reference = statistics.median(next(iter(towers.values())).seconds)
+    reference = statistics.median(next(iter(learners.values())).seconds)
     found = {
         name: {
             "parameters": tower.parameters,
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "share_of_the_first": statistics.median(tower.seconds) / reference,
             "curve": tower.curve,
         }
-        for name, tower in towers.items()
+        for name, tower in learners.items()
     }
     write_result("pretrain_towers", {"pictures_per_step": options.pictures, "shapes": found}, ("torch", "transformers"))
     return 0
@@ -79,7 +79,7 @@ def held_out(writer: Writer, settings: PretrainSettings, number: int) -> StepBat
     return writer.pack([draw_shown(rng, grid, settings) for _ in range(16)], grid)
 
 
-class Tower:
+class Learner:
     """One shape's tower with its head, and how far it is."""
 
     def __init__(self, shape: Shape, settings: PretrainSettings) -> None:
@@ -87,6 +87,7 @@ class Tower:
         self.visual = build_model(shape, settings.seed).model.visual
         torch.manual_seed(settings.seed)
         self.head = DenseHead(shape.text_width, len(all_nouns()))
+        self.tower = Tower(self.visual)
         self.weights = [*self.visual.parameters(), *self.head.parameters()]
         self.parameters = sum(weight.numel() for weight in self.visual.parameters())
         self.optimiser = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=settings.weight_decay, fused=True)
@@ -112,7 +113,7 @@ class Tower:
 
     def pooled(self, batch: StepBatch) -> Any:
         patches = patches_of(torch.from_numpy(batch.pixels), self.shape.patch_px, self.shape.merge)
-        return see(self.visual, patches, batch.grid).pooled
+        return self.tower.see(patches, batch.grid).pooled
 
     @torch.no_grad()
     def tell(self, step: int, asked: Sequence[StepBatch]) -> None:

@@ -5,7 +5,6 @@ A mask over the whole square of a sequence would compute, and throw away, what e
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,42 +42,38 @@ class Layout:
         prefix_lengths: Sequence[int],
         branch_lengths: Sequence[Sequence[int]],
         length: int,
-        device: torch.device | str,
+        device: torch.device,
+        multiple: int | None = None,
     ) -> Layout:
-        """Of rows padded to `length`: each a prefix and its branches, of so many tokens."""
-        longest_prefix = max(prefix_lengths)
-        longest_branch = max(size for sizes in branch_lengths for size in sizes)
-        real: list[int] = []
-        prefixes: list[int] = []
-        branches: list[int] = []
-        picture_of: list[int] = []
-        back: list[int] = []
-        visible: list[int] = []
-        branch_begin = len(prefix_lengths) * longest_prefix
-        for i, (prefix, sizes) in enumerate(zip(prefix_lengths, branch_lengths, strict=True)):
-            begin = len(real)
-            real += range(i * length, i * length + prefix + sum(sizes))
-            prefixes += _padded(begin, prefix, longest_prefix)
-            back += range(i * longest_prefix, i * longest_prefix + prefix)
-            for start, size in zip(itertools.accumulate(sizes, initial=begin + prefix), sizes, strict=False):
-                place = branch_begin + len(branches)
-                back += range(place, place + size)
-                branches += _padded(start, size, longest_branch)
-                picture_of.append(i)
-                visible.append(prefix)
-        causal = torch.ones(longest_branch, longest_branch, dtype=torch.bool, device=device).tril()
-        sees_prefix = torch.arange(longest_prefix, device=device) < torch.tensor(visible, device=device)[:, None]
-        shape = (len(picture_of), longest_branch)
-        seen = torch.cat((sees_prefix[:, None].expand(*shape, -1), causal.expand(*shape, -1)), dim=-1)
-        own = torch.ones(longest_prefix, longest_prefix, dtype=torch.bool, device=device).tril()
+        """Of rows padded to `length`: each a prefix and its branches, of so many tokens.
+
+        The slots are padded to a multiple of `multiple`; without it of 16 on a GPU, where each new shape costs the
+        choice of a kernel, and of 1 on a CPU.
+        """
+        multiple = multiple or (16 if device.type == "cuda" else 1)
+        prefix = torch.tensor(prefix_lengths)
+        branch = torch.tensor([size for sizes in branch_lengths for size in sizes])
+        picture_of = torch.arange(len(prefix)).repeat_interleave(torch.tensor([len(sizes) for sizes in branch_lengths]))
+        in_row = prefix.index_add(0, picture_of, branch)
+        prefix_slots, has_prefix = _slots(in_row.cumsum(0) - in_row, prefix, multiple)
+        branch_slots, has_branch = _slots(prefix.cumsum(0)[picture_of] + branch.cumsum(0) - branch, branch, multiple)
+        slots = torch.cat((prefix_slots.flatten(), branch_slots.flatten()))
+        filled = torch.cat((has_prefix.flatten(), has_branch.flatten())).nonzero()[:, 0]
+        back = torch.empty_like(filled)
+        back[slots[filled]] = filled
+        causal = torch.ones(branch_slots.shape[1], branch_slots.shape[1], dtype=torch.bool).tril()
+        seen = torch.cat(
+            (has_prefix[picture_of, None].expand(-1, len(causal), -1), causal.expand(len(branch), -1, -1)), -1
+        )
+        own = torch.ones(prefix_slots.shape[1], prefix_slots.shape[1], dtype=torch.bool).tril()
         return cls(
-            real=torch.tensor(real, device=device),
-            slots=torch.tensor(prefixes + branches, device=device),
-            shape=shape,
-            picture_of=torch.tensor(picture_of, device=device),
-            back=torch.tensor(back, device=device),
-            prefix_mask=_added(own)[None, None],
-            branch_mask=_added(seen)[:, None],
+            real=(torch.arange(length) < in_row[:, None]).flatten().nonzero()[:, 0].to(device),
+            slots=slots.to(device),
+            shape=(len(branch), len(causal)),
+            picture_of=picture_of.to(device),
+            back=back.to(device),
+            prefix_mask=_added(own.to(device))[None, None],
+            branch_mask=_added(seen.to(device))[:, None],
         )
 
     def attend(
@@ -111,8 +106,12 @@ class Layout:
         return prefixes.unflatten(0, (-1, self.prefix_mask.shape[-1])), branches.unflatten(0, self.shape)
 
 
-def _padded(begin: int, size: int, length: int) -> list[int]:
-    return [*range(begin, begin + size), *([0] * (length - size))]
+def _slots(begins: torch.Tensor, sizes: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """([runs, longest] the tokens of runs that begin so, 0 in the padding; bool, where there is one)."""
+    longest = -(-int(sizes.max()) // multiple) * multiple
+    places = torch.arange(longest)
+    filled = places < sizes[:, None]
+    return (begins[:, None] + places) * filled, filled
 
 
 def _added(mask: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
 
 _CHANGED = (
     *("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "warmup_steps", "score_every_steps"),
-    *("score_pictures", "seed"),
+    *("score_pictures", "checkpoint_every_steps", "seed"),
 )
+
+_MAKERS = "made-by.txt"  # the code's revision at each start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on with what `--out` holds; returns 0, or 1 when it failed."""
     try:
         settings, options = parsed(arguments)
-        run(settings, options.shape, options.out, options.device, options.workers)
+        run(settings, options.shape, options.out, options.device, options.workers, options.minutes)
     except BoxwrightError as error:
         print(f"boxwright: {error}", file=sys.stderr)
         return 1
@@ -41,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsed(arguments: Sequence[str] | None = None) -> tuple[PretrainSettings, argparse.Namespace]:
-    """The settings of a command line, and its options `shape`, `out`, `device`, `workers`. Raises `SettingsError`."""
+    """The settings of a command line, and its other options. Raises `SettingsError`."""
     parser = argparse.ArgumentParser(prog="python -m grounding.demo.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets model/, checkpoints, history")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="today")
     parser.add_argument("--device", help="cuda, cpu; without it the GPU where there is one")
+    parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on")
     parser.add_argument("--workers", type=int, help="processes that draw pictures; without it all cores but one")
     for field in dataclasses.fields(PretrainSettings):
         if field.name in _CHANGED:
@@ -56,21 +60,32 @@ def parsed(arguments: Sequence[str] | None = None) -> tuple[PretrainSettings, ar
 
 
 def run(
-    settings: PretrainSettings, shape_name: str, out: Path, device: str | None = None, workers: int | None = None
-) -> Path:
-    """Train in `out` and return the folder of the model, with its card."""
+    settings: PretrainSettings,
+    shape_name: str,
+    out: Path,
+    device: str | None = None,
+    workers: int | None = None,
+    minutes: float | None = None,
+) -> Path | None:
+    """Train in `out` and return the folder of the model, with its card; None where it was stopped after `minutes`."""
     import torch
 
-    from grounding.demo.pretrain.export import code_revision, write_card
+    from grounding.demo.pretrain.export import CARD, code_revision, write_card
     from grounding.demo.pretrain.loop import Pretraining, seconds_of_steps
 
+    began = time.monotonic()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) - 1) if device.startswith("cuda") else 0
     training = Pretraining(settings, SHAPES[shape_name], out, device)
     model = out / "model"
+    if training.step == settings.steps and (model / CARD).is_file():
+        print(f"{model} is finished.", file=sys.stderr)
+        return model
     if training.step:
         print(f"Going on from step {training.step:,}.", file=sys.stderr)
+    with (out / _MAKERS).open("a", encoding="utf-8") as makers:
+        makers.write(code_revision() + "\n")
     for event in training.steps(workers):
         print(
             f"\rStep {event.step:,} of {settings.steps:,}: answers {event.answer:.3f}, dense {event.dense:.3f} nats, "
@@ -79,13 +94,18 @@ def run(
             file=sys.stderr,
             flush=True,
         )
-        every = settings.score_every_steps
-        if every and event.step % every == 0 and event.step < settings.steps:
+        if event.step == settings.steps:
+            break
+        if settings.score_every_steps and event.step % settings.score_every_steps == 0:
             found = _scored(training, model)
             print(f"\nAcc@0.5 after {event.step:,} steps: {found.accuracy_50:.1%}", file=sys.stderr)
+        if minutes is not None and time.monotonic() - began > 60 * minutes:
+            training.keep()
+            print(f"\nStopped after {event.step:,} steps; the same command goes on.", file=sys.stderr)
+            return None
     found = _scored(training, model)
-    minutes = sum(seconds_of_steps(out).values()) / 60
-    write_card(model, settings, training.shape, found, code_revision(), minutes)
+    made_by = ", then ".join(dict.fromkeys((out / _MAKERS).read_text(encoding="utf-8").splitlines()))
+    write_card(model, settings, training.shape, found, made_by, sum(seconds_of_steps(out).values()) / 60)
     print(f"{model}: Acc@0.5 {found.accuracy_50:.1%} on {found.pictures} scenes of its own kind")
     return model
 

@@ -36,6 +36,6 @@ class DenseHead(nn.Module):
         told = self.linear(pooled).float()
         flat = told[..., : self.nouns + 1].flatten(0, 1)
         classes = functional.cross_entropy(flat, cells.flatten(), reduction="sum") / of_all[0]
-        covered = cells > 0
-        boxes = functional.smooth_l1_loss(told[..., self.nouns + 1 :][covered], cell_boxes[covered], reduction="sum")
+        off = functional.smooth_l1_loss(told[..., self.nouns + 1 :], cell_boxes, reduction="none")
+        boxes = (off * (cells > 0)[..., None]).sum()
         return classes + box_weight * boxes / max(1, 4 * of_all[1])

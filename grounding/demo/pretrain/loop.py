@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,18 +20,22 @@ from torch.nn import functional
 
 from grounding.demo.pretrain.answers import StepBatch, Writer
 from grounding.demo.pretrain.dense import DenseHead
-from grounding.demo.pretrain.passes import Reader, patches_of, see
+from grounding.demo.pretrain.passes import Reader, Tower, patches_of
 from grounding.demo.pretrain.settings import PretrainSettings, Shape
 from grounding.demo.pretrain.shape import build_model, build_processor
 from grounding.demo.sprites import all_nouns
 from grounding.errors import JobError
 from grounding.training.checkpoint import Checkpoint, Checkpoints
+from grounding.training.history import read_lines
 from grounding.training.lanes import Lanes
 from grounding.training.optimisers import warmed_cosine
 from grounding.training.precision import choose_precision, computing_in
 from grounding.training.steps import added
 
-_AHEAD = 2  # batches that each process may have ready
+log = logging.getLogger(__name__)
+
+BATCHES_AHEAD = 2
+"""So many may each process that draws have ready."""
 _PICTURES_IN_LANE = 8
 _HISTORY = "history.jsonl"
 
@@ -69,7 +74,7 @@ class Pretraining:
         self.processor = build_processor(shape)
         self.model = build_model(shape, settings.seed).to(device)
         self.dense = DenseHead(shape.text_width, len(all_nouns())).to(device)
-        self.reader = Reader(self.model)
+        self.tower, self.reader = Tower(self.model.model.visual), Reader(self.model)
         self.optimiser = torch.optim.AdamW(
             list(self._weights().values()),
             lr=settings.learning_rate,
@@ -79,8 +84,10 @@ class Pretraining:
         self.step = 0
         self.on_cpu = device.startswith("cpu")
         self.dtype = choose_precision(device)[0] if self.on_cpu else torch.bfloat16
+        if not self.on_cpu:  # cuDNN plans each new shape of attention anew, which takes longer than the attention
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.lanes = Lanes(max(1, torch.get_num_threads()) if self.on_cpu else 1)
-        self.checkpoints = Checkpoints(folder / "checkpoints", _identity(settings, shape))
+        self.checkpoints = Checkpoints(folder / "checkpoints", _identity(settings, shape, self.processor.tokenizer))
         self._resume()
 
     def steps(self, workers: int = 0) -> Iterator[PretrainStep]:
@@ -95,21 +102,22 @@ class Pretraining:
             self.step += 1
             every = self.settings.checkpoint_every_steps
             if self.step == self.settings.steps or (every and self.step % every == 0):
-                self._keep()
+                self.keep()
             now = time.perf_counter()
             event = PretrainStep(self.step, *told, seconds=now - before)
-            before = now
             with (self.folder / _HISTORY).open("a", encoding="utf-8") as history:
                 history.write(json.dumps(asdict(event)) + "\n")
             yield event
+            before = time.perf_counter()  # whoever listens may score
 
     def _learn(self, batch: StepBatch) -> tuple[float, float, float, float]:
         settings = self.settings
         rate = learning_rate(settings, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        answer, dense = self._backward(batch)
+        losses = self._backward(batch)
         norm = torch.nn.utils.clip_grad_norm_(list(self._weights().values()), settings.max_gradient_norm)
+        answer, dense = losses.tolist()
         told = (answer, dense, rate, float(norm))
         if not all(map(math.isfinite, told)):
             raise JobError(
@@ -120,30 +128,37 @@ class Pretraining:
         self.optimiser.zero_grad(set_to_none=True)
         return told
 
-    def _backward(self, batch: StepBatch) -> tuple[float, float]:
-        """Gradients of the step, from its parts; returns (answer, dense): the mean cross-entropy of what is learned,
-        each token by its weight, and what `DenseHead.loss` says."""
+    def _backward(self, batch: StepBatch) -> torch.Tensor:
+        """Gradients of the step, from its parts; returns [2]: the mean cross-entropy of what is learned, each token by
+        its weight, and what `DenseHead.loss` says."""
         total = _Total(float(batch.weights.sum()), batch.cells.size, int((batch.cells > 0).sum()))
-        found = self.lanes.map(lambda part: self._part(part, total), batch.split(self._parts(len(batch.ids))))
-        for one, more in zip(
-            self._weights().values(), zip(*(gradients for _, _, gradients in found), strict=True), strict=True
-        ):
-            for gradient in more:
-                one.grad = added(one.grad, gradient)
-        return sum(answer for answer, _, _ in found), sum(dense for _, dense, _ in found)
+        weights = list(self._weights().values())
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        losses = torch.zeros(2, device=self.device)
+        parts, side_by_side = batch.split(self._parts(len(batch.ids))), self.lanes.count
+        for begin in range(0, len(parts), side_by_side):
+            found = self.lanes.map(lambda part: self._part(part, total, weights), parts[begin : begin + side_by_side])
+            for of_part, gradients in found:
+                losses += of_part
+                for weight, gradient in zip(weights, gradients, strict=True):
+                    added(weight.grad, gradient)
+        return losses
 
-    def _part(self, part: StepBatch, total: _Total) -> tuple[float, float, list[torch.Tensor | None]]:
-        """(answer, dense, gradients): what these pictures add to the step's."""
+    def _part(
+        self, part: StepBatch, total: _Total, weights: Sequence[torch.nn.Parameter]
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+        """(losses [2], gradients of the weights): what these pictures add to the step's."""
         with computing_in(self.device, self.dtype):
             answer, dense = self._losses(part, total)
         loss = answer + dense_weight(self.settings, self.step) * dense
-        weights = list(self._weights().values())
-        return answer.item(), dense.item(), list(torch.autograd.grad(loss, weights, allow_unused=True))
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        return torch.stack((answer, dense)).detach(), gradients
 
     def _losses(self, part: StepBatch, total: _Total) -> tuple[torch.Tensor, torch.Tensor]:
         of_part = (part.pixels, part.targets, part.weights, part.cells, part.cell_boxes)
         pixels, targets, weights, cells, boxes = (torch.from_numpy(one).to(self.device) for one in of_part)
-        seen = see(self.model.model.visual, patches_of(pixels, self.shape.patch_px, self.shape.merge), part.grid)
+        seen = self.tower.see(patches_of(pixels, self.shape.patch_px, self.shape.merge), part.grid)
         losses = functional.cross_entropy(self.reader.logits(seen, part).float(), targets, reduction="none")
         dense = self.dense.loss(
             seen.pooled, cells, boxes, self.settings.dense_box_weight, (total.cells, total.covered_cells)
@@ -162,7 +177,8 @@ class Pretraining:
         of_model = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
         return of_model | {f"dense.{name}": weight for name, weight in self.dense.named_parameters()}
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write a checkpoint. Raises `JobError` when it can't be written."""
         weights = {name: weight.detach().cpu() for name, weight in self._weights().items()}
         self.checkpoints.save(Checkpoint(self.step, weights, None, self.optimiser.state_dict(), {}))
 
@@ -170,6 +186,8 @@ class Pretraining:
         checkpoint, refused = self.checkpoints.newest()
         if checkpoint is None and refused:
             raise JobError(f"{self.folder} can't be gone on with. {refused[0]} Give another folder, or empty this one.")
+        for sentence in refused:
+            log.warning(sentence)
         if checkpoint is None:
             return
         with torch.no_grad():
@@ -181,8 +199,7 @@ class Pretraining:
 
 def seconds_of_steps(folder: Path) -> dict[int, float]:
     """How long each step of the training in this folder took; of a step that was taken again, the last time."""
-    lines = (folder / _HISTORY).read_text(encoding="utf-8").splitlines()
-    return {step["step"]: step["seconds"] for step in map(json.loads, lines)}
+    return {step["step"]: step["seconds"] for step in read_lines(folder / _HISTORY)}
 
 
 def learning_rate(settings: PretrainSettings, step: int) -> float:
@@ -196,11 +213,12 @@ def dense_weight(settings: PretrainSettings, step: int) -> float:
     return first + (last - first) * step / max(1, settings.steps - 1)
 
 
-def _identity(settings: PretrainSettings, shape: Shape) -> str:
-    """What a checkpoint must be of: all that moves a weight."""
+def _identity(settings: PretrainSettings, shape: Shape, tokenizer: Any) -> str:
+    """What a checkpoint must be of: settings, shape, and the tokens that were learned."""
     free = ("score_every_steps", "score_pictures", "checkpoint_every_steps")
     said = {name: value for name, value in settings.to_json().items() if name not in free}
-    return hashlib.sha256(json.dumps([said, asdict(shape)], sort_keys=True).encode()).hexdigest()
+    tokens = tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(json.dumps([said, asdict(shape), tokens], sort_keys=True).encode()).hexdigest()
 
 
 _writers: dict[str, tuple[Writer, PretrainSettings]] = {}
@@ -218,10 +236,10 @@ def _batches(processor: Any, settings: PretrainSettings, first: int, workers: in
     with ProcessPoolExecutor(workers, context, _begin, (processor, settings)) as pool:
         waiting: deque[Future[StepBatch]] = deque()
         try:
-            for step in range(first, settings.steps + workers * _AHEAD):
+            for step in range(first, settings.steps + workers * BATCHES_AHEAD):
                 if step < settings.steps:
                     waiting.append(pool.submit(_draw, step))
-                if waiting and (len(waiting) > workers * _AHEAD or step >= settings.steps):
+                if waiting and (len(waiting) > workers * BATCHES_AHEAD or step >= settings.steps):
                     yield waiting.popleft().result()
         finally:
             for future in waiting:

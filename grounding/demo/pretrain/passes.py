@@ -44,33 +44,51 @@ def patches_of(pixels: torch.Tensor, patch_px: int, merge: int) -> torch.Tensor:
     return flat.float() / 127.5 - 1.0
 
 
-def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> Seen:
-    """The tower's pass for pictures of one grid (rows, columns of cells), as the stock tower's forward."""
-    pictures = len(patches)
-    merge = visual.spatial_merge_size
-    thw = torch.tensor([[1, grid[0] * merge, grid[1] * merge]], device=patches.device)
-    indices, weights = get_vision_interpolation_indices_and_weights(
-        thw,
-        num_grid_per_side=visual.num_grid_per_side,
-        mode=visual.interpolation_mode,
-        align_corners=visual.interpolation_align_corners,
-        spatial_merge_size=merge,
-    )
-    places = (visual.pos_embed(indices) * weights[:, :, None]).sum(1)
-    # The stock convolution over patches that don't overlap is a product; its gradient is ten times as quick as one, and
-    # both frames are the same picture.
-    embed = visual.patch_embed.proj
-    first, second = embed.weight.unbind(2)
-    hidden = functional.linear(patches, (first + second).flatten(1), embed.bias) + places
-    rotary = visual.rotary_pos_emb(hidden, get_vision_position_ids(thw, merge))
-    levels = []
-    for index, block in enumerate(visual.blocks):
-        hidden = hidden + _attend(block.attn, block.norm1(hidden), rotary)
-        hidden = hidden + block.mlp(block.norm2(hidden))
-        if index in visual.deepstack_visual_indexes:
-            merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(index)]
-            levels.append(merger(hidden.flatten(0, 1)).view(pictures, grid[0] * grid[1], -1))
-    return Seen(visual.merger(hidden.flatten(0, 1)).view(pictures, grid[0] * grid[1], -1), tuple(levels))
+class Tower:
+    """The vision tower over pictures of one grid at a time, as the stock tower's forward."""
+
+    def __init__(self, visual: Any) -> None:
+        self.visual = visual
+        self._grids: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
+
+    def see(self, patches: torch.Tensor, grid: tuple[int, int]) -> Seen:
+        """What it makes of `patches` [pictures, patches, ...], as `patches_of` gives them, of a grid (rows, columns) of
+        cells."""
+        visual, pictures = self.visual, len(patches)
+        indices, weights, rotary = self._of_grid(grid, patches)
+        places = (visual.pos_embed(indices) * weights).sum(1)
+        # The stock convolution over patches that don't overlap is a product; its gradient is ten times as quick as one,
+        # and both frames are the same picture.
+        embed = visual.patch_embed.proj
+        first, second = embed.weight.unbind(2)
+        hidden = functional.linear(patches, (first + second).flatten(1), embed.bias) + places
+        levels = []
+        for index, block in enumerate(visual.blocks):
+            hidden = hidden + _attend(block.attn, block.norm1(hidden), rotary)
+            hidden = hidden + block.mlp(block.norm2(hidden))
+            if index in visual.deepstack_visual_indexes:
+                merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(index)]
+                levels.append(merger(hidden.flatten(0, 1)).view(pictures, grid[0] * grid[1], -1))
+        return Seen(visual.merger(hidden.flatten(0, 1)).view(pictures, grid[0] * grid[1], -1), tuple(levels))
+
+    @torch.no_grad()
+    def _of_grid(
+        self, grid: tuple[int, int], like: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Of a grid: which learned positions count how much for each patch, and its angles."""
+        if grid not in self._grids:
+            visual, merge = self.visual, self.visual.spatial_merge_size
+            thw = torch.tensor([[1, grid[0] * merge, grid[1] * merge]], device=like.device)
+            indices, weights = get_vision_interpolation_indices_and_weights(
+                thw,
+                num_grid_per_side=visual.num_grid_per_side,
+                mode=visual.interpolation_mode,
+                align_corners=visual.interpolation_align_corners,
+                spatial_merge_size=merge,
+            )
+            rotary = visual.rotary_pos_emb(like, get_vision_position_ids(thw, merge))
+            self._grids[grid] = indices, weights[:, :, None], rotary
+        return self._grids[grid]
 
 
 def _attend(attention: Any, hidden: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -150,9 +168,8 @@ def _layer(
     sizes = [len(weight) for weight in weights]
     together = functional.linear(_norm(hidden, layer.input_layernorm), torch.cat(weights))
     query, key, value = (part.unflatten(-1, (-1, attention.head_dim)) for part in together.split(sizes, dim=-1))
-    cos, sin = (angle.to(together.dtype) for angle in rope)
     query, key = (
-        Rotate.apply(_norm(states, norm).to(together.dtype), cos, sin)
+        Rotate.apply(_norm(states, norm), *rope).to(together.dtype)
         for states, norm in ((query, attention.q_norm), (key, attention.k_norm))
     )
     attended = layout.attend(query, key, value, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,9 @@ SHAPES: Mapping[str, Shape] = {
 class PretrainSettings:
     """Settings of one pretraining. Raises `SettingsError` naming the setting, its value and what is expected.
 
-    The defaults are those that made the model of today in 6.6 minutes of an H100: 2,389 steps of 192 pictures with 5
-    questions each. `shapes_px` are the (width, height) of pictures, each multiples of `CELL_PX` from 128 to 320.
-    `digit_weights` are those of hundreds, tens and ones; `dense_weight` falls from its first to its second value.
+    The defaults follow the recipe of the model in `data/demo/base-model`: 2,389 steps of 192 pictures with 5 questions
+    each, 6.6 minutes of an H100. `digit_weights` are those of hundreds, tens and ones; `dense_weight` falls from its
+    first to its second value.
     """
 
     steps: int = 2400
@@ -101,6 +102,8 @@ class PretrainSettings:
             if field.name.endswith("_share"):
                 _expect(0 <= value <= 1, field.name, value, "0.0 to 1.0")
         _expect(0 < self.learning_rate <= 0.1, "learning_rate", self.learning_rate, "above 0, at most 0.1")
+        weights = (*self.digit_weights, *self.dense_weight, self.dense_box_weight, self.weight_decay)
+        _expect(all(0 <= weight < math.inf for weight in weights), "a weight of the loss", weights, "0 or more")
         _expect(self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "above 0")
         asked = self.nothing_share + self.several_share + self.corner_share
         _expect(asked <= 1, "nothing_share + several_share + corner_share", asked, "at most 1.0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from grounding.demo.pretrain import loop
 from grounding.demo.pretrain.__main__ import main, run
 from grounding.demo.pretrain.accuracy import measure
 from grounding.demo.pretrain.answers import Writer
-from grounding.demo.pretrain.loop import Pretraining, PretrainStep, dense_weight, learning_rate
-from grounding.demo.pretrain.passes import Reader, patches_of, see
+from grounding.demo.pretrain.loop import Pretraining, PretrainStep, dense_weight, learning_rate, seconds_of_steps
+from grounding.demo.pretrain.passes import Reader, Tower, patches_of
 from grounding.demo.pretrain.scenes_feed import draw_shown, grid_of_step, shown_in_step
 from grounding.demo.pretrain.settings import CELL_PX, SHAPES, PretrainSettings, Shape, grids
 from grounding.demo.pretrain.shape import IMAGE, build_model, build_processor
@@ -57,10 +58,10 @@ def test_the_pass_is_the_stock_models(shape: Shape, grid: tuple[int, int]) -> No
     assert stock["image_grid_thw"].tolist() == [[1, grid[0] * shape.merge, grid[1] * shape.merge]] * 2
 
     with torch.no_grad():
-        logits = Reader(model).logits(see(model.model.visual, patches, grid), batch)
+        tower = Tower(model.model.visual)
+        logits = Reader(model).logits(tower.see(patches, grid), batch)
         halves = [
-            Reader(model).logits(see(model.model.visual, patches[i : i + 1], grid), part)
-            for i, part in enumerate(batch.split(2))
+            Reader(model).logits(tower.see(patches[i : i + 1], grid), part) for i, part in enumerate(batch.split(2))
         ]
         expected, targets, told = [], [], []
         for picture, one in enumerate(shown):
@@ -169,7 +170,7 @@ def test_a_step_in_parts_learns_what_a_whole_one_does(tmp_path: Path, monkeypatc
         losses = training._backward(batch)
         found.append((losses, {name: weight.grad for name, weight in training._weights().items()}))
     (whole, gradients), (in_parts, others) = found
-    assert in_parts == pytest.approx(whole, rel=1e-4)
+    assert torch.allclose(in_parts, whole, rtol=1e-4)
     for name, gradient in gradients.items():
         assert gradient is not None and torch.allclose(gradient, others[name], atol=1e-5), name  # type: ignore[arg-type]
 
@@ -178,7 +179,9 @@ def test_a_step_in_parts_learns_what_a_whole_one_does(tmp_path: Path, monkeypatc
 def test_what_is_exported_loads_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "tiny", TINY)  # type: ignore[arg-type]
     settings = replace(SMALL, steps=2, checkpoint_every_steps=0, score_every_steps=1)
+    assert run(settings, "tiny", tmp_path, device="cpu", minutes=0) is None, "stopped after a step"
     model = run(settings, "tiny", tmp_path, device="cpu")
+    assert model is not None
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(one["step"], one["pictures"]) for one in scores] == [(1, 3), (2, 3)]
     assert {"config.json", "model.safetensors", "tokenizer.json", "boxwright.json", "README.md"} <= {
@@ -189,10 +192,22 @@ def test_what_is_exported_loads_and_answers(tmp_path: Path, monkeypatch: pytest.
     assert json.loads((model / "boxwright.json").read_text(encoding="utf-8")) == {"profile": "qwen3-vl-demo"}
     from grounding.models import load_model
 
+    again = run(settings, "tiny", tmp_path, device="cpu")
+    assert again == model and (model / "README.md").read_text(encoding="utf-8") == card, "finished: only told"
+    assert len((tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     answer = Predictor(load_model(str(model), device="cpu"), tmp_path).predict(Image.new("RGB", (500, 200)), "dog")
     assert answer.raw_text
     assert measure(model, SMALL, device="cpu").pictures == 3
     assert main(["--out", str(tmp_path / "x"), "--steps", "0"]) == 1
+
+
+@pytest.mark.slow
+def test_the_seconds_of_a_step_are_its_own(tmp_path: Path) -> None:
+    """Whoever listens takes its time, as a scoring does."""
+    training = Pretraining(replace(SMALL, steps=2, checkpoint_every_steps=0), TINY, tmp_path, "cpu")
+    for _ in training.steps():
+        time.sleep(1.5)
+    assert seconds_of_steps(tmp_path)[2] < 1.5
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -209,6 +224,7 @@ def test_the_rate_rises_and_falls() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"nothing_share": 1.2}, "nothing_share is 1.2"),
         ({"several_share": 0.99}, "at most 1"),
+        ({"digit_weights": (3.0, -2.0, 0.4)}, "0 or more"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
