@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from grounding.families import all_profiles
-from grounding.profiles import EMBEDDED_MODEL_PRESET
+from grounding.profiles import EMBEDDED_MODEL_PRESET, LARGE_MODEL_PRESET
 from grounding.training.settings import TrainSettings
 from grounding.ui.serving import read_flags
 
@@ -120,6 +120,28 @@ def test_every_training_setting_is_in_the_help() -> None:
         [sys.executable, "-m", "grounding", "train", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert not [spec.name for spec in fields(TrainSettings) if spec.name not in shown.stdout]
+
+
+def preset_values() -> str:
+    """What the balanced presets hold, as the table in docs/presets.md."""
+    settings = [TrainSettings.from_mapping(dict(preset)) for preset in (EMBEDDED_MODEL_PRESET, LARGE_MODEL_PRESET)]
+    rows = [
+        f"| `{spec.name}` | " + " | ".join(said(getattr(one, spec.name)) for one in settings) + " |"
+        for spec in fields(TrainSettings)
+    ]
+    return "\n".join(["| setting | the embedded model | Qwen, InternVL |", "| --- | --- | --- |", *rows])
+
+
+def said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(said, value))
+    return f"{value:g}" if isinstance(value, float) else str(value) or "–"
+
+
+def test_the_values_of_the_presets_are_in_the_documentation() -> None:
+    assert preset_values() in (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
