@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -280,14 +280,24 @@ class RunStore:
                 (now(), run_id, attempt),
             )
 
-    def rewind(self, run_id: str, step: int) -> None:
-        """Forget the steps from this one on, and scorings from it on: an earlier attempt told them."""
+    def rewind(self, run_id: str, step: int, scored: Collection[int] | None = None) -> None:
+        """Forget the steps from this one on, and scorings from it on: an earlier attempt told them.
+
+        `scored`: the steps whose scorings the run goes on with; those of all others are forgotten too (None: those
+        before `step` stay).
+        """
         with writing(self.path) as connection:
             connection.execute(
                 "DELETE FROM events WHERE run_id = ? AND kind IN ('step', 'score') "
                 "AND json_extract(payload, '$.step') >= ?",
                 (run_id, step),
             )
+            if scored is not None:
+                connection.execute(
+                    "DELETE FROM events WHERE run_id = ? AND kind = 'score' "
+                    "AND json_extract(payload, '$.step') NOT IN (SELECT value FROM json_each(?))",
+                    (run_id, json.dumps(sorted(scored))),
+                )
 
     def tell(self, run_id: str, event: TrainEvent) -> None:
         """Store an event; it also counts as a sign of life."""

@@ -6,6 +6,7 @@ It is two processes: one that watches (`jobs.watch`), and one `--inside` that tr
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -79,7 +80,7 @@ def work(workspace: Workspace, store: RunStore, run: RunRecord) -> int:
     beating = _Heart(store, run)
     beating.start()
     try:
-        state, sentence = _train(workspace, run, _Teller(store, run).tell, asked.should_stop)
+        state, sentence = _train(workspace, run, _Teller(store, run, folder).tell, asked.should_stop)
     except _Gone:
         state, sentence = RunState.DISCARDED, discarded_says(workspace, run)
     except Cancelled as stopped:
@@ -146,20 +147,34 @@ class _Asked:
 
 @dataclass
 class _Teller:
-    """Stores what the run tells. An earlier attempt's steps give way to those that are taken anew."""
+    """Stores what the run tells. An earlier attempt's steps give way to those that are taken anew, and its scorings
+    to those that the checkpoint in `folder`, the run's own, knows of."""
 
     store: RunStore
     run: RunRecord
+    folder: Path
     rewound: bool = False
 
     def tell(self, event: TrainEvent) -> None:
         try:
             if isinstance(event, StepEvent) and not self.rewound:
-                self.store.rewind(self.run.id, event.step)
+                self.store.rewind(self.run.id, event.step, _scored_before(self.folder, event.step))
                 self.rewound = True
             self.store.tell(self.run.id, event)
         except StoreError as error:  # what a run tells is worth less than what it learns
             log.warning("run %s could not tell %s: %s", self.run.id, event, error)
+
+
+def _scored_before(folder: Path, step: int) -> set[int] | None:
+    """The steps whose scorings are in the checkpoint that a run goes on from with this step; None where none can be
+    read. The scoring of a stop comes after its checkpoint: a run that goes on has neither its figures nor its weights.
+    """
+    states = sorted((folder / "checkpoints").glob("step-*/state.json"))
+    try:
+        before = [path for path in states if int(path.parent.name.removeprefix("step-")) < step]
+        return {int(score["step"]) for score in json.loads(before[-1].read_text(encoding="utf-8"))["scores"]}
+    except (IndexError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class _Heart(threading.Thread):

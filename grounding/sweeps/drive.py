@@ -19,7 +19,7 @@ from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.snapshots import read_snapshot
 from grounding.sweeps.record import SweepRecord, SweepState, SweepStore
-from grounding.sweeps.report import build_report, outcome_of, sweep_folder
+from grounding.sweeps.report import build_report, outcome_of, standing_adapter, sweep_folder
 from grounding.sweeps.settings import SweepSettings
 from grounding.sweeps.study import Study, Trial
 from grounding.training.preflight.records import Preflight
@@ -177,7 +177,7 @@ def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> 
         RunQueue(RunStore(workspace.runs_db)).requeue(run.id)
         return False
     scores = RunStore(workspace.runs_db).progress(run.id, most_steps=1).scores
-    outcome = outcome_of(run, scores, trial.pruned_at)
+    outcome = outcome_of(run, scores, trial.pruned_at, standing_adapter(workspace, study.settings, trial.number))
     base = next((score.mean_iou for score in scores if score.step == 0), None)
     study.finish(trial.number, outcome | ({} if base is None else {"base_mean_iou": base}))
     return True

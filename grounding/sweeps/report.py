@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from grounding.adapters import MANIFEST, AdapterRegistry
+from grounding.adapters import AdapterInfo, AdapterRegistry
+from grounding.errors import AdapterError
 from grounding.jobs.files import adapters_folder
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.sweeps.record import SweepRecord, SweepState, SweepStore
@@ -26,9 +27,9 @@ _ON_ITS_WAY = {RunState.QUEUED: "queued", RunState.STARTING: "running", RunState
 @dataclass(frozen=True)
 class TrialRow:
     """One run of a sweep. `number` counts from 0. `state` is waiting, queued, running, done, pruned, stopped, failed or
-    discarded. `mean_iou` and `accuracy_50` (0.0 to 1.0, None: not scored) are of `step`, whose weights it keeps;
-    `pruned_at` is the step after which it was pruned. `seconds` is how long it took, `run` the run's id, `kept_as` the
-    names that its adapter has in the registry."""
+    discarded. `mean_iou` and `accuracy_50` (0.0 to 1.0, None: not scored) are of `step`, whose weights it keeps: where
+    an adapter stands, that one's own, whatever the run has scored since. `pruned_at` is the step after which it was
+    pruned, `seconds` how long it took, `run` the run's id, `kept_as` the names that its adapter has in the registry."""
 
     number: int
     values: Mapping[str, Value]
@@ -127,13 +128,13 @@ def build_report(
         run = runs.get(trial.number)
         scores = events.progress(run.id, most_steps=1).scores if run is not None else ()
         base = base if base is not None else next((score.mean_iou for score in scores if score.step == 0), None)
-        folder = adapters_folder(workspace, record.name) / settings.run_name(trial.number)
+        standing = standing_adapter(workspace, settings, trial.number)
         rows.append(
             TrialRow(
                 trial.number,
                 MappingProxyType(dict(trial.values)),
-                **outcome_of(run, scores, trial.pruned_at) if run is not None else _remembered(trial),
-                has_adapter=(folder / MANIFEST).is_file(),
+                **outcome_of(run, scores, trial.pruned_at, standing) if run else _remembered(trial, standing),
+                has_adapter=standing is not None,
                 kept_as=kept.get(trial.number, ()),
             )
         )
@@ -142,17 +143,31 @@ def build_report(
     return SweepReport(record, settings, tuple(rows), base, _seconds_left(record, settings, rows))
 
 
-def outcome_of(run: RunRecord, scores: Sequence[ScoreEvent], pruned_at: int | None) -> dict[str, Any]:
-    """What is known of a trial's run, as `TrialRow` has it."""
+def standing_adapter(workspace: Workspace, settings: SweepSettings, trial: int) -> AdapterInfo | None:
+    """The finished adapter that the run of a trial has left in the sweep's folder, if any."""
+    try:
+        return AdapterInfo.load(adapters_folder(workspace, settings.name) / settings.run_name(trial))
+    except AdapterError:
+        return None
+
+
+def outcome_of(
+    run: RunRecord, scores: Sequence[ScoreEvent], pruned_at: int | None, standing: AdapterInfo | None
+) -> dict[str, Any]:
+    """What is known of a trial's run, as `TrialRow` has it. `standing` is the adapter that it has left."""
     pruned = pruned_at is not None and run.state is RunState.STOPPED
     kept = kept_score(scores, keep_best=bool(run.settings.get("keep_best", True)))
-    unscored = run.state is RunState.DONE and kept is None
-    state = "pruned" if pruned else "failed" if unscored else str(run.state)
-    return {
-        "state": _ON_ITS_WAY.get(run.state, state),
+    told = {
         "mean_iou": kept.mean_iou if kept else None,
         "accuracy_50": kept.accuracy_50 if kept else None,
         "step": kept.step if kept else None,
+    }
+    figures = told if standing is None else _figures(standing)
+    unscored = run.state is RunState.DONE and figures["mean_iou"] is None
+    state = "pruned" if pruned else "failed" if unscored else str(run.state)
+    return {
+        "state": _ON_ITS_WAY.get(run.state, state),
+        **figures,
         "pruned_at": pruned_at if pruned else None,
         "seconds": _seconds(run),
         "run": run.id,
@@ -160,10 +175,16 @@ def outcome_of(run: RunRecord, scores: Sequence[ScoreEvent], pruned_at: int | No
     }
 
 
-def _remembered(trial: Trial) -> dict[str, Any]:
+def _figures(standing: AdapterInfo) -> dict[str, Any]:
+    """The adapter's own scoring: the run may have told others since, of weights that nobody has any more."""
+    return {name: standing.scores.get(name) for name in ("mean_iou", "accuracy_50", "step")}
+
+
+def _remembered(trial: Trial, standing: AdapterInfo | None) -> dict[str, Any]:
     """What the study knows of a trial whose run is not in the record (any more)."""
     names = ("state", "mean_iou", "accuracy_50", "step", "pruned_at", "seconds", "run", "sentence")
-    return {"state": "waiting"} | {name: trial.outcome[name] for name in names if name in trial.outcome}
+    known = {"state": "waiting"} | {name: trial.outcome[name] for name in names if name in trial.outcome}
+    return known if standing is None else known | _figures(standing)
 
 
 def _seconds(run: RunRecord) -> float | None:

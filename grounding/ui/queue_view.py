@@ -16,12 +16,14 @@ from grounding.ui.wording import count_of
 
 @dataclass(frozen=True)
 class Row:
-    """A run as the panel shows it: its scorings, whether it hangs, and the step of its newest checkpoint."""
+    """A run as the panel shows it: its scorings, whether it hangs, the step of its newest checkpoint, and the scoring
+    of the adapter that it has left."""
 
     run: RunRecord
     scores: Sequence[ScoreEvent] = ()
     hung: bool = False
     checkpoint: int | None = None
+    own: ScoreEvent | None = None
 
 
 def queue_html(rows: Sequence[Row], settings: QueueSettings) -> str:
@@ -87,7 +89,7 @@ def _figures(row: Row) -> str:
     run = row.run
     told = [count_of(int(run.settings.get("steps", 0)), "step")]
     if row.scores and not run.state.active:
-        first, last = row.scores[0], shown_score(run, row.scores)
+        first, last = row.scores[0], shown_score(run, row.scores, row.own)
         told.append(f"Acc@0.5 {first.accuracy_50:.0%} → {last.accuracy_50:.0%}")
         told.append(f"IoU {first.mean_iou:.3f} → {last.mean_iou:.3f}")
     if run.state.ended and run.finished_at:

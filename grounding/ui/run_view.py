@@ -26,8 +26,11 @@ STATE_WORDS = {
 }
 
 
-def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
-    """The run with its bar, charts and figures, or what to do when there is none. Everything is escaped."""
+def run_html(run: RunRecord | None, progress: RunProgress | None, own: ScoreEvent | None = None) -> str:
+    """The run with its bar, charts and figures, or what to do when there is none. Everything is escaped.
+
+    `own`: the scoring of the adapter that the run has left, if any (`own_score`).
+    """
     if run is None or progress is None:
         return (
             '<div class="bw-empty bw-run-empty"><h3>No run yet</h3><p>Press <b>Train</b>. The phrases as they stand '
@@ -43,7 +46,7 @@ def run_html(run: RunRecord | None, progress: RunProgress | None) -> str:
         f'<p id="train-message">{escape(_message(run, progress))}</p></header>'
         f'<div class="bw-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
-        f"{_notes(run, progress)}{_tiles(run, progress.scores)}"
+        f"{_notes(run, progress)}{_tiles(run, progress.scores, own)}"
         f'<div class="bw-charts">{_score_chart(progress.scores, steps)}{_loss_chart(progress, steps)}</div></section>'
     )
 
@@ -113,16 +116,17 @@ def _notes(run: RunRecord, progress: RunProgress) -> str:
     )
 
 
-def shown_score(run: RunRecord, scores: Sequence[ScoreEvent]) -> ScoreEvent:
-    """The scoring of what is kept; that of the base while there is no other."""
-    return kept_score(scores, keep_best=bool(run.settings.get("keep_best", False))) or scores[-1]
+def shown_score(run: RunRecord, scores: Sequence[ScoreEvent], own: ScoreEvent | None = None) -> ScoreEvent:
+    """The scoring of what is kept: `own`, the adapter's, where there is one; that of the base while there is no
+    other."""
+    return own or kept_score(scores, keep_best=bool(run.settings.get("keep_best", False))) or scores[-1]
 
 
-def _tiles(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
+def _tiles(run: RunRecord, scores: Sequence[ScoreEvent], own: ScoreEvent | None) -> str:
     """Figures of the base and of what is kept, on the validation split, side by side."""
     if not scores:
         return ""
-    first, last = scores[0], shown_score(run, scores)
+    first, last = scores[0], shown_score(run, scores, own)
     tiles = [
         _tile("Mean IoU", first.mean_iou, last.mean_iou, "{:.3f}"),
         _tile("Acc@0.5", first.accuracy_50, last.accuracy_50, "{:.0%}"),
@@ -131,8 +135,10 @@ def _tiles(run: RunRecord, scores: Sequence[ScoreEvent]) -> str:
     ]
     if first.perplexity is not None and last.perplexity is not None:
         tiles.append(_tile("Perplexity", first.perplexity, last.perplexity, "{:.3g}", less_is_better=True))
-    of = f'<p class="bw-kept">Figures of step {last.step:,}, the best so far by mean IoU, which is kept</p>'
-    return f'<dl class="bw-tiles">{"".join(tiles)}</dl>{of if last is not scores[-1] else ""}'
+    is_best = last.step == shown_score(run, scores).step
+    why = "the best so far by mean IoU, which is kept" if is_best else "those of the adapter that it has left"
+    of = f'<p class="bw-kept">Figures of step {last.step:,}, {why}</p>'
+    return f'<dl class="bw-tiles">{"".join(tiles)}</dl>{of if last.step != scores[-1].step else ""}'
 
 
 def _tile(label: str, base: float, now: float, form: str, *, less_is_better: bool = False) -> str:

@@ -25,6 +25,7 @@ from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
 from grounding.ui.chosen import shown_in_compare
 from grounding.ui.events import tell
+from grounding.ui.own_score import own_score
 from grounding.ui.preflight_desk import PreflightDesk
 from grounding.ui.ready_view import ready_html
 from grounding.ui.run_view import run_html
@@ -67,7 +68,7 @@ class Handlers:
         shown, _ = self._looked_up(run_id)
         if shown is None or not run_id:
             return Live("", None)
-        html = run_html(shown, self.store.progress(shown.id))
+        html = run_html(shown, self.store.progress(shown.id), own_score(self.parts.workspace, shown))
         key = hashlib.sha256(html.encode()).hexdigest()[:16]
         return Live(key, None if key == known else html)
 
@@ -146,7 +147,7 @@ class Handlers:
         active = self.store.active()
         return (
             ready_html(self.parts.curation.ready()),
-            run_html(shown, progress),
+            run_html(shown, progress, own_score(self.parts.workspace, shown) if shown else None),
             gr.Button(value="Add to the queue" if self._must_wait() else "Train"),
             gr.Button(visible=active is not None, interactive=active is not None and not active.stop_requested),
             gr.Button(visible=active is None and self._left_an_adapter(shown)),

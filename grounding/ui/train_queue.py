@@ -25,6 +25,7 @@ from grounding.training.presets import keep_choice
 from grounding.training.settings import TrainSettings
 from grounding.ui.buttons import ON_PRESSED_JS
 from grounding.ui.events import tell
+from grounding.ui.own_score import own_score
 from grounding.ui.queue_view import Row, queue_html
 from grounding.ui.train_values import as_typed
 from grounding.ui.train_watch import Look
@@ -259,9 +260,10 @@ class QueueHandlers:
         html = queue_html(rows, self.queue.settings())
         return html, html
 
-    def _looked_up(self, run: RunRecord) -> tuple[Sequence[ScoreEvent], bool, int | None]:
+    def _looked_up(self, run: RunRecord) -> tuple[Sequence[ScoreEvent], bool, int | None, ScoreEvent | None]:
         step = checkpoint_step(self.workspace.runs / run.id) if run.attempt and not run.state.active else None
-        return self.store.progress(run.id, most_steps=1).scores, launch.is_hung(run), step
+        scores = self.store.progress(run.id, most_steps=1).scores
+        return scores, launch.is_hung(run), step, own_score(self.workspace, run)
 
     def _log_html(self, run: RunRecord) -> str:
         path = self.workspace.runs / run.id / "log.txt"

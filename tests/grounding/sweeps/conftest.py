@@ -9,6 +9,7 @@ import pytest
 
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunStore
+from grounding.sweeps.drive import start_sweep
 from grounding.workspace import Workspace
 from job_workers import workers_of
 from sweep_samples import STAND_IN, MakeSweep, sweep_settings, write_snapshot
@@ -32,3 +33,11 @@ def stand_in(own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
 def make_sweep() -> MakeSweep:
     """`make_sweep(search={...}, runs=4, steps=8, ...)`: the settings of a sweep over the snapshot "first"."""
     return sweep_settings
+
+
+@pytest.fixture
+def waiting_sweep(stand_in: Workspace) -> Workspace:
+    """A workspace with the sweep "mugs" of four runs. Its queue is paused, so that no worker is ever started."""
+    RunQueue(RunStore(stand_in.runs_db)).pause()
+    start_sweep(stand_in, sweep_settings())
+    return stand_in
