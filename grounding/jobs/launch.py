@@ -167,8 +167,14 @@ def made_by(folder: Path) -> str | None:
 
 def discarded_says(workspace: Workspace, run: RunRecord) -> str:
     """How a discarded run ended. What an earlier stop kept is a finished adapter, and stays."""
-    kept = made_by(workspace.adapters / run.name) == run.id
-    return endings.DISCARDED_SINCE if kept else endings.DISCARDED
+    if made_by(adapters_folder(workspace, run.sweep) / run.name) != run.id:
+        return endings.DISCARDED
+    if run.sweep:
+        return (
+            "Discarded: its checkpoints were thrown away. The adapter that was kept when it was stopped stays in the "
+            f"sweep {run.sweep}, and counts there."
+        )
+    return endings.DISCARDED_SINCE
 
 
 def resume_run(workspace: Workspace, run_id: str) -> RunRecord:

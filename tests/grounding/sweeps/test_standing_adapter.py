@@ -9,6 +9,7 @@ import pytest
 
 from grounding.adapters import AdapterInfo
 from grounding.jobs.files import adapters_folder
+from grounding.jobs.launch import discard_run
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.sweeps.drive import drive
@@ -90,3 +91,13 @@ def test_a_damaged_adapter_can_not_win(waiting_sweep: Workspace) -> None:
     report = report_of(waiting_sweep, "mugs")
     assert report.best is None and not report.rows[0].has_adapter
     assert SweepStore(waiting_sweep.runs_db).get("mugs").trouble == ""
+
+
+def test_a_discarded_run_says_that_its_adapter_stays_in_the_sweep(waiting_sweep: Workspace) -> None:
+    run, store = begun(waiting_sweep), RunStore(waiting_sweep.runs_db)
+    leave_adapter(waiting_sweep, run, 0.5, 2)
+    store.finish(run.id, RunState.STOPPED, "Stopped.")
+    discard_run(waiting_sweep, run.id)
+    discarded = store.get(run.id)
+    assert discarded.state is RunState.DISCARDED
+    assert discarded.sentence.endswith("stays in the sweep mugs, and counts there.")
