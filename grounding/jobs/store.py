@@ -147,7 +147,8 @@ class RunStore:
     ) -> RunRecord:
         """A new run at the end of the queue. `trial_of`: the sweep that it belongs to and its number there.
 
-        Raises `JobError` when a run on its way has the name, or is of the same sweep. See `add` for `prepare`.
+        Raises `JobError` when a run on its way has the name, or is of the same sweep, or that sweep doesn't go on. See
+        `add` for `prepare`.
         """
         asked = (name, model_id, quantize, snapshot, json.dumps(dict(settings)))
         return self._insert(RunState.QUEUED, asked, prepare, trial_of)
@@ -357,7 +358,10 @@ def _check_free(connection: sqlite3.Connection) -> None:
 
 
 def _check_trial_free(connection: sqlite3.Connection, sweep: str, trial: int) -> None:
-    """One run of a sweep is on its way at a time, and each trial has one run."""
+    """One run of a sweep is on its way at a time, and each trial has one run; a sweep that was stopped, or removed,
+    since somebody looked gets none."""
+    if connection.execute("SELECT 1 FROM sweeps WHERE name = ? AND state = 'going'", (sweep,)).fetchone() is None:
+        raise JobError(f"The sweep {sweep!r} doesn't go on: it queues no run. Resume it first.")
     other = connection.execute(
         "SELECT name FROM runs WHERE sweep = ? AND (trial = ? OR state IN ('queued', 'starting', 'running'))",
         (sweep, trial),

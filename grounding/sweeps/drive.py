@@ -184,8 +184,8 @@ def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> 
 
 
 def _queue(workspace: Workspace, settings: SweepSettings, trial: Trial) -> None:
-    """Queue the run of a trial, unless somebody else has done so."""
-    store = RunStore(workspace.runs_db)
+    """Queue the run of a trial, unless somebody else has done so or the sweep was stopped meanwhile."""
+    store, sweeps = RunStore(workspace.runs_db), SweepStore(workspace.runs_db)
     preflight = Preflight.load(sweep_folder(workspace, settings.name))
     if preflight is None:
         raise StoreError(f"The check of the sweep {settings.name!r} is gone from its folder. Stop it, start another.")
@@ -200,6 +200,6 @@ def _queue(workspace: Workspace, settings: SweepSettings, trial: Trial) -> None:
             trial_of=(settings.name, trial.number),
         )
     except JobError:
-        if any(not run.state.ended for run in SweepStore(workspace.runs_db).runs(settings.name).values()):
-            return
-        raise
+        is_on_its_way = any(not run.state.ended for run in sweeps.runs(settings.name).values())
+        if not is_on_its_way and sweeps.get(settings.name).state is SweepState.GOING:
+            raise
