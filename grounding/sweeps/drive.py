@@ -28,7 +28,10 @@ from grounding.workspace import Workspace
 
 LOCK = "drive.lock"
 MOST_ATTEMPTS = 3
-"""A run whose worker was lost goes on from its checkpoint until it was started so often."""
+"""A run whose worker was lost, or was ended with the machine, goes on from its checkpoint until it was started so
+often."""
+_TAKEN_OUT = "Taken out of the queue"
+"""So begins what `launch.remove_run` says of a begun run: a person has stopped it, though no worker was asked."""
 
 log = logging.getLogger(__name__)
 
@@ -120,14 +123,7 @@ def stop_sweep(workspace: Workspace, name: str, *, discard: bool = False) -> Non
     sentence = "Stopped by a person. Press Resume to go on with the remaining runs."
     if not store.change(name, SweepState.GOING, SweepState.STOPPED, sentence):
         raise JobError(f"The sweep {name!r} is {store.get(name).state}: there is nothing to stop.")
-    for run in store.runs(name).values():
-        with suppress(JobError):  # it may have ended, or begun, just now
-            if run.state is RunState.QUEUED:
-                launch.remove_run(workspace, run.id)
-    for run in store.runs(name).values():
-        if run.state.active:
-            with suppress(JobError):
-                (launch.discard_run if discard else launch.stop_run)(workspace, run.id)
+    _stop_runs(workspace, name, discard=discard)
 
 
 def resume_sweep(workspace: Workspace, name: str) -> SweepRecord:
@@ -169,18 +165,44 @@ def remove_sweep(workspace: Workspace, name: str) -> None:
     shutil.rmtree(sweep_folder(workspace, name), ignore_errors=True)
 
 
+def _stop_runs(workspace: Workspace, name: str, *, discard: bool = False) -> None:
+    store = SweepStore(workspace.runs_db)
+    for run in store.runs(name).values():
+        with suppress(JobError):  # it may have ended, or begun, just now
+            if run.state is RunState.QUEUED:
+                launch.remove_run(workspace, run.id)
+    for run in store.runs(name).values():
+        if run.state.active:
+            with suppress(JobError):
+                (launch.discard_run if discard else launch.stop_run)(workspace, run.id)
+
+
 def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> bool:
     """Write down how an ended run did. False when it is on its way, or is queued once more here."""
     if not run.state.ended:
         return False
-    if endings.is_lost(run) and run.attempt < MOST_ATTEMPTS:
-        RunQueue(RunStore(workspace.runs_db)).requeue(run.id)
+    if _may_go_on(run, trial) and run.attempt < MOST_ATTEMPTS:
+        _requeue(workspace, run)
         return False
     scores = RunStore(workspace.runs_db).progress(run.id, most_steps=1).scores
     outcome = outcome_of(run, scores, trial.pruned_at, standing_adapter(workspace, study.settings, trial.number))
     base = next((score.mean_iou for score in scores if score.step == 0), None)
     study.finish(trial.number, outcome | ({} if base is None else {"base_mean_iou": base}))
     return True
+
+
+def _may_go_on(run: RunRecord, trial: Trial) -> bool:
+    """Whether the run ended though nobody wanted it to: its worker was lost, or told by the system to end and save, as
+    when the machine is shut down."""
+    was_asked = run.stop_requested or trial.pruned_at is not None or run.sentence.startswith(_TAKEN_OUT)
+    return endings.is_lost(run) or (run.state is RunState.STOPPED and not was_asked)
+
+
+def _requeue(workspace: Workspace, run: RunRecord) -> None:
+    """Queue a run once more. Where the sweep is stopped in this very moment, either that or this takes it out again."""
+    RunQueue(RunStore(workspace.runs_db)).requeue(run.id)
+    if SweepStore(workspace.runs_db).get(run.sweep).state is not SweepState.GOING:
+        _stop_runs(workspace, run.sweep)
 
 
 def _queue(workspace: Workspace, settings: SweepSettings, trial: Trial) -> None:

@@ -120,6 +120,22 @@ def test_everything_killed_in_the_middle_the_next_who_looks_goes_on(
     assert RunStore(stand_in.runs_db).get(run.id).attempt == 2
 
 
+@pytest.mark.thorough
+def test_a_run_that_saved_as_the_machine_went_down_goes_on(
+    stand_in: Workspace, make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.5")  # time to end it before its end
+    start_sweep(stand_in, make_sweep(runs=2, prune=False))
+    run = running(stand_in)
+    workers_of(stand_in)[0].terminate()
+    wait_for(lambda: not workers_of(stand_in))
+    assert RunStore(stand_in.runs_db).get(run.id).state is RunState.STOPPED
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.01")
+    advance(stand_in)
+    assert states(over(stand_in)) == ["done", "done"]
+    assert RunStore(stand_in.runs_db).get(run.id).attempt == 2
+
+
 def test_a_start_broken_off_between_trial_and_run_is_gone_on_with(stand_in: Workspace, make_sweep: MakeSweep) -> None:
     RunQueue(RunStore(stand_in.runs_db)).pause()
     start_sweep(stand_in, make_sweep(runs=2))

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from grounding.jobs.endings import LOST
+from grounding.jobs.launch import remove_run
 from grounding.jobs.queue import RunQueue
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.sweeps.drive import drive, resume_sweep, stop_sweep
@@ -13,6 +15,7 @@ from grounding.sweeps.record import SweepState, SweepStore
 from grounding.sweeps.report import report_of
 from grounding.sweeps.study import Study
 from grounding.workspace import Workspace
+from sweep_samples import MakeSweep
 
 
 def test_a_sweep_that_is_stopped_while_its_next_run_is_chosen_queues_none(
@@ -34,6 +37,58 @@ def test_a_sweep_that_is_stopped_while_its_next_run_is_chosen_queues_none(
     resume_sweep(waiting_sweep, "mugs")
     assert [run.trial for run in queue.waiting()] == [1], "the values that were chosen are tried now"
     assert len(report_of(waiting_sweep, "mugs").rows) == 2
+
+
+def test_a_run_that_ended_with_the_machine_goes_on_three_starts_at_most(waiting_sweep: Workspace) -> None:
+    queue = RunQueue(RunStore(waiting_sweep.runs_db))
+    for _ in range(2):
+        run = end(waiting_sweep, RunState.STOPPED, "Stopped after 4 of 8 steps; the adapter so far is kept.")
+        drive(waiting_sweep, "mugs")
+        assert [again.id for again in queue.waiting()] == [run.id]
+    end(waiting_sweep, RunState.STOPPED)
+    drive(waiting_sweep, "mugs")
+    assert [row.state for row in report_of(waiting_sweep, "mugs").rows] == ["stopped", "queued"]
+
+
+def test_a_run_that_a_person_has_stopped_counts_as_it_is(waiting_sweep: Workspace) -> None:
+    end(waiting_sweep, RunState.STOPPED, asked=True)
+    drive(waiting_sweep, "mugs")
+    assert [row.state for row in report_of(waiting_sweep, "mugs").rows] == ["stopped", "queued"]
+
+
+def test_a_run_that_a_person_took_out_of_the_queue_counts_as_it_is(waiting_sweep: Workspace) -> None:
+    run = end(waiting_sweep, RunState.STOPPED)
+    drive(waiting_sweep, "mugs")
+    remove_run(waiting_sweep, run.id)
+    drive(waiting_sweep, "mugs")
+    assert [row.state for row in report_of(waiting_sweep, "mugs").rows] == ["stopped", "queued"]
+
+
+def test_a_pruned_run_does_not_go_on(waiting_sweep: Workspace, make_sweep: MakeSweep) -> None:
+    with Study(waiting_sweep.sweeps / "mugs", make_sweep()) as study:
+        study.mark_pruned(0, 4)
+    end(waiting_sweep, RunState.STOPPED)
+    drive(waiting_sweep, "mugs")
+    assert [row.state for row in report_of(waiting_sweep, "mugs").rows] == ["pruned", "queued"]
+
+
+@pytest.mark.parametrize("sentence", [LOST, "Stopped after 4 of 8 steps; the adapter so far is kept."])
+def test_a_sweep_that_is_stopped_while_its_run_is_queued_once_more_queues_none(
+    waiting_sweep: Workspace, monkeypatch: pytest.MonkeyPatch, sentence: str
+) -> None:
+    run = end(waiting_sweep, RunState.FAILED if sentence == LOST else RunState.STOPPED, sentence)
+    queue, requeue = RunQueue(RunStore(waiting_sweep.runs_db)), RunQueue.requeue
+
+    def stopped_meanwhile(queue: RunQueue, run_id: str) -> RunRecord:
+        stop_sweep(waiting_sweep, "mugs")
+        return requeue(queue, run_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunQueue, "requeue", stopped_meanwhile)
+        drive(waiting_sweep, "mugs")
+    assert queue.waiting() == []
+    resume_sweep(waiting_sweep, "mugs")
+    assert [again.id for again in queue.waiting()] == [run.id]
 
 
 def end(workspace: Workspace, state: RunState, sentence: str = "It ended.", *, asked: bool = False) -> RunRecord:
