@@ -8,9 +8,11 @@ the sweep has one on its way. Broken off anywhere in between, the next who looks
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from grounding.database import writing
 from grounding.errors import BoxwrightError, JobError, SnapshotError, StoreError
@@ -42,7 +44,6 @@ def start_sweep(workspace: Workspace, settings: SweepSettings, *, force: bool = 
     Raises `JobError` for a name that is taken, `SnapshotError` for a snapshot with nothing to learn or to score on,
     `PreflightError` when the snapshot would teach nothing or something wrong, unless `force` is given.
     """
-    store, folder = SweepStore(workspace.runs_db), sweep_folder(workspace, settings.name)
     check_sweep_name(workspace, settings.name)
     snapshot = read_snapshot(workspace.snapshots, settings.snapshot)
     if not snapshot.split("train"):
@@ -54,20 +55,34 @@ def start_sweep(workspace: Workspace, settings: SweepSettings, *, force: bool = 
         )
     workspace.check_writable()
     preflight = clear_to_start(workspace, snapshot, settings.model_id, settings.base, force=force)
-    settings = replace(settings, snapshot=str(snapshot.path))
+    _write(workspace, replace(settings, snapshot=str(snapshot.path)), preflight)
+    launch.advance(workspace)
+    return SweepStore(workspace.runs_db).get(settings.name)
+
+
+def _write(workspace: Workspace, settings: SweepSettings, preflight: Preflight) -> None:
+    """Write the sweep's folder beside its place, and put it there once the name is taken: of two who start one name,
+    the second must not touch what the first has written. Raises `JobError`."""
+    folder = sweep_folder(workspace, settings.name)
+    partial = folder.with_name(f".partial-sweep-{secrets.token_hex(4)}")
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a start that was broken off has left
-        folder.mkdir(parents=True)
-        preflight.save(folder)
-        settings.save(folder)
+        partial.mkdir(parents=True)
+        preflight.save(partial)
+        settings.save(partial)
+        with Study(partial, settings, create=True):
+            pass
+        SweepStore(workspace.runs_db).add(settings.name, lambda: _put_in_place(partial, folder))
     except OSError as error:
         raise JobError(
             f"The sweep can't be written to {folder} ({error.strerror or error}). Check the disk."
         ) from error
-    with Study(folder, settings, create=True):
-        store.add(settings.name)
-    launch.advance(workspace)
-    return store.get(settings.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # what a start or a removal that was broken off has left
+    partial.rename(folder)
 
 
 def check_sweep_name(workspace: Workspace, name: str) -> None:
@@ -161,8 +176,8 @@ def remove_sweep(workspace: Workspace, name: str) -> None:
         raise JobError(f"The sweep {name!r} goes on: stop it first.")
     for run in runs.values():
         launch.remove_run(workspace, run.id)
+    shutil.rmtree(sweep_folder(workspace, name), ignore_errors=True)  # while the name is not free for another yet
     store.remove(name)
-    shutil.rmtree(sweep_folder(workspace, name), ignore_errors=True)
 
 
 def _stop_runs(workspace: Workspace, name: str, *, discard: bool = False) -> None:

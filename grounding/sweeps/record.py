@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,12 +39,16 @@ class SweepStore:
     def __init__(self, runs_db: Path) -> None:
         self.path = RunStore(runs_db).path  # with its tables brought up to date
 
-    def add(self, name: str) -> None:
-        """A new sweep that goes on. Raises `JobError` for a name that is taken."""
+    def add(self, name: str, prepare: Callable[[], None] = lambda: None) -> None:
+        """A new sweep that goes on. Raises `JobError` for a name that is taken.
+
+        `prepare` is called once the name is this one's, before anybody can see it; where it raises, there is no sweep.
+        """
         with writing(self.path) as connection:
             if connection.execute("SELECT 1 FROM sweeps WHERE name = ?", (name,)).fetchone():
                 raise JobError(f"A sweep called {name!r} stands already. Choose another name.")
             connection.execute("INSERT INTO sweeps (name, state, created_at) VALUES (?, 'going', ?)", (name, now()))
+            prepare()
 
     def get(self, name: str) -> SweepRecord:
         """Raises `JobError` for an unknown name."""

@@ -111,13 +111,22 @@ class Study:
             self._study.add_trial(create_trial(state=TrialState.RUNNING, params=values, distributions=distributions))
             return self._plain(self._study.get_trials(deepcopy=False)[len(known)])
 
+    def _known(self, number: int) -> FrozenTrial:
+        trials = self._study.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials):
+            raise StoreError(
+                f"The study {self.path} knows nothing of run {number + 1} (it has {len(trials)} in all): it is another "
+                "one than that run began with. Stop this sweep and start another."
+            )
+        return trials[number]
+
     def report(self, number: int, step: int, mean_iou: float) -> float | None:
         """Write down a scoring (step, mean IoU on validation from 0.0 to 1.0). Returns the median of the finished runs
-        at this step when the run falls behind it and is to be ended, else None."""
+        at this step when the run falls behind it and is to be ended, else None. Raises `StoreError` for a run that the
+        study does not know."""
         with self._told():
-            trial = self._study.get_trials(deepcopy=False)[number]
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, mean_iou)
-            trial = self._study.get_trials(deepcopy=False)[number]
+            self._storage.set_trial_intermediate_value(self._known(number)._trial_id, step, mean_iou)
+            trial = self._known(number)
             if not self.settings.prune or not self._study.pruner.prune(self._study, trial):
                 return None
             finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -126,14 +135,13 @@ class Study:
     def mark_pruned(self, number: int, step: int) -> None:
         """Write down that the run is ended after this step, before it ends."""
         with self._told():
-            trial = self._study.get_trials(deepcopy=False)[number]
-            self._storage.set_trial_user_attr(trial._trial_id, _PRUNED_AT, step)
+            self._storage.set_trial_user_attr(self._known(number)._trial_id, _PRUNED_AT, step)
 
     def finish(self, number: int, outcome: Mapping[str, Any]) -> None:
         """Close a trial. `outcome` has "state" (done, pruned, stopped, failed or discarded), "mean_iou" for one that is
         done, and what else is worth keeping, as plain JSON. A second time nothing happens."""
         with self._told():
-            trial = self._study.get_trials(deepcopy=False)[number]
+            trial = self._known(number)
             if trial.state.is_finished():
                 return
             self._storage.set_trial_user_attr(trial._trial_id, _OUTCOME, dict(outcome))

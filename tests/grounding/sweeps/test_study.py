@@ -70,6 +70,18 @@ def test_pruning_may_be_off(make_sweep: Any, tmp_path: Path) -> None:
         assert study.report(2, 4, 0.1) is None
 
 
+def test_a_run_that_the_study_does_not_know_is_a_sentence(make_sweep: Any, tmp_path: Path) -> None:
+    with Study(tmp_path, make_sweep(), create=True) as study:
+        study.propose()
+        for what in (
+            lambda: study.report(1, 4, 0.5),
+            lambda: study.mark_pruned(1, 4),
+            lambda: study.finish(1, done(0.5)),
+        ):
+            with pytest.raises(StoreError, match="knows nothing of run 2"):
+                what()
+
+
 def test_a_study_that_is_gone_or_damaged_is_a_sentence(make_sweep: Any, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is gone"):
         Study(tmp_path, make_sweep())
