@@ -18,7 +18,7 @@ from annotate.reads import Reads
 from annotate.rows import one_item
 from annotate.schema import migrations
 from annotate.scopes import Scope
-from annotate.versions import add_sample, check_boxes, version_after
+from annotate.versions import add_sample, boxes_inside, check_boxes, version_after
 from grounding.boxes import Box
 from grounding.database import prepare, reading, writing
 from grounding.errors import StaleSaveError
@@ -84,7 +84,7 @@ class Store(Reads):
 
         `origin` is "model" where a person took a suggestion as it was. Raises `StoreError` for an empty phrase, a
         placeholder, more than 500 characters or a box outside the picture. The same save sent twice, as a page does
-        after a broken connection, is answered with what stands and recorded once.
+        after a broken connection, is answered with what stands and recorded once; with other boxes it is another save.
         """
         cleaned = check_phrase(phrase)
         edit = Edit(who, action, origin)
@@ -96,7 +96,7 @@ class Store(Reads):
         try:
             return self._edit(sample_id, expected_revision, edit, values)
         except StaleSaveError as error:
-            if self._was_saved_already(error.current, cleaned, who, expected_revision, action):
+            if self._was_saved_already(error.current, cleaned, boxes_xyxy_px, edit, expected_revision):
                 return error.current
             raise
 
@@ -131,11 +131,17 @@ class Store(Reads):
             with writing(self.path, to_disk=False) as connection:
                 connection.execute("UPDATE samples SET seen_at = ? WHERE id = ?", (now(), sample_id))
 
-    def _was_saved_already(self, current: Item, phrase: str, who: str, expected_revision: int, action: str) -> bool:
+    def _was_saved_already(
+        self, current: Item, phrase: str, boxes_xyxy_px: Sequence[Box] | None, edit: Edit, expected_revision: int
+    ) -> bool:
         if current.revision != expected_revision + 1 or current.phrase != phrase:
             return False
         last = self.history(current.id)[-1]
-        return (last.revision, last.who, last.action) == (current.revision, clean_who(who), action)
+        if (last.revision, last.who, last.action) != (current.revision, clean_who(edit.who), edit.action):
+            return False
+        if boxes_xyxy_px is None:
+            return not last.boxes_changed
+        return boxes_inside(boxes_xyxy_px, current.image_size_wh) == current.sample.boxes_xyxy_px
 
     def skip(self, sample_id: str, *, who: str, expected_revision: int) -> Item:
         """Put the sample behind all others of its queues."""

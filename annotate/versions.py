@@ -21,20 +21,24 @@ MOST_BOXES = 100
 
 
 def check_boxes(connection: sqlite3.Connection, row: sqlite3.Row, boxes_xyxy_px: Sequence[Box]) -> list[list[float]]:
-    """The boxes as [x1, y1, x2, y2] inside the picture of the sample in `row`, the same box once.
+    """`boxes_inside` the picture of the sample in `row`, each as [x1, y1, x2, y2]."""
+    width_px, height_px = connection.execute(
+        "SELECT width_px, height_px FROM pictures WHERE sha256 = ?", (row["picture_sha256"],)
+    ).fetchone()
+    return [list(box) for box in boxes_inside(boxes_xyxy_px, (width_px, height_px))]
+
+
+def boxes_inside(boxes_xyxy_px: Sequence[Box], image_size_wh: tuple[int, int]) -> tuple[Box, ...]:
+    """The boxes as they are kept: cut at the edges of the picture (width, height in pixels), the same box once.
 
     Raises `StoreError` for one that lies outside, or for more than a hundred.
     """
     if len(boxes_xyxy_px) > MOST_BOXES:
         raise StoreError(f"{len(boxes_xyxy_px)} boxes are too many for one phrase; the limit is {MOST_BOXES}.")
-    size_wh = connection.execute(
-        "SELECT width_px, height_px FROM pictures WHERE sha256 = ?", (row["picture_sha256"],)
-    ).fetchone()
     try:
-        inside = [clip_overhang(box, tuple(size_wh)) for box in boxes_xyxy_px]
+        return tuple(dict.fromkeys(clip_overhang(box, image_size_wh) for box in boxes_xyxy_px))
     except RecordError as error:
         raise StoreError(f"Not saved: {error}") from error
-    return [list(box) for box in dict.fromkeys(inside)]
 
 
 def version_after(connection: sqlite3.Connection, row: sqlite3.Row, change_id: int) -> dict[str, object]:

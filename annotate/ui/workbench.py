@@ -136,12 +136,20 @@ class Workbench:
             item, words = self._save_or_approve(ask)
         except StaleSaveError as error:
             current: Item = error.current
-            if current.placeholder or not _reads_as(current, ask):
+            if current.placeholder or not self._stands_as_asked(current, ask):
                 return self._conflict(ask, current)
             if current.state == "rejected":
                 return self._stale(ask, error)
             item, words = current, "Already saved:"
         return self._go_on(ask, item, f"{words} {quoted(item.phrase)}")
+
+    def _stands_as_asked(self, item: Item, ask: Ask) -> bool:
+        """Whether what stands is what the page wanted to save; without boxes, those that it showed."""
+        if item.phrase != clean_text(ask.text):
+            return False
+        if ask.boxes_xyxy_px is not None:
+            return item.sample.boxes_xyxy_px == ask.boxes_xyxy_px
+        return not any(change.boxes_changed for change in self.store.history(item.id) if change.revision > ask.revision)
 
     def _save_or_approve(self, ask: Ask) -> tuple[Item, str]:
         """A phrase sent back as it stands is approved rather than written again."""
@@ -404,12 +412,6 @@ class Workbench:
             "people_html": chosen_html("By anybody", self.store.annotators(), scope.annotator),
             "filtered": f"{found:,}{'+' if is_capped else ''} found" if scope.is_narrowed else "",
         }
-
-
-def _reads_as(item: Item, ask: Ask) -> bool:
-    """Whether what stands is what the page wanted to save."""
-    boxes = ask.boxes_xyxy_px
-    return item.phrase == clean_text(ask.text) and (boxes is None or item.sample.boxes_xyxy_px == boxes)
 
 
 def _in_queue(counts: Counts, queue: str) -> int:

@@ -149,6 +149,15 @@ def test_a_stale_save_of_the_same_words_for_other_boxes_shows_both_and_loses_nei
     assert "Already saved" in again["notice_html"], "sent twice, as its answer was lost on the way"
 
 
+def test_a_save_sent_again_with_other_boxes_is_not_called_saved(ask: Ask, bench: Workbench) -> None:
+    shown = ask("show", id="d")["screen"]
+    ask("save", shown, text="blue cup", boxes=[[5.0, 5.0, 9.0, 9.0]])  # its answer was lost on the way
+    for boxes in ({"boxes": [[1.0, 2.0, 8.0, 9.0]]}, {}):  # drawn anew, or put back as the page showed them
+        reply = ask("save", shown, text="blue cup", **boxes)
+        assert 'x="5.00" y="5.00" width="4.00" height="4.00"' in reply["conflict"]["html"]
+    assert bench.store.get("d").revision == 2
+
+
 def test_words_that_somebody_rejected_meanwhile_are_not_called_saved(ask: Ask, bench: Workbench) -> None:
     shown = ask("show", id="d")["screen"]
     bench.store.reject("d", "blurred", who="bo", expected_revision=1)

@@ -10,7 +10,7 @@ from annotate.items import Item
 from annotate.store import Store
 from annotate_samples import PLACEHOLDER
 from grounding.boxes import Box
-from grounding.errors import StoreError
+from grounding.errors import StaleSaveError, StoreError
 
 Fill = Callable[..., Store]
 FIRST, SECOND, THIRD = Box(1, 2, 10, 12.5), Box(3, 3, 20, 20), Box(5, 1, 39, 29)
@@ -31,6 +31,24 @@ def test_boxes_are_saved_with_the_phrase_and_undone_with_it(fill: Fill) -> None:
     assert store.history("a")[-1].boxes_changed and not store.history("a")[0].boxes_changed
     undone = store.undo("a", who="ann", expected_revision=2)
     assert (undone.phrase, undone.sample.boxes_xyxy_px) == ("mug", (FIRST,))
+
+
+def test_a_save_sent_again_with_other_boxes_is_another_save(fill: Fill) -> None:
+    store = fill("a")
+    first = save(store, "mug", (SECOND,))
+    sent = {"who": "ann", "expected_revision": 1}
+    assert store.save("a", "mug", **sent, boxes_xyxy_px=(SECOND, SECOND)) == first
+    for others in ((THIRD,), (), (SECOND, THIRD), None):
+        with pytest.raises(StaleSaveError):
+            store.save("a", "mug", **sent, boxes_xyxy_px=others)
+    assert store.get("a") == first and len(store.history("a")) == 2
+
+
+def test_the_same_save_is_known_by_its_boxes_as_they_were_cut(fill: Fill) -> None:
+    store = fill("a")
+    over = (Box(-0.5, 0, 40.4, 30),)
+    first = save(store, "mug", over)
+    assert store.save("a", "mug", who="ann", expected_revision=1, boxes_xyxy_px=over) == first
 
 
 def test_no_box_says_that_the_phrase_refers_to_nothing(fill: Fill) -> None:
