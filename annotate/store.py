@@ -101,7 +101,10 @@ class Store(Reads):
             raise
 
     def add(self, beside: str, phrase: str, boxes_xyxy_px: Sequence[Box], *, who: str) -> Item:
-        """A new sample on the picture of the sample `beside`, in its split. No box: the phrase refers to nothing."""
+        """A new sample on the picture of the sample `beside`, in its split. No box: the phrase refers to nothing.
+
+        Sent twice by the same person it is added once: as long as it is unchanged, the second answer is that sample.
+        """
         cleaned = check_phrase(phrase)
         with writing(self.path) as connection:
             return add_sample(connection, beside, cleaned, boxes_xyxy_px, who, self.pictures.folder)

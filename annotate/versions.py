@@ -13,7 +13,7 @@ from annotate.edits import BOXES, EDITABLE, clean_who, insert_boxes, now
 from annotate.intake import SHUFFLE_PLACES, clip_overhang
 from annotate.items import Item
 from annotate.problems import refresh_reworded
-from annotate.rows import one_item
+from annotate.rows import boxes_of, one_item
 from grounding.boxes import Box
 from grounding.errors import RecordError, StoreError
 
@@ -68,11 +68,15 @@ def add_sample(
     who: str,
     pictures_folder: Path,
 ) -> Item:
-    """A sample that a person made, on the picture of `beside`. Raises `StoreError` for an unknown id or a bad box."""
+    """A sample that a person made, on the picture of `beside`; the one that stands already when the same person made
+    it, as a page that got no answer sends it twice. Raises `StoreError` for an unknown id or a bad box."""
     row = connection.execute("SELECT * FROM samples WHERE id = ?", (beside,)).fetchone()
     if row is None:
         one_item(connection, beside, pictures_folder)  # raises, and says so
     boxes = check_boxes(connection, row, boxes_xyxy_px)
+    made_before = _unchanged_since_added(connection, row, phrase, boxes, who)
+    if made_before is not None:
+        return one_item(connection, made_before, pictures_folder)
     sample_id, at = f"new-{secrets.token_hex(6)}", now()
     position = connection.execute("SELECT MAX(position) + 1 FROM samples").fetchone()[0]
     connection.execute(
@@ -99,3 +103,18 @@ def add_sample(
     )
     refresh_reworded(connection, sample_id, "")
     return one_item(connection, sample_id, pictures_folder)
+
+
+def _unchanged_since_added(
+    connection: sqlite3.Connection, beside: sqlite3.Row, phrase: str, boxes_xyxy_px: list[list[float]], who: str
+) -> str | None:
+    """The id of a sample that this person added with these very words and boxes, and nobody has changed since."""
+    alike = connection.execute(
+        "SELECT id FROM samples INDEXED BY samples_of_picture WHERE picture_sha256 = ? AND split = ? AND phrase = ? "
+        "AND revision = 1 AND EXISTS (SELECT 1 FROM changes WHERE sample_id = samples.id AND action = 'add' "
+        "AND who = ?)",
+        (beside["picture_sha256"], beside["split"], phrase, clean_who(who)),
+    ).fetchall()
+    boxes = boxes_of(connection, [one["id"] for one in alike])
+    wanted = [Box(*box) for box in boxes_xyxy_px]
+    return next((one["id"] for one in alike if boxes.get(one["id"], []) == wanted), None)

@@ -111,6 +111,30 @@ def test_a_person_adds_a_sample_to_a_picture(fill: Fill) -> None:
         store.add("x", "cup", [], who="ann")
 
 
+def test_the_same_sample_sent_twice_is_added_once(fill: Fill) -> None:
+    store = fill("a")
+    added = store.add("a", "the cup", [SECOND, THIRD], who="ann")
+    assert store.add("a", " the cup ", [SECOND, THIRD, THIRD], who="ann") == added
+    assert store.add(added.id, "the cup", [SECOND, THIRD], who=" ann ") == added
+    nothing = store.add("a", "the dragon", [], who="ann")
+    assert store.add("a", "the dragon", [], who="ann") == nothing
+    assert store.counts().total == 3 and len(store.history(added.id)) == 1
+
+
+def test_another_box_or_person_or_a_change_meanwhile_makes_it_another_sample(fill: Fill) -> None:
+    store = fill("a")
+    added = store.add("a", "the cup", [SECOND], who="ann")
+    others = [
+        store.add("a", "the cup", [THIRD], who="ann"),
+        store.add("a", "the cup", [], who="ann"),
+        store.add("a", "the cup", [SECOND], who="ben"),
+        store.add("a", "the mug", [SECOND], who="ann"),
+    ]
+    store.flag(added.id, "", who="ann", expected_revision=1)
+    others.append(store.add("a", "the cup", [SECOND], who="ann"))
+    assert len({added.id, *(item.id for item in others)}) == 6
+
+
 def test_what_was_approved_or_rejected_is_opened_again(fill: Fill) -> None:
     store = fill("a")
     rejected = store.reject("a", "too dark", who="ann", expected_revision=1)
