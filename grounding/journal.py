@@ -169,7 +169,12 @@ def _adapter_sha256(predictor: Predictor, adapter: str | None) -> str:
     registry = getattr(predictor, "registry", None)
     if adapter is None or registry is None:
         return ""
-    folder: Path = registry.find(adapter).path
+    return adapter_digest(registry.find(adapter).path)
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over the files of an adapter that its answers depend on; each is read once for as long as its size and
+    time stay."""
     digest = hashlib.sha256()
     for name in _ADAPTER_FILES:
         digest.update(f"{name} {picture_sha256(folder / name)}\n".encode())

@@ -10,6 +10,7 @@ from typing import Any
 
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.labels import read_label
+from grounding.journal import adapter_digest
 from grounding.metrics import Scores
 from grounding.reports import KeptReport, ReportStore, asked_plainly
 from grounding.workspace import Workspace
@@ -42,8 +43,9 @@ def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport], quantize: s
     """Those of the reports (newest first) that are of this adapter, asked in the default way on weights that were
     quantised so, in their order.
 
-    A report counts when it was made on the adapter's base after the adapter was trained, and names it as it was called
-    at that time, or by its folder.
+    A report counts when it was made on the adapter's base after the adapter was trained, names it as it was called
+    at that time, or by its folder, and was made of the same files, where it says so: while an adapter lay in the bin,
+    another may have had its name.
     """
     spans = _spans(info)
     return [
@@ -121,13 +123,20 @@ def _spans(info: AdapterInfo) -> list[tuple[str, datetime, datetime]]:
 
 
 def _is_of(report: KeptReport, info: AdapterInfo, spans: Sequence[tuple[str, datetime, datetime]]) -> bool:
-    if report.adapter is None:
+    if report.adapter is None or not _is_named_so(report, report.adapter, info, spans):
         return False
+    answered = report.settings.get("adapter_sha256")
+    return not answered or answered == adapter_digest(info.path)
+
+
+def _is_named_so(
+    report: KeptReport, adapter: str, info: AdapterInfo, spans: Sequence[tuple[str, datetime, datetime]]
+) -> bool:
     made = moment(report.created_at)
-    if "/" in report.adapter or "\\" in report.adapter:
-        return Path(report.adapter).expanduser().resolve() == info.path.resolve() and made >= moment(info.created_at)
+    if "/" in adapter or "\\" in adapter:
+        return Path(adapter).expanduser().resolve() == info.path.resolve() and made >= moment(info.created_at)
     # Times of reports and of adapters have whole seconds.
-    return any(name == report.adapter and since.replace(microsecond=0) <= made <= until for name, since, until in spans)
+    return any(name == adapter and since.replace(microsecond=0) <= made <= until for name, since, until in spans)
 
 
 def moment(iso: str) -> datetime:

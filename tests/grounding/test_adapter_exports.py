@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from grounding.adapters import AdapterInfo, AdapterRegistry, changes, merge
 from grounding.adapters.card import model_card, weakest_buckets
-from grounding.adapters.evaluations import evaluations_of, standing
+from grounding.adapters.evaluations import adapter_of, evaluations_of, standing
 from grounding.adapters.export import export_folder, export_zip
 from grounding.adapters.hub import push, push_merged
 from grounding.adapters.usage import Source, with_boxwright, without_boxwright
@@ -28,6 +28,7 @@ from grounding.boxes import Box
 from grounding.errors import AdapterError
 from grounding.evaluation import Report
 from grounding.families import all_profiles
+from grounding.journal import adapter_digest
 from grounding.metrics import ScoredSample, score, summarise
 from grounding.models import DEMO_MODEL_FOLDER
 from grounding.records import Prediction, Sample, Status
@@ -64,7 +65,9 @@ def adapter(workspace: Workspace, adapters: Path, make_adapter: MakeAdapter) -> 
     return info
 
 
-def keep(workspace: Workspace, adapter: str | None, hits: int, count: int, created_at: str = "") -> KeptReport:
+def keep(
+    workspace: Workspace, adapter: str | None, hits: int, count: int, created_at: str = "", **settings: Any
+) -> KeptReport:
     """A kept evaluation in which `hits` of `count` phrases are answered with the true box."""
     rows: list[ScoredSample] = []
     for number in range(count):
@@ -72,9 +75,9 @@ def keep(workspace: Workspace, adapter: str | None, hits: int, count: int, creat
         box = TRUTH if number < hits else MISS
         rows.append(score(sample, Prediction((box,), Status.OK, "text", 0.5, 0.1, adapter)))
     kept = ReportStore(workspace.evaluations).keep(Report("demo", adapter, summarise(rows), tuple(rows)), split="test")
-    if created_at:
-        path = kept.path / "report.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": created_at}))
+    other = {key: value for key, value in {"created_at": created_at, "settings": settings}.items() if value}
+    path = kept.path / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | other))
     return kept
 
 
@@ -157,6 +160,24 @@ def test_evaluations_follow_an_adapter_through_its_names(workspace: Workspace, a
     assert [r.id for r in evaluations_of(renamed, reports)] == [after.id, before.id]
     assert {stranger.id, too_old.id}.isdisjoint(r.id for r in evaluations_of(renamed, reports))
     found = standing(workspace, renamed)
+    assert found is not None and found.scores["accuracy_50"] == 0.6
+
+
+def test_what_another_adapter_of_the_same_name_answered_is_not_inherited(
+    workspace: Workspace, adapter: AdapterInfo, make_adapter: MakeAdapter
+) -> None:
+    own = keep(workspace, "mugs", 5, 10, "2026-02-01T00:00:00+00:00", adapter_sha256=adapter_digest(adapter.path))
+    unsaid = keep(workspace, "mugs", 6, 10, "2026-02-02T00:00:00+00:00")
+    entry = changes.delete(workspace, "mugs")
+    other = make_adapter("other", seed=4).rename(workspace.adapters / "mugs")
+    for name in ("mugs", str(workspace.adapters / "mugs")):
+        keep(workspace, name, 9, 10, "2099-01-01T00:00:00+00:00", adapter_sha256=adapter_digest(other))
+    changes.rename(workspace, "mugs", "cups")
+    back = changes.restore(workspace, entry.id)
+    reports = ReportStore(workspace.evaluations).list()
+    assert [r.id for r in evaluations_of(back, reports)] == [unsaid.id, own.id]
+    assert [adapter_of(report, [back]) for report in reports] == [None, None, back, back]
+    found = standing(workspace, back)
     assert found is not None and found.scores["accuracy_50"] == 0.6
 
 
