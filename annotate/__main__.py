@@ -157,6 +157,9 @@ def _told(
         f"{report.imported} samples {verb}; {report.already_there} were there already; "
         f"{len(report.errors)} rows with errors; {report.clipped} with a box clipped at the edge."
     )
+    if report.brought_back:
+        back = "would come back" if report.dry_run else "are back"
+        text += f" {report.brought_back} pictures that were missing or damaged {back}."
     document = asdict(report) | {"format": format_name, "templates": list(found.phrases) if found else []}
     if found and found.samples:
         text += f" {found.samples} of all now count as placeholders: they repeat {len(found.phrases)} wordings."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ from annotate.remembered import KeptPicture, Remembered
 from grounding.boxes import Box
 from grounding.database import connect, transaction
 from grounding.errors import PictureError, RecordError, StoreError
-from grounding.pictures import PictureStore, picture_size_wh
+from grounding.pictures import PictureStore, file_sha256, picture_size_wh
 from grounding.records import Sample
 
 Progress = Callable[[int], None]
@@ -71,7 +72,7 @@ class Intake:
         self._who = clean_who(taking.who)
         self._dry_run = taking.dry_run
         self._errors: list[str] = []
-        self._imported = self._already_there = self._clipped = 0
+        self._imported = self._already_there = self._clipped = self._brought_back = 0
 
     def run(self, samples: Iterable[Sample | BadRow], progress: Progress | None) -> ImportReport:
         """Take every sample, a batch a transaction; `progress` gets the number of rows done after each batch."""
@@ -84,8 +85,15 @@ class Intake:
                 done += len(batch)
                 if progress is not None:
                     progress(done)
+        if not self._dry_run and (self._imported or self._brought_back):
+            _sync_disk()
         return ImportReport(
-            self._imported, self._already_there, tuple(self._errors), clipped=self._clipped, dry_run=self._dry_run
+            self._imported,
+            self._already_there,
+            tuple(self._errors),
+            clipped=self._clipped,
+            dry_run=self._dry_run,
+            brought_back=self._brought_back,
         )
 
     def _take(self, batch: list[Sample | BadRow]) -> None:
@@ -98,6 +106,7 @@ class Intake:
                 self._note(f"{row.id}: this id stands twice in the source; the first one was taken.")
             elif row.id in standing:
                 self._already_there += 1
+                self._bring_back(row, standing[row.id])
             else:
                 ready.extend(self._check(row))
         if self._dry_run:
@@ -109,10 +118,25 @@ class Intake:
         """Keep the error, cut: a hostile source may put megabytes where an id or a number belongs."""
         self._errors.append(error if len(error) <= _MAX_ERROR_CHARACTERS else f"{error[:_MAX_ERROR_CHARACTERS]}…")
 
-    def _standing_ids(self, ids: list[str]) -> set[str]:
+    def _standing_ids(self, ids: list[str]) -> dict[str, str]:
         # A lone surrogate is no UTF-8: such an id can't stand, and `_check` names it.
         askable = [sample_id.encode(errors="replace").decode() for sample_id in ids]
         return _standing(self._connection, askable)
+
+    def _bring_back(self, sample: Sample, sha256: str) -> None:
+        """Place the picture of a sample that stands where the file here is missing or damaged, once a picture."""
+        if self._remembered.is_whole(sha256):
+            return
+        if not self._pictures.holds(sha256):
+            try:
+                if file_sha256(sample.image) != sha256:
+                    raise PictureError(f"{sample.image.name} is another picture. Restore a backup.")
+                self._keep_picture(sample.image)
+            except PictureError as error:
+                self._note(f"{sample.id}: its picture in the workspace is missing or damaged, and stays so: {error}")
+                return
+            self._brought_back += 1
+        self._remembered.keep_whole(sha256)
 
     def _check(self, sample: Sample) -> Iterator[_Ready]:
         """The sample when it can be taken; otherwise its error is noted and nothing comes."""
@@ -202,9 +226,18 @@ def _checked_text(sample: Sample) -> tuple[str, str]:
     return kept[0], kept[1]
 
 
-def _standing(connection: sqlite3.Connection, ids: list[str]) -> set[str]:
+def _standing(connection: sqlite3.Connection, ids: list[str]) -> dict[str, str]:
+    """The SHA-256 of the picture of each of these that stands, by id."""
     marks = ", ".join("?" * len(ids))
-    return {row["id"] for row in connection.execute(f"SELECT id FROM samples WHERE id IN ({marks})", ids)}
+    found = connection.execute(f"SELECT id, picture_sha256 FROM samples WHERE id IN ({marks})", ids)
+    return {row["id"]: row["picture_sha256"] for row in found}
+
+
+def _sync_disk() -> None:
+    """Wait until the disk has all pictures: once, as waiting for each of them takes several times as long as the rest
+    of an import. After a power cut before that, the same import again brings back what was lost."""
+    if hasattr(os, "sync"):  # not on Windows
+        os.sync()
 
 
 def _insert_samples(connection: sqlite3.Connection, fresh: list[_Ready], source: str) -> None:

@@ -121,13 +121,15 @@ class BadRow:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, or in a dry run would do. `clipped` counts samples with a box cut at the picture's edge."""
+    """What an import did, or in a dry run would do. `clipped` counts samples with a box cut at the picture's edge,
+    `brought_back` pictures of samples that were there already, missing or damaged before and whole again."""
 
     imported: int
     already_there: int
     errors: tuple[str, ...]
     clipped: int = 0
     dry_run: bool = False
+    brought_back: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Remembered:
         for pragma in ("journal_mode = OFF", "synchronous = OFF"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._connection.execute("CREATE TABLE whole (sha256 TEXT PRIMARY KEY) WITHOUT ROWID")
         self._connection.execute(
             "CREATE TABLE pictures (path TEXT PRIMARY KEY, sha256, file, width_px, height_px, problem) WITHOUT ROWID"
         )
@@ -45,6 +46,14 @@ class Remembered:
         asked = ascii(sample_id)  # a lone surrogate is no UTF-8
         with closing(self._connection.execute("INSERT OR IGNORE INTO ids VALUES (?)", (asked,))) as cursor:
             return cursor.rowcount == 1
+
+    def is_whole(self, sha256: str) -> bool:
+        """Whether `keep_whole` was told of the picture."""
+        return self._connection.execute("SELECT 1 FROM whole WHERE sha256 = ?", (sha256,)).fetchone() is not None
+
+    def keep_whole(self, sha256: str) -> None:
+        """Remember that the store's picture with this SHA-256 was read and is whole."""
+        self._connection.execute("INSERT OR IGNORE INTO whole VALUES (?)", (sha256,))
 
     def picture(self, path: Path) -> KeptPicture | None:
         """What `keep` was told about the picture, None for a new one."""

@@ -57,7 +57,8 @@ class Store(Reads):
         scratch: Path | None = None,
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Take samples in, in batches that each commit; an id that stands already is not touched.
+        """Take samples in, in batches that each commit; an id that stands already is not touched, but its picture is
+        brought back where the file in the workspace is missing or damaged.
 
         A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
         errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them;

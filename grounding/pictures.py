@@ -202,16 +202,23 @@ class PictureStore:
     def add(self, path: str | Path, *, link: bool = False) -> tuple[str, tuple[int, int]]:
         """Keep a copy of the picture; returns its SHA-256 and (width, height) in pixels.
 
-        A picture that already stands is not copied again. `link` makes a hard link where the file system can:
-        only for files that nobody will write to again. Raises `PictureError`.
+        A picture that already stands is not copied again, unless its file was damaged. `link` makes a hard link where
+        the file system can: only for files that nobody will write to again. Raises `PictureError`.
         """
         path = Path(path)
         size_wh, suffix = _size_and_suffix(path)
         sha256 = file_sha256(path)
         target = self.folder / sha256[:2] / f"{sha256}{suffix}"
-        if not target.exists():
+        if not _has_sha256(target, sha256):
             self._place(path, target, link)
         return sha256, size_wh
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the picture with this SHA-256 stands here whole; its file is read."""
+        try:
+            return _has_sha256(self.path(sha256), sha256)
+        except PictureError:
+            return False
 
     @staticmethod
     def _place(path: Path, target: Path, link: bool) -> None:
@@ -233,6 +240,13 @@ class PictureStore:
                 if candidate.exists():
                     return candidate
         raise PictureError(f"There is no picture with the id {sha256[:80]!r} in this workspace.")
+
+
+def _has_sha256(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except PictureError:
+        return False
 
 
 def _hard_link(source: Path, target: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from annotate import intake
 from annotate.store import Store
 from annotate_page import app, browser, context, page, rows  # noqa: F401  # fixtures of the browser tests
 from annotate_samples import PLACEHOLDER, MakePicture, MakeSample
@@ -24,6 +25,7 @@ def quick_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if "real_disk" not in request.fixturenames:
         pragmas = [pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in database._PRAGMAS]
         monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+        monkeypatch.setattr(intake, "_sync_disk", lambda: None)
 
 
 @pytest.fixture

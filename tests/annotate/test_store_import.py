@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from annotate import intake
+from annotate.check import check
 from annotate.items import BadRow, ImportReport
 from annotate.store import Store
 from annotate_samples import PLACEHOLDER, MakePicture, MakeSample
@@ -16,6 +18,7 @@ from grounding.boxes import Box
 from grounding.errors import StoreError
 from grounding.pictures import PictureStore
 from grounding.records import Sample
+from grounding.workspace import Workspace
 
 Fill = Callable[..., Store]
 
@@ -39,6 +42,83 @@ def test_a_sample_that_stands_is_not_touched(fill: Fill, make_sample: MakeSample
     assert (report.imported, report.already_there) == (0, 1)
     assert store.get("a") == saved
     assert len(store.history("a")) == 2
+
+
+def lose(picture: Path) -> None:
+    picture.unlink()
+
+
+def truncate(picture: Path) -> None:
+    picture.write_bytes(picture.read_bytes()[:40])
+
+
+def change_one_byte(picture: Path) -> None:
+    content = bytearray(picture.read_bytes())
+    content[-9] ^= 1
+    picture.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [lose, truncate, change_one_byte])
+@pytest.mark.parametrize("link", [False, True], ids=["copy", "link"])
+def test_importing_again_brings_back_a_missing_or_damaged_picture(
+    harm: Callable[[Path], None], link: bool, fill: Fill, workspace: Workspace, make_sample: MakeSample
+) -> None:
+    store = fill("a", "b")
+    samples = [make_sample("a"), make_sample("b"), make_sample("c")]
+    before = store.get("a")
+    harm(before.sample.image)
+    dry = take(store, *samples[:2], dry_run=True)
+    assert (dry.brought_back, len(check(workspace).problems)) == (1, 1)
+    report = take(store, *samples[:2], link=link)
+    assert (report.imported, report.already_there, report.errors, report.brought_back) == (0, 2, (), 1)
+    assert check(workspace).problems == () and store.get("a") == before
+    assert take(store, *samples).brought_back == 0
+
+
+@pytest.mark.parametrize("harm", [lose, truncate, change_one_byte])
+def test_a_new_sample_brings_the_picture_back_too(
+    harm: Callable[[Path], None], fill: Fill, workspace: Workspace, make_sample: MakeSample
+) -> None:
+    store = fill("a")
+    harm(store.get_sample("a").image)
+    report = take(store, make_sample("new"), make_sample("a"))
+    assert (report.imported, report.brought_back, check(workspace).problems) == (1, 0, ())
+
+
+def test_only_the_very_same_picture_comes_back(fill: Fill, workspace: Workspace, make_sample: MakeSample) -> None:
+    store = fill("a")
+    lose(store.get_sample("a").image)
+    report = take(store, make_sample("a", 1), make_sample("d", image=Path("gone.png")))
+    assert (report.already_there, report.brought_back, len(report.errors)) == (1, 0, 2)
+    assert report.errors[0].startswith("a: its picture in the workspace is missing or damaged, and stays so: 1.png is")
+    assert not list(store.pictures.folder.rglob("*.png")), "another picture is no sample's"
+
+
+def test_pictures_out_of_an_archive_come_back_too(
+    fill: Fill, workspace: Workspace, make_sample: MakeSample, tmp_path: Path
+) -> None:
+    store = fill("a")
+    lose(store.get_sample("a").image)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    taken_out = Path(shutil.copy(make_sample("a").image, scratch))
+    report = take(store, *(make_sample(name, image=taken_out) for name in ("a", "b")), scratch=scratch)
+    assert (report.imported, report.brought_back, report.errors) == (1, 1, ())
+    assert check(workspace).problems == () and not taken_out.exists()
+
+
+def test_an_import_waits_once_for_the_disk(
+    store: Store, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[None] = []
+    monkeypatch.setattr(intake, "_sync_disk", lambda: waits.append(None))
+    monkeypatch.setattr(intake, "_BATCH_SAMPLES", 1)
+    samples = [make_sample(name) for name in "abc"]
+    take(store, *samples, dry_run=True)
+    assert waits == []
+    take(store, *samples)
+    take(store, *samples)
+    assert len(waits) == 1
 
 
 def test_an_id_that_another_import_took_meanwhile_is_not_touched(
