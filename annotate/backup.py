@@ -38,6 +38,8 @@ MANIFEST_FILE, MEMBERS_FILE = "manifest.json", "members.jsonl"
 # What says that a folder is complete: it is written last there.
 _LAST_WRITTEN = {"snapshots": "manifest.json", "adapters": "adapter.json", "evaluations": "report.json", "runs": ""}
 _STUDY_FILE = "study.db"
+# Runs take files of their own away while they train, such as all but their newest checkpoints.
+_COME_AND_GO = ("runs/", "sweeps/")
 _MEMBER_NAME = re.compile(
     r"annotations\.db|runs\.db|arena\.db|(?:calibrations|compare-models)\.json|images/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}"
     rf"|(?:{'|'.join(_LAST_WRITTEN)}|sweeps)(?:/[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*){{2,8}}"
@@ -185,7 +187,7 @@ class _Writer:
 
     def _files_of(self, holder: Path) -> Iterator[tuple[str, Path]]:
         """The file, or all files under the folder, with their names in the backup."""
-        for path in [holder] if holder.is_file() else sorted(holder.rglob("*")):
+        for path in [holder] if holder.is_file() else self._below(holder):
             if path.is_symlink() or not path.is_file():
                 continue
             name = path.relative_to(self._workspace.root).as_posix()
@@ -193,6 +195,16 @@ class _Writer:
                 yield name, path
             else:
                 self._left_out.append(f"{name}: an unfit name")
+
+    def _below(self, folder: Path) -> list[Path]:
+        """All files under a folder of the workspace; one of a run that goes meanwhile is passed over."""
+        name = f"{folder.relative_to(self._workspace.root).as_posix()}/"
+
+        def tell(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError) or not name.startswith(_COME_AND_GO):
+                raise error
+
+        return sorted(Path(at) / file for at, _, files in os.walk(folder, onerror=tell) for file in files)
 
     def _databases(self) -> tuple[Path, ...]:
         return self._workspace.annotations_db, self._workspace.runs_db, self._workspace.arena_db
@@ -225,7 +237,14 @@ class _Writer:
                     self._add(archive, name, folder / file, lines)
 
     def _add(self, archive: zipfile.ZipFile, name: str, source: Path, lines: IO[str]) -> None:
-        size, sha256 = _put(archive, name, source)
+        try:
+            size, sha256 = _put(archive, name, source)
+        except FileNotFoundError:
+            if not name.startswith(_COME_AND_GO):
+                raise
+            self._left_out.append(f"{name}: gone meanwhile, as its run took it away")
+            self._total -= 1
+            return
         lines.write(json.dumps({"name": name, "bytes": size, "sha256": sha256}) + "\n")
         self._done += 1
         if self._progress is not None:

@@ -101,9 +101,7 @@ def _backup(workspace: Workspace, options: argparse.Namespace) -> tuple[Document
     report = back_up(workspace, options.path, pictures=not options.no_pictures, progress=tell_progress("Files"))
     for problem in report.left_out[:_LINES_SHOWN]:
         sys.stderr.write(f"left out: {problem}\n")
-    text = (
-        f"{report.files} files, {report.bytes / 1e6:.1f} MB in {report.path}; {len(report.left_out)} pictures left out."
-    )
+    text = f"{report.files} files, {report.bytes / 1e6:.1f} MB in {report.path}; {len(report.left_out)} files left out."
     return asdict(report) | {"path": str(report.path)}, text
 
 

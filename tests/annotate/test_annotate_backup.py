@@ -145,6 +145,61 @@ def test_damaged_and_missing_pictures_are_named_and_the_work_is_saved_all_the_sa
     assert len(check(there).problems) == 2
 
 
+def test_a_checkpoint_that_goes_meanwhile_is_left_out_and_named(
+    busy: Workspace, tmp_path: Path, there: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = busy.root / "runs" / "run-1" / "checkpoints" / "step-00000001"
+    gone.mkdir(parents=True)
+    for name in ("checkpoint.json", "weights.safetensors"):
+        (gone / name).write_text("old")
+    copy = backup_module.copy_database
+
+    def copy_meanwhile(source: Path, target: Path) -> None:
+        shutil.rmtree(gone, ignore_errors=True)
+        copy(source, target)
+
+    monkeypatch.setattr(backup_module, "copy_database", copy_meanwhile)
+    report = back_up(busy, tmp_path / "backup.zip")
+    assert [line.partition(": gone meanwhile")[0] for line in report.left_out] == [
+        f"runs/run-1/checkpoints/step-00000001/{name}" for name in ("checkpoint.json", "weights.safetensors")
+    ]
+    assert restore(there, report.path).files == report.files
+    assert (there.root / "runs" / "run-1" / "log.txt").read_text() == "steps"
+
+
+def test_a_folder_of_a_run_that_goes_while_it_is_listed_is_passed_over(
+    busy: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def scan(folder: str | int) -> object:
+        if Path(str(folder)).name in names:
+            raise FileNotFoundError(2, "No such file or directory", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    names = {"run-1"}
+    assert back_up(busy, tmp_path / "backup.zip").left_out == ()
+    names = {"tools-v1"}
+    with pytest.raises(WorkspaceError, match="No such file"):
+        back_up(busy, tmp_path / "other.zip")
+
+
+def test_what_people_made_is_never_left_out_silently(
+    busy: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = backup_module.copy_database
+
+    def copy_meanwhile(source: Path, target: Path) -> None:
+        shutil.rmtree(busy.adapters / "tools-v1", ignore_errors=True)
+        copy(source, target)
+
+    monkeypatch.setattr(backup_module, "copy_database", copy_meanwhile)
+    with pytest.raises(WorkspaceError, match="can't be written"):
+        back_up(busy, tmp_path / "backup.zip")
+    assert not (tmp_path / "backup.zip").exists()
+
+
 def test_a_study_is_copied_with_what_its_log_holds(busy: Workspace, tmp_path: Path, there: Workspace) -> None:
     """A worker has it open and writes: what it has committed stands in the write-ahead log alone."""
     with closing(sqlite3.connect(busy.sweeps / "tools" / "study.db", isolation_level=None)) as worker:
