@@ -14,6 +14,24 @@ def is_repo_id(text: str) -> bool:
     return _REPO_ID.fullmatch(text) is not None
 
 
+def make_repository(repo_id: str, *, private: bool, kind: str = "model") -> str:
+    """Make the repository of this kind ("model" or "dataset") where it is missing. Returns "" when files may go up,
+    else why not: the Hub leaves one that stands as it is, and nothing that is to be private may go up for everybody.
+
+    Raises what `hub_errors` names.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    hub.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+    if private and not hub.repo_info(repo_id, repo_type=kind).private:
+        return (
+            "it stands there already and is public, so what goes up would not be private. Nothing was uploaded: take "
+            "another name, make it private in its settings on the Hub, or push it as public."
+        )
+    return ""
+
+
 def hub_errors() -> tuple[type[Exception], ...]:
     """What the Hub's client raises for a refusal, and for a network that is not there."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx2's, of which its own come

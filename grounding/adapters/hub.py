@@ -13,7 +13,7 @@ from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
 from grounding.adapters.usage import Source, public_base
 from grounding.errors import AdapterError
-from grounding.hub import hub_errors, is_repo_id, why_refused
+from grounding.hub import hub_errors, is_repo_id, make_repository, why_refused
 from grounding.workspace import Workspace
 
 Told = Callable[[int, int], None]
@@ -36,7 +36,8 @@ def push(
     """Upload the adapter as the model `repo_id` ("owner/name"), made where it is missing; returns its address.
 
     Paths of this machine are cut from what goes up. All files go up as one commit: all of them or none.
-    Raises `AdapterError` for a name that is none, or when the Hub can't be reached or refuses.
+    Raises `AdapterError` for a name that is none, when it is to be `private` and what stands there is public, or when
+    the Hub can't be reached or refuses.
     """
     check_repo_id(repo_id)
     card = model_card(workspace, info, Source(repo_id, on_hub=True), license=license)
@@ -80,10 +81,11 @@ def _upload(
     content: dict[str, Path | bytes] = {**files, **{name: text.encode() for name, text in told.items()}}
     tell(len(content), sum(len(what) if isinstance(what, bytes) else what.stat().st_size for what in content.values()))
     try:
-        hub = HfApi()
-        hub.create_repo(repo_id, private=private, exist_ok=True)
+        refusal = make_repository(repo_id, private=private)
+        if refusal:
+            raise AdapterError(f"{repo_id} can't be written on the Hub: {refusal}")
         added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=what) for name, what in content.items()]
-        hub.create_commit(repo_id, operations=added, commit_message=message)
+        HfApi().create_commit(repo_id, operations=added, commit_message=message)
     except hub_errors() as error:
         why = why_refused(error, repo_id, left="Nothing has changed there: a push is one commit.")
         raise AdapterError(f"{repo_id} can't be written on the Hub: {why}") from error

@@ -26,6 +26,23 @@ def snapshot(store: Store, workspace: Workspace, make_sample: MakeSample) -> Sna
     return freeze(store, workspace.snapshots, "one", who="ann")
 
 
+@pytest.fixture(autouse=True)
+def repositories(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """The data sets that stand on the Hub, and whether each is private."""
+    standing: dict[str, bool] = {}
+
+    class FakeApi:
+        def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> None:
+            assert repo_type == "dataset" and exist_ok
+            standing.setdefault(repo_id, private)
+
+        def repo_info(self, repo_id: str, *, repo_type: str) -> SimpleNamespace:
+            return SimpleNamespace(private=standing[repo_id])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
+    return standing
+
+
 @pytest.fixture
 def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the Hub got: the rows by split with the settings, then the card."""
@@ -65,6 +82,17 @@ def test_it_is_private_unless_said_otherwise(snapshot: SnapshotInfo, pushed: lis
     assert pushed[0][1] is True
 
 
+def test_nothing_private_goes_up_into_a_data_set_that_is_public(
+    snapshot: SnapshotInfo, pushed: list[tuple[Any, ...]], repositories: dict[str, bool]
+) -> None:
+    repositories["ann/mugs"] = False
+    with pytest.raises(SnapshotError, match=r"is public, so what goes up would not be private. Nothing was uploaded"):
+        push_to_hub(snapshot, "ann/mugs")
+    assert pushed == []
+    push_to_hub(snapshot, "ann/mugs", private=False)
+    assert pushed[0][:2] == ("ann/mugs", False)
+
+
 @pytest.mark.parametrize("repo_id", ["", "mugs", "a/b/c", "ann/", "../x", "ann/mugs\n", "ann/my mugs"])
 def test_a_name_that_is_none_is_refused_before_anything_goes_up(
     repo_id: str, snapshot: SnapshotInfo, pushed: list[tuple[Any, ...]]
@@ -94,8 +122,8 @@ def test_a_refusal_says_the_way_out(error: Exception, snapshot: SnapshotInfo, mo
 def test_without_a_network_a_push_is_a_sentence(snapshot: SnapshotInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Hub's own client and a port of this machine where nobody listens."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    api = huggingface_hub.hf_api.HfApi
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint="http://127.0.0.1:9", token="hf_none"))
     with pytest.raises(SnapshotError, match=r"refused.*comes with the next push. Check the network"):
         push_to_hub(snapshot, "ann/mugs")
 

@@ -371,9 +371,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     got: dict[str, Any] = {"repos": [], "commits": []}
 
     class FakeApi:
-        def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+        def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> None:
+            assert repo_type == "model"
             assert exist_ok
             got["repos"].append((repo_id, private))
+
+        def repo_info(self, repo_id: str, *, repo_type: str) -> SimpleNamespace:
+            return SimpleNamespace(private=got.get("stands_private", got["repos"][-1][1]))
 
         def create_commit(self, repo_id: str, *, operations: list[Any], commit_message: str) -> None:
             files = {}
@@ -438,6 +442,17 @@ def test_a_merged_model_goes_up_with_its_own_card(
     files = hub["commits"][0][1]
     assert "They agree on 20." in files["README.md"].decode() and "me/mugs" in files["README.md"].decode()
     assert b"/home/me" not in files["merged_from.json"] + files["README.md"]
+
+
+def test_nothing_private_goes_up_into_a_repository_that_is_public(
+    workspace: Workspace, adapter: AdapterInfo, hub: dict[str, Any]
+) -> None:
+    hub["stands_private"] = False
+    with pytest.raises(AdapterError, match=r"is public, so what goes up would not be private. Nothing was uploaded"):
+        push(workspace, adapter, "me/mugs")
+    assert hub["commits"] == []
+    push(workspace, adapter, "me/mugs", private=False)
+    assert len(hub["commits"]) == 1
 
 
 @pytest.mark.parametrize("repo_id", ["", "mugs", "a/b/c", "me/", "../x", "me/mugs\n", "me/my mugs"])

@@ -168,7 +168,10 @@ def test_a_push_tells_how_much_goes_up_and_how_long_it_has_taken(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class SlowApi:
-        def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+        def repo_info(self, repo_id: str, *, repo_type: str) -> SimpleNamespace:
+            return SimpleNamespace(private=True)
+
+        def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> None:
             assert private and exist_ok
 
         def create_commit(self, repo_id: str, *, operations: list[Any], commit_message: str) -> None:
