@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters.changes import note_of
@@ -14,6 +16,7 @@ from grounding.adapters.info import AdapterInfo
 from grounding.adapters.usage import (
     Source,
     coordinates_in_words,
+    cut_folders,
     profile_of,
     public_base,
     with_boxwright,
@@ -49,6 +52,8 @@ def model_card(
     """
     found = standing(workspace, info)
     manifest = snapshot_manifest(workspace, info)
+    told = cut_folders({"settings": info.settings, "sweep": info.sweep})
+    info = replace(info, settings=MappingProxyType(told["settings"]), sweep=MappingProxyType(told["sweep"]))
     parts = [
         _front_matter(info, source, found, license),
         _opening(info, source, found),

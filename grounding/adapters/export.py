@@ -13,7 +13,7 @@ from grounding import whole
 from grounding.adapters.card import CARD, model_card
 from grounding.adapters.info import MANIFEST, AdapterInfo
 from grounding.adapters.labels import LABEL
-from grounding.adapters.usage import Source, public_base
+from grounding.adapters.usage import Source, cut_folders, public_base
 from grounding.errors import AdapterError
 from grounding.workspace import Workspace
 
@@ -53,6 +53,8 @@ def copy_files(info: AdapterInfo, folder: Path, *, publicly: bool = False) -> No
     if publicly:
         for name, key in ((_CONFIG, "base_model_name_or_path"), (MANIFEST, "base")):
             values = json.loads((folder / name).read_text(encoding="utf-8"))
+            if name == MANIFEST:
+                values = cut_folders(values)
             values[key] = public_base(info)
             (folder / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 

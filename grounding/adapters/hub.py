@@ -11,7 +11,7 @@ from grounding.adapters.card import CARD, model_card
 from grounding.adapters.export import copy_files
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
-from grounding.adapters.usage import Source, public_base
+from grounding.adapters.usage import Source, cut_folders, public_base
 from grounding.errors import AdapterError
 from grounding.hub import hub_errors, is_repo_id, make_repository, why_refused
 from grounding.workspace import Workspace
@@ -59,7 +59,7 @@ def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bo
         ) from error
     source = Source(repo_id, on_hub=True, merged=True)
     card = model_card(workspace, info, source, license=license, agreement=agreement)
-    made_of["adapter"]["base"] = public_base(info)
+    made_of["adapter"] = cut_folders(made_of["adapter"]) | {"base": public_base(info)}
     told = {CARD: card, MERGED: json.dumps(made_of, indent=1) + "\n"}
     return _upload(merged, told, repo_id, private, f"Merged model {merged.name}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grounding.adapters.info import AdapterInfo
 from grounding.errors import ModelError
@@ -12,6 +14,7 @@ from grounding.formats import FloatJson, QwenBoxTokens, QwenJson1000, QwenJsonPi
 from grounding.formats.base import BoxFormat
 from grounding.profiles import ModelProfile
 
+_FOLDER_SETTINGS = ("rehearse_snapshot",)  # a name, or a folder
 DEMO_BASE = "data/demo/base-model"  # in Boxwright's own folder
 
 
@@ -28,6 +31,24 @@ class Source:
 def public_base(info: AdapterInfo) -> str:
     """The base as others may know it: a Hub id as it is, of a folder its name only."""
     return Path(info.base).name if Path(info.base).is_absolute() else info.base
+
+
+def cut_folders(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an adapter.json, or its `settings` and `sweep` alone, with the names only of snapshots that were
+    named by their folder on this machine."""
+    sweep = dict(document.get("sweep") or {})
+    sweep |= {key: _cut(sweep[key]) for key in ("values", "searched") if key in sweep}
+    return {**document, "settings": _cut(document.get("settings") or {}), "sweep": sweep}
+
+
+def _cut(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, or what a sweep searched of them: several values in one text."""
+    names = {
+        key: ", ".join(Path(one.strip()).name for one in str(settings[key]).split(","))
+        for key in _FOLDER_SETTINGS
+        if key in settings
+    }
+    return {**settings, **names}
 
 
 def _base_for(info: AdapterInfo, source: Source) -> str:

@@ -390,10 +390,21 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return got
 
 
+def _searching(folder: str) -> dict[str, Any]:
+    """What adapter.json says of a sweep over snapshots to rehearse."""
+    searched = {"rehearse_snapshot": f"{folder}, new"}
+    return {"name": "s", "run": 1, "of": 2, "searched": searched, "values": {"rehearse_snapshot": folder}}
+
+
 def test_a_push_is_one_commit_with_the_card_and_no_path_of_this_machine(
     workspace: Workspace, adapter: AdapterInfo, hub: dict[str, Any]
 ) -> None:
-    local = replace(adapter, base=str(DEMO_MODEL_FOLDER))
+    local = replace(
+        adapter,
+        base=str(DEMO_MODEL_FOLDER),
+        settings=MappingProxyType({"rehearse_snapshot": "/home/me/old/", "seed": 7}),
+        sweep=MappingProxyType(_searching("/home/me/old")),
+    )
     local.save()
     (adapter.path / "training_samples.jsonl").write_text("phrases of people")
     keep(workspace, "mugs", 15, 24)
@@ -405,7 +416,10 @@ def test_a_push_is_one_commit_with_the_card_and_no_path_of_this_machine(
     assert repo_id == "me/mugs"
     assert told == [(len(files), sum(map(len, files.values())))]
     assert set(files) == {"README.md", "adapter.json", "adapter_config.json", "adapter_model.safetensors"}
-    assert not [name for name, content in files.items() if str(DEMO_MODEL_FOLDER.parent).encode() in content]
+    for folder in (str(DEMO_MODEL_FOLDER.parent), "/home/me"):
+        assert not [name for name, content in files.items() if folder.encode() in content]
+    assert json.loads(files["adapter.json"])["settings"] == {"rehearse_snapshot": "old", "seed": 7}
+    assert "rehearse_snapshot: old, new" in files["README.md"].decode(), "what the sweep searched"
     assert json.loads(files["adapter.json"])["base"] == "base-model"
     assert json.loads((adapter.path / "adapter.json").read_text())["base"] == str(DEMO_MODEL_FOLDER), "here it stays"
     assert files["adapter_model.safetensors"] == (adapter.path / "adapter_model.safetensors").read_bytes()
@@ -433,7 +447,10 @@ def test_a_merged_model_goes_up_with_its_own_card(
 ) -> None:
     with pytest.raises(AdapterError, match="is no merged model"):
         push_merged(workspace, tmp_path, "me/mugs")
-    made_of = {"adapter": replace(adapter, base="/home/me/base").to_json(), "sentence": "They agree on 20."}
+    settings = MappingProxyType({"rehearse_snapshot": "/home/me/old"})
+    sweep = MappingProxyType(_searching("/home/me/old"))
+    local = replace(adapter, base="/home/me/base", settings=settings, sweep=sweep)
+    made_of = {"adapter": local.to_json(), "sentence": "They agree on 20."}
     (tmp_path / "merged").mkdir()
     (tmp_path / "merged" / "merged_from.json").write_text(json.dumps(made_of))
     (tmp_path / "merged" / "README.md").write_text("of the folder")
