@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters.changes import note_of
-from grounding.adapters.evaluations import Standing, standing
+from grounding.adapters.evaluations import Standing, standing_as_trained
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.usage import (
     Source,
@@ -50,7 +50,7 @@ def model_card(
     `license` is the licence that the adapter is given ("": none is named); `agreement` says how a merged model was
     held against its adapter.
     """
-    found = standing(workspace, info)
+    found = standing_as_trained(workspace, info, merged=source.merged)
     manifest = snapshot_manifest(workspace, info)
     told = cut_folders({"settings": info.settings, "sweep": info.sweep})
     info = replace(info, settings=MappingProxyType(told["settings"]), sweep=MappingProxyType(told["sweep"]))
@@ -133,6 +133,8 @@ def _results(found: Standing | None, workspace: Workspace) -> str:
         where = (
             f"A kept evaluation of {made} on `{found.split}`: {found.count:,} phrases with a target, boxes generated."
         )
+        if found.quantize != "none":
+            where += f" The base's weights were quantised ({found.quantize})."
         if found.left_out:
             where += f" {found.left_out:,} phrases that it saw in training, or on pictures of that, are left out."
     else:

@@ -38,6 +38,12 @@ class Standing:
     left_out: int = 0
     seen_words: str = ""
 
+    @property
+    def quantize(self) -> str:
+        """What the base's weights were in the evaluation: "none", "4bit" or "8bit"."""
+        conditions = self.report.settings.get("conditions", {}) if self.report is not None else {}
+        return str(conditions.get("quantize", "none"))
+
 
 def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport], quantize: str = "none") -> list[KeptReport]:
     """Those of the reports (newest first) that are of this adapter, asked in the default way on weights that were
@@ -91,6 +97,15 @@ def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") ->
         return None
     numbers, before = _plain(info.scores), _plain(info.base_scores)
     return Standing("training", "val", int(info.scores.get("count", 0)), numbers, before or None)
+
+
+def standing_as_trained(workspace: Workspace, info: AdapterInfo, *, merged: bool = False) -> Standing | None:
+    """`standing` on weights quantised as those that it was trained on, else on full-precision ones where it was
+    evaluated there alone; of a model that it was `merged` into, the other way round."""
+    both = [standing(workspace, info, quantize) for quantize in dict.fromkeys((info.quantize, "none"))]
+    if merged:
+        both.reverse()
+    return next((found for found in both if found is not None and found.report is not None), both[0])
 
 
 def is_base(report: KeptReport, quantize: str = "none") -> bool:

@@ -85,9 +85,9 @@ def _list(options: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def _scores(workspace: Workspace, info: Any) -> str:
-    from grounding.adapters.evaluations import standing
+    from grounding.adapters.evaluations import standing_as_trained
 
-    found = standing(workspace, info)
+    found = standing_as_trained(workspace, info)
     if found is None:
         return "not scored"
     base = found.base_scores or {}
@@ -101,9 +101,9 @@ def _scores(workspace: Workspace, info: Any) -> str:
 
 def _document(workspace: Workspace, info: Any) -> dict[str, Any]:
     from grounding.adapters.changes import note_of
-    from grounding.adapters.evaluations import standing
+    from grounding.adapters.evaluations import standing_as_trained
 
-    found = standing(workspace, info)
+    found = standing_as_trained(workspace, info)
     measured = None
     if found is not None:
         measured = {

@@ -121,6 +121,26 @@ def test_a_card_without_an_evaluation_says_so(workspace: Workspace, adapter: Ada
     assert "| Acc@0.5 | 5.0% | 61.0% | +56.0 points |" in results
 
 
+def test_an_evaluation_on_weights_as_in_training_is_one(workspace: Workspace, adapter: AdapterInfo) -> None:
+    smaller = replace(adapter, quantize="4bit")
+    keep(workspace, "mugs", 6, 10, conditions={"quantize": "4bit"})
+    assert "It was never evaluated" in results_of(model_card(workspace, adapter, Source("mugs")))
+    results = results_of(model_card(workspace, smaller, Source("mugs")))
+    assert "| Acc@0.5 | 60.0% |" in results and "weights were quantised (4bit)" in results
+    keep(workspace, "mugs", 7, 10, conditions={"quantize": "none"})
+    assert "| Acc@0.5 | 60.0% |" in results_of(model_card(workspace, smaller, Source("mugs")))
+    merged = results_of(model_card(workspace, smaller, Source("mugs", merged=True)))
+    assert "| Acc@0.5 | 70.0% |" in merged and "quantised" not in merged
+
+
+def test_an_adapter_of_smaller_weights_may_be_evaluated_on_full_ones_alone(
+    workspace: Workspace, adapter: AdapterInfo
+) -> None:
+    keep(workspace, "mugs", 7, 10, conditions={"quantize": "none"})
+    card = model_card(workspace, replace(adapter, quantize="4bit"), Source("mugs"))
+    assert "| Acc@0.5 | 70.0% |" in results_of(card)
+
+
 def test_the_card_says_what_it_is_of(workspace: Workspace, adapter: AdapterInfo) -> None:
     changes.set_note(workspace, "mugs", "for the kitchen\nsecond line")
     card = model_card(workspace, adapter, Source("mugs"), license="apache-2.0")
