@@ -53,11 +53,18 @@ def rename(workspace: Workspace, name: str, new_name: str) -> AdapterInfo:
     return AdapterRegistry(workspace.adapters).find(new_name)
 
 
-def set_note(workspace: Workspace, name: str, text: str) -> str:
-    """Replace the note of an adapter; returns it as kept. Raises `AdapterError` when it is too long or can't be
-    written, or there is no such adapter."""
+def set_note(workspace: Workspace, name: str, text: str, *, read: str | None = None) -> str:
+    """Replace the note of an adapter; returns it as kept. `read` is the note that the person had before them (None: not
+    known). Raises `AdapterError` when another stands by now, it is too long or can't be written, or there is no such
+    adapter."""
     info = _own(workspace, name, at_work=True)
-    note = clean_note(text)
+    note, stands = clean_note(text), read_label(info.path).note
+    # By lines, as a page may end them otherwise. The same note sent twice is no conflict.
+    if read is not None and stands.splitlines() not in (read.splitlines(), note.splitlines()):
+        raise AdapterError(
+            f'The note of {name!r} was changed meanwhile: it reads "{stands[:200]}" now. Nothing was replaced: copy '
+            "your words, reload the page, and put both together."
+        )
     write_label(info.path, replace(read_label(info.path), note=note))
     return note
 

@@ -109,6 +109,7 @@ def _forms(card: Card) -> str:
         '<button type="submit" data-act="rename">Rename</button></form>'
         '<form class="bw-ad-form" data-form="note" hidden><label><span>Note</span>'
         f'<textarea name="text" rows="3" maxlength="4000">{note}</textarea></label>'
+        f'<input type="hidden" name="read" value="{note}">'  # last: the form's first field gets the cursor
         '<button type="submit" data-act="note">Keep the note</button></form>'
         '<div class="bw-ad-form" data-form="export" hidden>'
         '<div class="bw-ad-ways"><button type="button" data-act="folder">PEFT folder</button>'

@@ -143,7 +143,7 @@ class Handlers:
         action, name, entry, fields = _asked(event)
         actions = {
             "rename": lambda: self._renamed(name, fields.get("new_name", "").strip()),
-            "note": lambda: self._noted(name, fields.get("text", "")),
+            "note": lambda: self._noted(name, fields.get("text", ""), fields.get("read")),
             "delete": lambda: self._deleted(name),
             "restore": lambda: self._restored(entry),
             "purge": lambda: (f"{changes.purge(self.workspace, entry)} adapter deleted for good.", "", None),
@@ -225,8 +225,8 @@ class Handlers:
         changes.rename(self.workspace, name, new_name)
         return f"{name} is called {new_name} now.", "", None
 
-    def _noted(self, name: str, text: str) -> tuple[str, str, Path | None]:
-        note = changes.set_note(self.workspace, name, text)
+    def _noted(self, name: str, text: str, read: str | None) -> tuple[str, str, Path | None]:
+        note = changes.set_note(self.workspace, name, text, read=read)
         return f"The note of {name} is kept." if note else f"{name} has no note now.", "", None
 
     def _deleted(self, name: str) -> tuple[str, str, Path | None]:

@@ -119,6 +119,15 @@ def test_a_note_is_kept_beside_what_was_trained(workspace: Workspace, add: Add) 
         changes.set_note(workspace, "b", "x" * 4001)
 
 
+def test_of_two_notes_written_at_once_the_second_replaces_nothing(workspace: Workspace, add: Add) -> None:
+    info = add("a")
+    changes.set_note(workspace, "a", "first\nline", read="")
+    with pytest.raises(AdapterError, match=r'it reads "first\nline" now. Nothing was replaced'):
+        changes.set_note(workspace, "a", "second", read="")
+    assert changes.set_note(workspace, "a", "first\nline", read="") == "first\nline", "sent twice"
+    assert changes.set_note(workspace, "a", "both", read="first\r\nline") == changes.note_of(info) == "both"
+
+
 def test_a_damaged_label_costs_the_note_only(workspace: Workspace, add: Add) -> None:
     info = add("a")
     for damage in (b"", b"{", b"[]", b'{"note": 1}', b'{"note": "n", "names": [{"name": "a", "until": "x"}]}', b"\xff"):

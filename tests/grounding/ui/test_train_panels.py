@@ -62,7 +62,10 @@ def act(handlers: Handlers, action: str, name: str = "", entry: str = "", **form
 def test_rename_note_delete_and_undo(handlers: Handlers) -> None:
     told, _, html, shown = act(handlers, "rename", "a", new_name="mugs")
     assert "a is called mugs now." in told and 'data-name="mugs"' in html and html == shown
-    assert "a &lt;b&gt;note" in act(handlers, "note", "mugs", text="a <b>note")[2]
+    noted = act(handlers, "note", "mugs", text="a <b>note", read="")[2]
+    assert 'name="read" value="a &lt;b&gt;note"' in noted
+    with pytest.raises(gr.Error, match="was changed meanwhile"):
+        act(handlers, "note", "mugs", text="another", read="")
     told = act(handlers, "delete", "mugs")[0]
     (entry,) = changes.deleted(handlers.workspace)
     assert f'data-undo="{entry.id}"' in told
