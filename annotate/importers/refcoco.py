@@ -139,7 +139,7 @@ def _dataset_name(source: Path) -> str:
 def _split(row: dict[str, Any], table: Table) -> tuple[str, str]:
     """(our split, the word of the source). Raises `RecordError` when the row names one that is unknown."""
     if row.get("split") is None:
-        return table.split or "train", table.source_split
+        return table.split or "test", table.source_split
     found = split_in(str(row["split"]))
     if found is None:
         raise RecordError(

@@ -160,14 +160,15 @@ def test_an_adapter_that_appears_while_a_run_waits_is_never_touched(stand_in: Wo
     assert (stand_in.adapters / "mugs" / "mine.txt").read_text() == "somebody's"
 
 
-def test_a_discarded_run_leaves_its_log_only(stand_in: Workspace, store: RunStore) -> None:
+def test_a_discarded_run_leaves_its_log_and_what_was_asked_for(stand_in: Workspace, store: RunStore) -> None:
     run = start_run(stand_in, request("mugs", 10_000))
     wait_for(lambda: has_stepped(store, run))
     discard_run(stand_in, run.id)
     gone = ended(store, run)
     assert (gone.state, gone.sentence) == (RunState.DISCARDED, endings.DISCARDED)
     wait_for(lambda: not workers_of(stand_in))
-    assert sorted(path.name for path in (stand_in.runs / run.id).iterdir()) == ["log.txt", "settings.json"]
+    left = sorted(path.name for path in (stand_in.runs / run.id).iterdir())
+    assert left == ["log.txt", "preflight.json", "settings.json"]
     assert not list(stand_in.adapters.glob("*")) and not list(stand_in.adapters.glob(".*"))
     for refused in (resume_run, discard_run):
         with pytest.raises(JobError):
