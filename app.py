@@ -104,7 +104,7 @@ def _fill(partial: Workspace, workspace: Workspace) -> None:
 def _take_in(partial: Workspace, drawn: Path) -> None:
     # In a function of its own: the database is whole in its one file only once its store is gone.
     Store(partial.annotations_db, partial.pictures).import_samples(
-        _samples(drawn), source="demo", who="demo", link=True
+        _samples(drawn), source="demo", who="demo", link=True, to_disk=False
     )
 
 

@@ -48,12 +48,14 @@ class _Ready:
 @dataclass(frozen=True)
 class Taking:
     """How an import takes samples in. `dry_run` checks everything and writes nothing, pictures included. `link`
-    hard-links pictures; those inside `scratch` are linked anyway, and removed there once they were looked at."""
+    hard-links pictures; those inside `scratch` are linked anyway, and removed there once they were looked at. `to_disk`
+    waits at the end until the disk has the pictures: what can be drawn again need not."""
 
     source: str
     who: str
     link: bool = False
     dry_run: bool = False
+    to_disk: bool = True
     scratch: Path | None = None
 
     def passing(self, path: Path) -> bool:
@@ -70,7 +72,7 @@ class Intake:
         self._taking = taking
         self._source = clean_text(taking.source)
         self._who = clean_who(taking.who)
-        self._dry_run = taking.dry_run
+        self._dry_run, self._to_disk = taking.dry_run, taking.to_disk
         self._errors: list[str] = []
         self._imported = self._already_there = self._clipped = self._brought_back = 0
 
@@ -85,8 +87,8 @@ class Intake:
                 done += len(batch)
                 if progress is not None:
                     progress(done)
-        if not self._dry_run and (self._imported or self._brought_back):
-            _sync_disk()
+        if self._to_disk and not self._dry_run and (self._imported or self._brought_back):
+            sync_disk()
         return ImportReport(
             self._imported,
             self._already_there,
@@ -233,9 +235,9 @@ def _standing(connection: sqlite3.Connection, ids: list[str]) -> dict[str, str]:
     return {row["id"]: row["picture_sha256"] for row in found}
 
 
-def _sync_disk() -> None:
-    """Wait until the disk has all pictures: once, as waiting for each of them takes several times as long as the rest
-    of an import. After a power cut before that, the same import again brings back what was lost."""
+def sync_disk() -> None:
+    """Wait until the disk has everything: once, as waiting for each picture takes several times as long as the rest of
+    an import. After a power cut before that, the same import again brings back what was lost."""
     if hasattr(os, "sync"):  # not on Windows
         os.sync()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from annotate.backup import FORMAT, MANIFEST_FILE, MEMBERS_FILE, Progress, copy_hashed, fits_as_member
 from annotate.check import database_problems, misplaced_pictures
+from annotate.intake import sync_disk
 from annotate.partial_folders import PREFIX, partial_folder
 from annotate.schema import migrations
 from grounding.database import prepare
@@ -84,8 +84,7 @@ def _restore(root: Path, path: Path, standing: bool, progress: Progress | None) 
         with partial_folder(root, "restore") as partial:
             manifest = _unpack(path, partial, progress)
             _check_databases(partial)
-            if hasattr(os, "sync"):
-                os.sync()
+            sync_disk()
             aside = _move_aside(root) if standing else None
             moved = (aside or root) / partial.name
             try:

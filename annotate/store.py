@@ -54,6 +54,7 @@ class Store(Reads):
         who: str,
         link: bool = False,
         dry_run: bool = False,
+        to_disk: bool = True,
         scratch: Path | None = None,
         progress: Progress | None = None,
     ) -> ImportReport:
@@ -61,10 +62,11 @@ class Store(Reads):
         brought back where the file in the workspace is missing or damaged.
 
         A row that can't be taken (no readable picture, a box outside it, an id twice) is listed in the report's
-        errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them;
-        those in the folder `scratch` are always linked, and removed there once they were looked at.
+        errors. Boxes that overhang slightly are clipped. `link` hard-links pictures instead of copying them; those in
+        the folder `scratch` are always linked, and removed there once they were looked at. `to_disk` waits at the end
+        until the disk has the pictures.
         """
-        taking = Taking(source, who, link=link, dry_run=dry_run, scratch=scratch)
+        taking = Taking(source, who, link=link, dry_run=dry_run, to_disk=to_disk, scratch=scratch)
         intake = Intake(self.path, self.pictures, taking)
         return intake.run(samples, progress)
 

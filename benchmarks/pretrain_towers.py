@@ -26,17 +26,16 @@ import torch  # noqa: E402
 
 from grounding.demo.pretrain.answers import StepBatch, Writer  # noqa: E402
 from grounding.demo.pretrain.dense import DenseHead  # noqa: E402
+from grounding.demo.pretrain.loop import learning_rate  # noqa: E402
 from grounding.demo.pretrain.passes import Tower, patches_of  # noqa: E402
 from grounding.demo.pretrain.scenes_feed import draw_shown, grid_of_step, shown_in_step  # noqa: E402
 from grounding.demo.pretrain.settings import SHAPES, PretrainSettings, Shape, grids  # noqa: E402
 from grounding.demo.pretrain.shape import build_model, build_processor  # noqa: E402
 from grounding.demo.sprites import all_nouns  # noqa: E402
 from grounding.measures import ious  # noqa: E402
-from grounding.training.optimisers import warmed_cosine  # noqa: E402
 from grounding.training.precision import choose_precision, computing_in  # noqa: E402
 from measuring import write_result  # noqa: E402
 
-RATE = 1e-3
 TIMES_TOLD = 8
 
 
@@ -90,7 +89,9 @@ class Learner:
         self.tower = Tower(self.visual)
         self.weights = [*self.visual.parameters(), *self.head.parameters()]
         self.parameters = sum(weight.numel() for weight in self.visual.parameters())
-        self.optimiser = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=settings.weight_decay, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         self.dtype = choose_precision("cpu")[0]
         self.seconds: list[float] = []
         self.curve: list[dict[str, float]] = []
@@ -98,7 +99,7 @@ class Learner:
     def learn(self, batch: StepBatch, step: int) -> None:
         begin = time.perf_counter()
         for group in self.optimiser.param_groups:
-            group["lr"] = RATE * warmed_cosine(step, self.settings.steps, self.settings.warmup_steps)
+            group["lr"] = learning_rate(self.settings, step)
         for part in batch.split(4):  # small parts stay in the processor's caches
             with computing_in("cpu", self.dtype):
                 pooled = self.pooled(part)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 import app
+from annotate import intake
 from annotate.store import Store
 from grounding.demo.dataset import DemoSize, write_demo
 from grounding.errors import WorkspaceError
@@ -46,6 +47,11 @@ class TestFirstStart:
         assert all(sample.image.is_file() for sample in store.iterate())
         assert "5 of 5" in capsys.readouterr().err
         assert not list(own_workspace.glob(".partial*"))
+
+    def test_the_first_start_waits_for_no_disk(self, own_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After an installation the disk has gigabytes to write; the demo can be drawn again."""
+        monkeypatch.setattr(intake, "sync_disk", lambda: pytest.fail("it waits"))
+        assert app.open_workspace(Workspace(own_workspace)).splits()
 
     def test_the_second_start_touches_nothing(self, own_workspace: Path) -> None:
         workspace = Workspace(own_workspace)

@@ -37,6 +37,7 @@ _REASONS = {
     "SIGXCPU": "a limit on computing time was reached",
 }
 DISCARDED = "Discarded: what it learned was thrown away."
+TAKEN_OUT = "Taken out of the queue before it was resumed. Press Resume to queue it again."
 DISCARDED_SINCE = (
     "Discarded: its checkpoints were thrown away. The adapter that was kept when it was stopped stays under Adapters."
 )

@@ -202,7 +202,7 @@ def remove_run(workspace: Workspace, run_id: str) -> None:
     end_lost_run(store)
     run, queue = store.get(run_id), RunQueue(store)
     if run.state is RunState.QUEUED and run.attempt > 0:
-        queue.leave(run_id, "Taken out of the queue before it was resumed. Press Resume to queue it again.")
+        queue.leave(run_id, endings.TAKEN_OUT)
         return
     if run.state is RunState.QUEUED and run.sweep and sweep_goes_on(store, run.sweep):
         raise JobError(

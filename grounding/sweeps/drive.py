@@ -32,8 +32,6 @@ LOCK = "drive.lock"
 MOST_ATTEMPTS = 3
 """A run whose worker was lost, or was ended with the machine, goes on from its checkpoint until it was started so
 often."""
-_TAKEN_OUT = "Taken out of the queue"
-"""So begins what `launch.remove_run` says of a begun run: a person has stopped it, though no worker was asked."""
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +207,7 @@ def _close(workspace: Workspace, study: Study, trial: Trial, run: RunRecord) -> 
 def _may_go_on(run: RunRecord, trial: Trial) -> bool:
     """Whether the run ended though nobody wanted it to: its worker was lost, or told by the system to end and save, as
     when the machine is shut down."""
-    was_asked = run.stop_requested or trial.pruned_at is not None or run.sentence.startswith(_TAKEN_OUT)
+    was_asked = run.stop_requested or trial.pruned_at is not None or run.sentence == endings.TAKEN_OUT
     return endings.is_lost(run) or (run.state is RunState.STOPPED and not was_asked)
 
 

@@ -25,7 +25,7 @@ def quick_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if "real_disk" not in request.fixturenames:
         pragmas = [pragma.replace("synchronous = FULL", "synchronous = OFF") for pragma in database._PRAGMAS]
         monkeypatch.setattr(database, "_PRAGMAS", pragmas)
-        monkeypatch.setattr(intake, "_sync_disk", lambda: None)
+        monkeypatch.setattr(intake, "sync_disk", lambda: None)
 
 
 @pytest.fixture

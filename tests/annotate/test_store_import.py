@@ -111,7 +111,7 @@ def test_an_import_waits_once_for_the_disk(
     store: Store, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[None] = []
-    monkeypatch.setattr(intake, "_sync_disk", lambda: waits.append(None))
+    monkeypatch.setattr(intake, "sync_disk", lambda: waits.append(None))
     monkeypatch.setattr(intake, "_BATCH_SAMPLES", 1)
     samples = [make_sample(name) for name in "abc"]
     take(store, *samples, dry_run=True)
