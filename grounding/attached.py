@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.provenance import check_base_files
 from grounding.decoding.lora import (
     NOT_FINITE,
     LoraWeights,
@@ -46,6 +47,7 @@ class AttachedAdapters:
         self._check_base(info)
         identity = _identity(info)
         if identity not in self._factors:
+            check_base_files(info)
             self._factors = {key: value for key, value in self._factors.items() if key[0] != info.path}
             parts = text_family(self.loaded).text_parts(self.loaded)
             weights = None if parts is None else read_lora(info.name, info.path, parts[0])
@@ -118,6 +120,7 @@ class AttachedAdapters:
         self._check_base(info)
         identity = _identity(info)
         if identity not in self._attached:
+            check_base_files(info)
             for replaced in [key for key in self._attached if key[0] == info.path]:
                 self._drop(self._attached.pop(replaced))
             self._attached[identity] = self._load(info)

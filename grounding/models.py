@@ -151,6 +151,11 @@ def full_model_id(model_id: str) -> str:
     return str(folder.resolve()) if model_id != "demo" and folder is not None else model_id
 
 
+def folder_of(model_id: str) -> Path | None:
+    """Where the model's files stand; None for one of the Hub."""
+    return DEMO_MODEL_FOLDER if model_id == "demo" else local_folder(model_id)
+
+
 def local_folder(name: str) -> Path | None:
     """The folder of this name, or None when there is none."""
     try:

@@ -92,6 +92,15 @@ class AdapterInfo:
             raise AdapterError(f"{manifest} is damaged ({error}). Train the adapter again.") from error
 
     @classmethod
+    def at(cls, folder: Path, run_id: str | None = None) -> AdapterInfo | None:
+        """The adapter in a folder, if a whole one stands there; with `run_id`, only if that very run made it."""
+        try:
+            info = cls.load(folder)
+        except AdapterError:
+            return None
+        return info if run_id is None or (run_id and info.run_id == run_id) else None
+
+    @classmethod
     def from_json(cls, document: Mapping[str, Any], folder: Path) -> AdapterInfo:
         """The content of an adapter.json. Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` when it is
         none."""

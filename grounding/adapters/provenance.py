@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from grounding.adapters.info import AdapterInfo
+from grounding.errors import AdapterError
+from grounding.profiles import PROFILE_FILE
 from grounding.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -24,9 +28,9 @@ def provenance(loaded: LoadedModel, snapshot: Snapshot) -> dict[str, Any]:
 
     Reads every weight file of a local base once. Raises `OSError` when one can't be read.
     """
-    from grounding.models import DEMO_MODEL_FOLDER, local_folder
+    from grounding.models import folder_of
 
-    folder = DEMO_MODEL_FOLDER if loaded.model_id == "demo" else local_folder(loaded.model_id)
+    folder = folder_of(loaded.model_id)
     return {
         "base_revision": str(getattr(loaded.model.config, "_commit_hash", None) or ""),
         "base_sha256": folder_sha256(folder) if folder is not None else "",
@@ -50,13 +54,45 @@ def folder_sha256(folder: Path) -> str:
     """SHA-256 over the names and contents of a model's weights, configuration and tokenizer files, in order of name.
 
     The same wherever the folder stands and whenever it was copied there, unlike `feature_store.model_fingerprint`.
+    Boxwright's own file, which may get a calibration later, doesn't count. Raises `OSError` for what can't be read.
     """
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in _WEIGHTS:
-            with path.open("rb") as file:
-                digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return _digest({name: one for name, one in _files_sha256(folder).items() if name != PROFILE_FILE})
+
+
+def check_base_files(info: AdapterInfo) -> None:
+    """Raises `AdapterError` when the base of an adapter stands in a folder whose files are not those that it was
+    trained on, or can't be read: beside others its weights mean nothing."""
+    from grounding.models import folder_of
+
+    folder = folder_of(info.base)
+    if folder is None or not info.base_sha256:
+        return
+    try:  # the second: adapters of before 2026-12 counted every file
+        known = folder_sha256(folder), _digest(_files_sha256(folder))
+    except OSError as error:
+        raise AdapterError(f"The base of {info.name!r} in {folder} can't be read: {error}.") from error
+    if info.base_sha256 not in known:
+        raise AdapterError(
+            f"The base of {info.name!r} in {folder} was changed since the adapter was trained: the adapter would "
+            "answer at random beside it. Restore the base's files, or train the adapter again."
+        )
+
+
+def _files_sha256(folder: Path) -> dict[str, str]:
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in _WEIGHTS]
+    return {path.name: _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
+    """Read once for as long as the file stays as it is: a base is held against each of its adapters."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(sha256_by_name: Mapping[str, str]) -> str:
+    lines = (f"{name}\0{sha256}\n" for name, sha256 in sha256_by_name.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _counts(snapshot: Snapshot) -> Mapping[str, int]:

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grounding.adapters import AdapterInfo
-from grounding.errors import AdapterError, JobError, SettingsError, SnapshotError, StoreError
+from grounding.errors import JobError, SettingsError, SnapshotError, StoreError
 from grounding.jobs import endings
 from grounding.jobs.files import adapters_folder, checkpoint_step, throw_away, tidy
 from grounding.jobs.processes import AWAY_SECONDS, is_process, kill, machine_mark, seconds_since, start_time
@@ -151,23 +151,16 @@ def check_resumable(workspace: Workspace, run: RunRecord) -> RunRecord:
     if not run.state.resumable:
         raise JobError(f"The run {run.name!r} is {run.state}: only a stopped or failed run can be resumed.")
     folder = adapters_folder(workspace, run.sweep) / run.name
-    if folder.exists() and made_by(folder) != run.id:
+    if folder.exists() and AdapterInfo.at(folder, run.id) is None:
         raise JobError(
             f"Another adapter is called {run.name!r} by now: the run can't be resumed. Duplicate it under a new name."
         )
     return run
 
 
-def made_by(folder: Path) -> str | None:
-    """The id of the run that made the adapter in this folder."""
-    with suppress(AdapterError):
-        return AdapterInfo.load(folder).run_id
-    return None
-
-
 def discarded_says(workspace: Workspace, run: RunRecord) -> str:
     """How a discarded run ended. What an earlier stop kept is a finished adapter, and stays."""
-    if made_by(adapters_folder(workspace, run.sweep) / run.name) != run.id:
+    if AdapterInfo.at(adapters_folder(workspace, run.sweep) / run.name, run.id) is None:
         return endings.DISCARDED
     if run.sweep:
         return (

@@ -29,7 +29,7 @@ from grounding.jobs.files import (
     throw_away,
     tidy,
 )
-from grounding.jobs.launch import discarded_says, made_by
+from grounding.jobs.launch import discarded_says
 from grounding.jobs.processes import start_time
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.jobs.watch import see_to_the_queue, watch
@@ -207,7 +207,7 @@ def _train(
         raise Cancelled("Stopped before it began: there is nothing to keep.")
     hold(RunStore(workspace.runs_db), f"the run {run.name}", beside_a_run=True)
     place = adapters_folder(workspace, run.sweep) / run.name
-    if place.exists() and made_by(place) != run.id:
+    if place.exists() and AdapterInfo.at(place, run.id) is None:
         raise JobError(f"An adapter called {run.name!r} stands already. Duplicate the run under another name.")
     # Imported here so that a run that can't even import torch still ends in a sentence.
     from grounding.training.ending import ended_before, ending

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from grounding.adapters import AdapterInfo, AdapterRegistry
-from grounding.errors import AdapterError
 from grounding.jobs.files import adapters_folder
 from grounding.jobs.store import RunRecord, RunState, RunStore
 from grounding.sweeps.record import SweepRecord, SweepState, SweepStore
@@ -145,10 +144,7 @@ def build_report(
 
 def standing_adapter(workspace: Workspace, settings: SweepSettings, trial: int) -> AdapterInfo | None:
     """The finished adapter that the run of a trial has left in the sweep's folder, if any."""
-    try:
-        return AdapterInfo.load(adapters_folder(workspace, settings.name) / settings.run_name(trial))
-    except AdapterError:
-        return None
+    return AdapterInfo.at(adapters_folder(workspace, settings.name) / settings.run_name(trial))
 
 
 def outcome_of(

@@ -5,22 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from grounding.adapters import AdapterInfo
-from grounding.errors import AdapterError, JobError
+from grounding.errors import JobError
 from grounding.training.history import read_history
-
-
-def standing_of(folder: Path, run_id: str) -> AdapterInfo | None:
-    """The adapter that this very run has put into the folder already, if any."""
-    try:
-        info = AdapterInfo.load(folder)
-    except AdapterError:
-        return None
-    return info if run_id and info.run_id == run_id else None
 
 
 def ended_before(folder: Path, run_id: str) -> AdapterInfo | None:
     """The adapter of this run when it has ended by itself already: there is nothing left to do."""
-    info = standing_of(folder, run_id)
+    info = AdapterInfo.at(folder, run_id)
     if info is None:
         return None
     try:

@@ -14,7 +14,6 @@ from grounding.adapters.provenance import provenance
 from grounding.errors import JobError
 from grounding.models import LoadedModel
 from grounding.training.checkpoint import sync_files, sync_folder
-from grounding.training.ending import standing_of
 from grounding.training.events import ScoreEvent
 from grounding.training.history import History
 from grounding.training.plan import TrainPlan
@@ -72,7 +71,7 @@ def save_adapter(
     old = plan.adapter_folder.with_name(f".replaced-{plan.run_id or plan.name}")
     shutil.rmtree(old, ignore_errors=True)
     try:
-        if standing_of(plan.adapter_folder, plan.run_id) is not None:
+        if AdapterInfo.at(plan.adapter_folder, plan.run_id) is not None:
             keep_label(plan.adapter_folder, folder)
             plan.adapter_folder.rename(old)
         folder.rename(plan.adapter_folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from grounding.adapters import AdapterInfo
-from grounding.errors import AdapterError
 from grounding.jobs.files import adapters_folder
 from grounding.jobs.store import RunRecord
 from grounding.training.events import ScoreEvent
@@ -16,9 +15,10 @@ def own_score(workspace: Workspace, run: RunRecord) -> ScoreEvent | None:
     """
     if run.state.active:
         return None
+    info = AdapterInfo.at(adapters_folder(workspace, run.sweep) / run.name, run.id)
+    if info is None or not info.scores:
+        return None
     try:
-        info = AdapterInfo.load(adapters_folder(workspace, run.sweep) / run.name)
-        scores = dict(info.scores)
-        return ScoreEvent(**{**scores, "seconds": 0.0}) if info.run_id == run.id and scores else None
-    except (AdapterError, TypeError):  # gone, or with figures of another version
+        return ScoreEvent(**{**info.scores, "seconds": 0.0})
+    except TypeError:  # figures of another version
         return None

@@ -38,7 +38,7 @@ def build_train(tab: gr.Tab, parts: TrainParts, tabs: gr.Tabs, model_choice: gr.
     w.start.click(handlers.start, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     w.preflight.force.click(handlers.start_anyway, {w.name, *w.settings.values()}, shown, trigger_mode="once", **_FREE)
     check = build_preflight(tab, handlers.desk, w.preflight, set(w.settings.values()), handlers.settings, w.others)
-    w.stop.click(handlers.stop, [w.name, w.looked_at], shown, **_FREE)
+    w.stop.click(handlers.stop, [w.shown, w.name, w.looked_at], shown, **_FREE)
     w.resume.click(handlers.resume, [w.name, w.looked_at], shown, trigger_mode="once", **_FREE)
     build_preview(
         tab, w.preview, parts.curation, parts.workspace.snapshots, set(w.settings.values()), handlers.settings, w.others

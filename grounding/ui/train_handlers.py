@@ -112,8 +112,12 @@ class Handlers:
         return self._show(name)
 
     @tell
-    def stop(self, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
+    def stop(self, shown: str, name: str | None, looked_at: str = "") -> tuple[Any, ...]:
+        """Stop the run that the page, of this fingerprint, shows as going on. Raises `JobError` when that has ended and
+        the next one goes on, which nobody meant."""
         run = self.store.active()
+        if run is not None and run.id not in str(shown).split():
+            raise JobError(f"The run had just ended by itself, and {run.name!r} goes on: press Stop again to stop it.")
         if run is not None:
             stop_run(self.parts.workspace, run.id)
         return self._show(name, looked_at)

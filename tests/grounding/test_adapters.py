@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 from grounding.adapters import MANIFEST, AdapterInfo, AdapterRegistry
+from grounding.adapters.provenance import check_base_files, folder_sha256
 from grounding.errors import AdapterError
+from grounding.profiles import PROFILE_FILE
 
 
 @pytest.fixture
@@ -167,3 +171,42 @@ def test_an_unknown_adapter_is_a_sentence(
     with pytest.raises(AdapterError, match=r"There is no adapter") as caught:
         registry.find(name)
     assert repr(name)[:40] in str(caught.value)
+
+
+def model_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"the weights")
+    (folder / "README.md").write_text("a card", encoding="utf-8")
+    return folder
+
+
+def test_the_digest_of_a_base_is_of_what_answers(tmp_path: Path) -> None:
+    base, copied = model_folder(tmp_path / "base"), model_folder(tmp_path / "copied")
+    first = folder_sha256(base)
+    assert folder_sha256(copied) == first, "wherever it stands"
+    (base / "README.md").write_text("another card", encoding="utf-8")
+    (base / PROFILE_FILE).write_text('{"calibration": {}}', encoding="utf-8")
+    assert folder_sha256(base) == first, "neither a card nor a calibration changes the answers"
+    (base / "model.safetensors").write_bytes(b"other weights")
+    changed = folder_sha256(base)
+    (base / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert len({first, changed, folder_sha256(base)}) == 3
+
+
+def test_an_adapter_is_held_against_the_files_of_its_base(tmp_path: Path, registry: AdapterRegistry) -> None:
+    base = model_folder(tmp_path / "base")
+    (base / PROFILE_FILE).write_text("{}", encoding="utf-8")
+    names = ("boxwright.json", "config.json", "model.safetensors")
+    told = "".join(f"{name}\0{hashlib.sha256((base / name).read_bytes()).hexdigest()}\n" for name in names)
+    every_file = hashlib.sha256(told.encode()).hexdigest()
+    kinds = {"own": folder_sha256(base), "of before 2026-12": every_file, "unknown": ""}
+    infos = [replace(add(registry.folder, kind), base=str(base), base_sha256=sha256) for kind, sha256 in kinds.items()]
+    for info in infos:
+        check_base_files(info)
+    (base / "model.safetensors").write_bytes(b"other weights")
+    for info in infos[:2]:
+        with pytest.raises(AdapterError, match=f"base of {info.name!r} in .* was changed since"):
+            check_base_files(info)
+    check_base_files(infos[2])
+    check_base_files(replace(infos[0], base="Qwen/Qwen3-VL-2B-Instruct"))

@@ -18,11 +18,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from grounding import answering, engine
+from grounding.adapters import AdapterInfo
+from grounding.adapters.provenance import folder_sha256
 from grounding.decoding.settings import Decoding
 from grounding.decoding.text_model import TextModel
 from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, RecordError, SettingsError
 from grounding.feature_store import FeatureStore
 from grounding.formats import Frame
+from grounding.models import DEMO_MODEL_FOLDER
 from grounding.pictures import open_picture
 from grounding.predict import Predictor
 from grounding.records import MAX_PHRASE_CHARACTERS, Prediction, Status, check_phrase
@@ -243,6 +246,20 @@ def test_an_adapter_of_another_base_is_refused(
     make_adapter("foreign", **made_for)
     with pytest.raises(AdapterError, match=f"'foreign' was trained on .*{told}.*the model here is demo"):
         predictor.predict(*questions[0], "foreign")
+
+
+@pytest.mark.parametrize("decoding", [None, FREE], ids=["fast pass", "peft"])
+def test_an_adapter_whose_base_was_changed_since_is_refused(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter, decoding: Decoding | None
+) -> None:
+    info = AdapterInfo.load(make_adapter("left-behind"))
+    replace(info, base_sha256=folder_sha256(DEMO_MODEL_FOLDER)).save()
+    predictor.predict(*questions[0], "left-behind", decoding=decoding)
+    replace(info, base_sha256="0" * 64).save()
+    with pytest.raises(
+        AdapterError, match=r"base of 'left-behind' in .*base-model was changed since .*train the adapt"
+    ):
+        predictor.predict(*questions[0], "left-behind", decoding=decoding)
 
 
 def test_an_unknown_adapter_names_those_that_stand(

@@ -266,7 +266,20 @@ def test_the_name_moves_on_when_a_run_has_it(handlers: Handlers, started: list[R
 
 def test_stop_asks_the_worker_and_says_so(handlers: Handlers, started: list[RunRequest]) -> None:
     handlers.start(values(handlers, "mugs"))
-    assert "Stopping after this step" in handlers.stop("mugs")[1]
+    on_page = handlers.open("mugs")[8]
+    assert "Stopping after this step" in handlers.stop(on_page, "mugs")[1]
+    assert handlers.store.list(1)[0].stop_requested
+
+
+def test_stop_does_not_reach_the_run_after_the_one_on_the_page(handlers: Handlers, started: list[RunRequest]) -> None:
+    handlers.start(values(handlers, "mugs"))
+    on_page = handlers.open("cups")[8]
+    handlers.store.finish(handlers.store.list(1)[0].id, RunState.DONE, "So it ended.")
+    now_on_page = handlers.start(values(handlers, "cups"))[8]
+    with pytest.raises(gr.Error, match=r"had just ended by itself, and .*cups.* goes on"):
+        handlers.stop(on_page, "cups")
+    assert not handlers.store.list(1)[0].stop_requested
+    handlers.stop(now_on_page, "cups")
     assert handlers.store.list(1)[0].stop_requested
 
 
@@ -286,7 +299,7 @@ def test_an_earlier_run_is_looked_at_until_another_one_is_asked_for(
     assert shown[3].visible, "the run that goes on can be stopped from here too"
     assert (shown[5].visible, shown[6]) == (True, first.id)
     assert handlers.tick(shown[-2], "a", first.id)[1] == gr.skip(), "nothing is new"
-    handlers.stop("a", first.id)
+    handlers.stop(shown[-2], "a", first.id)
     again = handlers.tick(shown[-2], "a", first.id)
     assert "So it ended." in again[1] and not again[3].interactive and again[6] == first.id
     newest = handlers.back("a")
