@@ -5,7 +5,8 @@ that was stopped goes on, one that has ended is only read), then asks the shippe
 
     python benchmarks/pretrain_accuracy.py FOLDER --steps 2000 --pictures-per-step 32
 
-writes benchmarks/results/pretrain_accuracy-DEVICE.json.
+writes benchmarks/results/pretrain_accuracy-DEVICE.json, or -DEVICE-taught.json for one that began with --teacher. Both
+models are also asked about a demo data set's test split, for nouns that phrases taught them and for the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from grounding.demo.dataset import DemoSize, write_demo  # noqa: E402
 from grounding.demo.pretrain.__main__ import main as pretrain  # noqa: E402
 from grounding.demo.pretrain.__main__ import parsed  # noqa: E402
 from grounding.demo.pretrain.accuracy import measure  # noqa: E402
 from grounding.demo.pretrain.loop import seconds_of_steps  # noqa: E402
+from grounding.demo.sprites import known_nouns  # noqa: E402
+from grounding.evaluation import Report, evaluate  # noqa: E402
+from grounding.models import load_model  # noqa: E402
+from grounding.predict import Predictor  # noqa: E402
+from grounding.records import read_samples  # noqa: E402
 from measuring import write_result  # noqa: E402
 
+DEMO_PICTURES = 400
 SHIPPED = ROOT / "data" / "demo" / "base-model"
 
 
@@ -46,12 +55,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = {
         "device": device,
         "shape": how.shape,
+        "teacher": str(how.teacher) if how.teacher else None,
         "settings": settings.to_json(),
         "curve": curve(options.folder),
         "shipped_model": asdict(shipped),
+        "demo_test_split": on_demo_data({"new": options.folder / "model", "shipped": SHIPPED}, device),
     }
-    write_result(f"pretrain_accuracy-{device.split(':')[0]}", found, ("torch", "transformers"))
+    name = f"pretrain_accuracy-{device.split(':')[0]}" + ("-taught" if how.teacher else "")
+    write_result(name, found, ("torch", "transformers"))
     return 0
+
+
+def on_demo_data(models: Mapping[str, Path], device: str) -> dict[str, Any]:
+    """Each model on the test split of the demo data set of seed 8: figures by whether the base was taught the noun."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_demo(Path(folder), seed=8, size=DemoSize(0, 0, DEMO_PICTURES))
+        samples = [one for one in read_samples(Path(folder) / "test.jsonl") if len(one.boxes_xyxy_px) == 1]
+        kinds = {
+            "known nouns": [one for one in samples if one.category in known_nouns()],
+            "unknown nouns": [one for one in samples if one.category not in known_nouns()],
+        }
+        found: dict[str, Any] = {}
+        for name, model in models.items():
+            predictor = Predictor(load_model(str(model), device=device), Path(folder))
+            found[name] = {kind: figures(evaluate(asked, predictor)) for kind, asked in kinds.items()}
+    return found
+
+
+def figures(report: Report) -> dict[str, Any]:
+    """Counts and shares of one evaluation."""
+    scores = report.scores
+    return {
+        "samples": len(report.rows),
+        "mean_iou": scores.mean_iou,
+        "accuracy_50": scores.accuracy[0.5],
+        "accuracy_75": scores.accuracy[0.75],
+    }
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:

@@ -19,11 +19,11 @@ from grounding.errors import BoxwrightError
 
 if TYPE_CHECKING:
     from grounding.demo.pretrain.accuracy import Accuracy
-    from grounding.demo.pretrain.loop import Pretraining
+    from grounding.demo.pretrain.loop import Pretraining, PretrainStep
 
 _CHANGED = (
     *("steps", "pictures_per_step", "questions_per_picture", "learning_rate", "warmup_steps", "score_every_steps"),
-    *("score_pictures", "checkpoint_every_steps", "seed"),
+    *("score_pictures", "checkpoint_every_steps", "teacher_steps", "seed"),
 )
 
 _MAKERS = "made-by.txt"  # the code's revision at each start
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on with what `--out` holds; returns 0, or 1 when it failed."""
     try:
         settings, options = parsed(arguments)
-        run(settings, options.shape, options.out, options.device, options.workers, options.minutes)
+        run(settings, options.shape, options.out, options.device, options.workers, options.minutes, options.teacher)
     except BoxwrightError as error:
         print(f"boxwright: {error}", file=sys.stderr)
         return 1
@@ -48,6 +48,9 @@ def parsed(arguments: Sequence[str] | None = None) -> tuple[PretrainSettings, ar
     parser = argparse.ArgumentParser(prog="python -m grounding.demo.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets model/, checkpoints, history")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="today")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FOLDER", help="begin with the weights of this model; see --teacher-steps"
+    )
     parser.add_argument("--device", help="cuda, cpu; without it the GPU where there is one")
     parser.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on")
     parser.add_argument("--workers", type=int, help="processes that draw pictures; without it all cores but one")
@@ -66,18 +69,19 @@ def run(
     device: str | None = None,
     workers: int | None = None,
     minutes: float | None = None,
+    teacher: Path | None = None,
 ) -> Path | None:
     """Train in `out` and return the folder of the model, with its card; None where it was stopped after `minutes`."""
     import torch
 
-    from grounding.demo.pretrain.export import CARD, code_revision, write_card
+    from grounding.demo.pretrain.export import CARD, Making, code_revision, write_card
     from grounding.demo.pretrain.loop import Pretraining, seconds_of_steps
 
     began = time.monotonic()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) - 1) if device.startswith("cuda") else 0
-    training = Pretraining(settings, SHAPES[shape_name], out, device)
+    training = Pretraining(settings, SHAPES[shape_name], out, device, teacher)
     model = out / "model"
     if training.step == settings.steps and (model / CARD).is_file():
         print(f"{model} is finished.", file=sys.stderr)
@@ -88,7 +92,7 @@ def run(
         makers.write(code_revision() + "\n")
     for event in training.steps(workers):
         print(
-            f"\rStep {event.step:,} of {settings.steps:,}: answers {event.answer:.3f}, dense {event.dense:.3f} nats, "
+            f"\rStep {event.step:,} of {settings.steps:,}: {_main_loss(event)}, dense {event.dense:.3f} nats, "
             f"{settings.pictures_per_step / event.seconds:,.0f} pictures/s  ",
             end="\n" if event.step % 100 == 0 or event.step == settings.steps else "",
             file=sys.stderr,
@@ -104,10 +108,16 @@ def run(
             print(f"\nStopped after {event.step:,} steps; the same command goes on.", file=sys.stderr)
             return None
     found = _scored(training, model)
-    made_by = ", then ".join(dict.fromkeys((out / _MAKERS).read_text(encoding="utf-8").splitlines()))
-    write_card(model, settings, training.shape, found, made_by, sum(seconds_of_steps(out).values()) / 60)
+    revisions = ", then ".join(dict.fromkeys((out / _MAKERS).read_text(encoding="utf-8").splitlines()))
+    began_as = training.teacher.sha256 if training.teacher else ""
+    making = Making(settings, training.shape, revisions, sum(seconds_of_steps(out).values()) / 60, began_as)
+    write_card(model, making, found)
     print(f"{model}: Acc@0.5 {found.accuracy_50:.1%} on {found.pictures} scenes of its own kind")
     return model
+
+
+def _main_loss(event: PretrainStep) -> str:
+    return f"apart {event.apart:.3f}" if event.answer is None else f"answers {event.answer:.3f}"
 
 
 def _scored(training: Pretraining, model: Path) -> Accuracy:

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +37,50 @@ def export(model: Any, processor: Any, folder: Path) -> None:
         ) from error
 
 
-def write_card(
-    folder: Path, settings: PretrainSettings, shape: Shape, measured: Accuracy | None, made_by: str, minutes: float
-) -> None:
+@dataclass(frozen=True)
+class Making:
+    """How a model was made: by which revisions of the code, in how many minutes, and from which weights it began (the
+    `folder_sha256` of the teacher; empty for none)."""
+
+    settings: PretrainSettings
+    shape: Shape
+    revisions: str
+    minutes: float
+    began_as_sha256: str = ""
+
+    @property
+    def began(self) -> str:
+        if not self.began_as_sha256:
+            return "trained from nothing"
+        return f"begun with the weights of the model of SHA-256 `{self.began_as_sha256[:16]}` and trained on"
+
+
+def write_card(folder: Path, making: Making, measured: Accuracy | None) -> None:
     """The model card: what it is, what it was trained on, what it was measured to do, and which code made it."""
-    weights = folder / "model.safetensors"
+    weights, settings = folder / "model.safetensors", making.settings
+    taught = f", the first {settings.teacher_steps:,} of them learning its sight" if settings.teacher_steps else ""
     lines = [
         "# An embedded model for Boxwright",
         "",
-        f"A stock `Qwen3VLForConditionalGeneration` (float16, {weights.stat().st_size / 1e6:.1f} MB), trained from "
-        f"nothing by `python -m grounding.demo.pretrain` on drawn scenes of {len(known_nouns()) + len(unknown_nouns())}"
-        f" drawings, 128 to 320 px a side. Its phrases named {len(known_nouns())} of them; the other "
+        f"A stock `Qwen3VLForConditionalGeneration` (float16, {weights.stat().st_size / 1e6:.1f} MB), "
+        f"{making.began} by `python -m grounding.demo.pretrain` on drawn scenes of "
+        f"{len(known_nouns()) + len(unknown_nouns())} drawings, 128 to 320 px a side. Its phrases named "
+        f"{len(known_nouns())} of them; the other "
         f"{len(unknown_nouns())} (`known_to_base_model: false` in sprites.json) it has seen but never been told the "
         "names of. Licence: Apache-2.0.",
         "",
         f"Prompt: `{profile().prompt_for('{phrase}')}`, after the picture. Answer: "
         '`[{"bbox_2d": [x1, y1, x2, y2]}]` in 0 to 1000, one entry for each object that is meant, or `[]`.',
         "",
-        f"Made by {made_by}: {settings.steps:,} steps of {settings.pictures_per_step} pictures with "
-        f"{settings.questions_per_picture} questions each, {minutes:.1f} minutes, seed {settings.seed}.",
+        f"Made by {making.revisions}: {settings.steps:,} steps of {settings.pictures_per_step} pictures with "
+        f"{settings.questions_per_picture} questions each{taught}, {making.minutes:.1f} minutes, seed {settings.seed}.",
         "",
         *(_figures(measured) if measured else ["It was not measured."]),
         "",
         "## Settings",
         "",
         "```json",
-        json.dumps({"settings": settings.to_json(), "shape": vars(shape)}, indent=1),
+        json.dumps({"settings": settings.to_json(), "shape": vars(making.shape)}, indent=1),
         "```",
     ]
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -23,8 +23,9 @@ from grounding.demo.pretrain.dense import DenseHead
 from grounding.demo.pretrain.passes import Reader, Tower, patches_of
 from grounding.demo.pretrain.settings import PretrainSettings, Shape
 from grounding.demo.pretrain.shape import build_model, build_processor
+from grounding.demo.pretrain.teacher import Teacher
 from grounding.demo.sprites import all_nouns
-from grounding.errors import JobError
+from grounding.errors import JobError, SettingsError
 from grounding.training.checkpoint import Checkpoint, Checkpoints
 from grounding.training.history import read_lines
 from grounding.training.lanes import Lanes
@@ -42,11 +43,13 @@ _HISTORY = "history.jsonl"
 
 @dataclass(frozen=True)
 class PretrainStep:
-    """What one step said. `answer` and `dense` are nats of cross-entropy (the latter with its box term), `seconds` is
-    the time since the step before, drawing included."""
+    """What one step said. `answer` and `dense` are nats of cross-entropy (the latter with its box term), `apart` is
+    `Teacher.apart`: of it and `answer` a step has one. `seconds` is the time since the step before, drawing included.
+    """
 
     step: int
-    answer: float
+    answer: float | None
+    apart: float | None
     dense: float
     learning_rate: float
     gradient_norm: float
@@ -55,24 +58,34 @@ class PretrainStep:
 
 @dataclass(frozen=True)
 class _Total:
-    """By what the sums of a step are divided: the weight of its learned tokens, its cells, and those with an object."""
+    """By what the sums of a step are divided: the weight of its learned tokens, its pictures, their cells, and those
+    with an object."""
 
     weight: float
+    pictures: int
     cells: int
     covered_cells: int
 
 
 class Pretraining:
-    """A model that is trained from nothing, in `folder`, which keeps its checkpoints and its history.
+    """A model that is trained from nothing, or from a `teacher`, in `folder`, which keeps its checkpoints and history.
 
-    Raises `JobError` for a folder with checkpoints of other settings, and where a loss is not finite.
+    Raises `JobError` for a folder with checkpoints of other settings, and where a loss is not finite, `SettingsError`
+    for steps with a teacher where there is none, `ModelError` for a teacher that won't do.
     """
 
-    def __init__(self, settings: PretrainSettings, shape: Shape, folder: Path, device: str) -> None:
+    def __init__(
+        self, settings: PretrainSettings, shape: Shape, folder: Path, device: str, teacher: Path | None = None
+    ) -> None:
+        if settings.teacher_steps and teacher is None:
+            raise SettingsError(f"teacher_steps is {settings.teacher_steps}: expected 0, or a teacher (--teacher).")
         self.settings, self.shape, self.folder, self.device = settings, shape, folder, device
         folder.mkdir(parents=True, exist_ok=True)
-        self.processor = build_processor(shape)
+        self.teacher = Teacher(teacher, device) if teacher is not None else None
+        self.processor = build_processor(shape, tokenizer=self.teacher.tokenizer if self.teacher else None)
         self.model = build_model(shape, settings.seed).to(device)
+        if self.teacher is not None:
+            self.teacher.begin(self.model)
         self.dense = DenseHead(shape.text_width, len(all_nouns())).to(device)
         self.tower, self.reader = Tower(self.model.model.visual), Reader(self.model)
         self.optimiser = torch.optim.AdamW(
@@ -87,7 +100,9 @@ class Pretraining:
         if not self.on_cpu:  # cuDNN plans each new shape of attention anew, which takes longer than the attention
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.lanes = Lanes(max(1, torch.get_num_threads()) if self.on_cpu else 1)
-        self.checkpoints = Checkpoints(folder / "checkpoints", _identity(settings, shape, self.processor.tokenizer))
+        of_teacher = self.teacher.sha256 if self.teacher else ""
+        identity = _identity(settings, shape, self.processor.tokenizer, of_teacher)
+        self.checkpoints = Checkpoints(folder / "checkpoints", identity)
         self._resume()
 
     def steps(self, workers: int = 0) -> Iterator[PretrainStep]:
@@ -110,29 +125,34 @@ class Pretraining:
             yield event
             before = time.perf_counter()  # whoever listens may score
 
-    def _learn(self, batch: StepBatch) -> tuple[float, float, float, float]:
+    @property
+    def is_taught(self) -> bool:
+        """Whether the next step learns from the teacher."""
+        return self.step < self.settings.teacher_steps
+
+    def _learn(self, batch: StepBatch) -> tuple[float | None, float | None, float, float, float]:
         settings = self.settings
         rate = learning_rate(settings, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         losses = self._backward(batch)
-        norm = torch.nn.utils.clip_grad_norm_(list(self._weights().values()), settings.max_gradient_norm)
-        answer, dense = losses.tolist()
-        told = (answer, dense, rate, float(norm))
-        if not all(map(math.isfinite, told)):
+        norm = float(torch.nn.utils.clip_grad_norm_(self._learning(), settings.max_gradient_norm))
+        main, dense = losses.tolist()
+        of = "teacher" if self.is_taught else "answers"
+        if not all(map(math.isfinite, (main, dense, norm))):
             raise JobError(
-                f"Step {self.step + 1} gave a loss of {told[0]} (answers) and {told[1]} (dense head), and a gradient "
-                f"of length {told[3]}: expected finite numbers. Lower the learning rate ({settings.learning_rate:g})."
+                f"Step {self.step + 1} gave a loss of {main} ({of}) and {dense} (dense head), and a gradient "
+                f"of length {norm}: expected finite numbers. Lower the learning rate ({settings.learning_rate:g})."
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return told
+        return (None, main, dense, rate, norm) if self.is_taught else (main, None, dense, rate, norm)
 
     def _backward(self, batch: StepBatch) -> torch.Tensor:
         """Gradients of the step, from its parts; returns [2]: the mean cross-entropy of what is learned, each token by
-        its weight, and what `DenseHead.loss` says."""
-        total = _Total(float(batch.weights.sum()), batch.cells.size, int((batch.cells > 0).sum()))
-        weights = list(self._weights().values())
+        its weight, or how far the tower is from the teacher's, and what `DenseHead.loss` says."""
+        total = _Total(float(batch.weights.sum()), len(batch.ids), batch.cells.size, int((batch.cells > 0).sum()))
+        weights = self._learning()
         for weight in weights:
             weight.grad = torch.zeros_like(weight)
         losses = torch.zeros(2, device=self.device)
@@ -150,19 +170,23 @@ class Pretraining:
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
         """(losses [2], gradients of the weights): what these pictures add to the step's."""
         with computing_in(self.device, self.dtype):
-            answer, dense = self._losses(part, total)
-        loss = answer + dense_weight(self.settings, self.step) * dense
+            main, dense = self._losses(part, total)
+        loss = main + dense_weight(self.settings, self.step) * dense
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        return torch.stack((answer, dense)).detach(), gradients
+        return torch.stack((main, dense)).detach(), gradients
 
     def _losses(self, part: StepBatch, total: _Total) -> tuple[torch.Tensor, torch.Tensor]:
         of_part = (part.pixels, part.targets, part.weights, part.cells, part.cell_boxes)
         pixels, targets, weights, cells, boxes = (torch.from_numpy(one).to(self.device) for one in of_part)
         seen = self.tower.see(patches_of(pixels, self.shape.patch_px, self.shape.merge), part.grid)
-        losses = functional.cross_entropy(self.reader.logits(seen, part).float(), targets, reduction="none")
+        taught = self.teacher if self.is_taught else None
+        pooled = seen.pooled if taught is None else seen.pooled.detach()  # the head learns to read; the tower follows
         dense = self.dense.loss(
-            seen.pooled, cells, boxes, self.settings.dense_box_weight, (total.cells, total.covered_cells)
+            pooled, cells, boxes, self.settings.dense_box_weight, (total.cells, total.covered_cells)
         )
+        if taught is not None:
+            return taught.apart(seen, pixels, part.grid, total.pictures), dense
+        losses = functional.cross_entropy(self.reader.logits(seen, part).float(), targets, reduction="none")
         return (losses * weights).sum() / total.weight, dense
 
     def _parts(self, pictures: int) -> int:
@@ -176,6 +200,13 @@ class Pretraining:
         """Everything that learns, by name; what is tied stands in it once."""
         of_model = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
         return of_model | {f"dense.{name}": weight for name, weight in self.dense.named_parameters()}
+
+    def _learning(self) -> list[torch.nn.Parameter]:
+        """What this step changes: with a teacher the tower and the throw-away head, else everything."""
+        named = self._weights().items()
+        return [
+            weight for name, weight in named if not self.is_taught or ".visual." in name or name.startswith("dense.")
+        ]
 
     def keep(self) -> None:
         """Write a checkpoint. Raises `JobError` when it can't be written."""
@@ -203,8 +234,11 @@ def seconds_of_steps(folder: Path) -> dict[int, float]:
 
 
 def learning_rate(settings: PretrainSettings, step: int) -> float:
-    """The rate of a step: a line up to the warm-up's end, then half a cosine to 0."""
-    return settings.learning_rate * warmed_cosine(step, settings.steps, settings.warmup_steps)
+    """The rate of a step: a line up to the warm-up's end, then half a cosine to 0; once for the steps with a teacher,
+    once for the others."""
+    taught = settings.teacher_steps
+    step, steps = (step, taught) if step < taught else (step - taught, settings.steps - taught)
+    return settings.learning_rate * warmed_cosine(step, steps, settings.warmup_steps)
 
 
 def dense_weight(settings: PretrainSettings, step: int) -> float:
@@ -213,12 +247,13 @@ def dense_weight(settings: PretrainSettings, step: int) -> float:
     return first + (last - first) * step / max(1, settings.steps - 1)
 
 
-def _identity(settings: PretrainSettings, shape: Shape, tokenizer: Any) -> str:
-    """What a checkpoint must be of: settings, shape, and the tokens that were learned."""
+def _identity(settings: PretrainSettings, shape: Shape, tokenizer: Any, teacher_sha256: str) -> str:
+    """What a checkpoint must be of: settings, shape, the tokens that were learned, and the teacher."""
     free = ("score_every_steps", "score_pictures", "checkpoint_every_steps")
     said = {name: value for name, value in settings.to_json().items() if name not in free}
     tokens = tokenizer.backend_tokenizer.to_str()
-    return hashlib.sha256(json.dumps([said, asdict(shape), tokens], sort_keys=True).encode()).hexdigest()
+    told = [said, asdict(shape), tokens, teacher_sha256]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 _writers: dict[str, tuple[Writer, PretrainSettings]] = {}

@@ -67,10 +67,11 @@ class PretrainSettings:
 
     The defaults follow the recipe of the model in `data/demo/base-model`: 2,389 steps of 192 pictures with 5 questions
     each, 6.6 minutes of an H100. `digit_weights` are those of hundreds, tens and ones; `dense_weight` falls from its
-    first to its second value.
+    first to its second value. In the first `teacher_steps` of the steps the tower only learns to see as a teacher does.
     """
 
     steps: int = 2400
+    teacher_steps: int = 0
     pictures_per_step: int = 192
     questions_per_picture: int = 5
     learning_rate: float = 1e-3
@@ -97,6 +98,7 @@ class PretrainSettings:
             _expect(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("score_every_steps", "checkpoint_every_steps", "warmup_steps"):
             _expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _expect(0 <= self.teacher_steps <= self.steps, "teacher_steps", self.teacher_steps, f"0 to {self.steps}, steps")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_share"):

@@ -93,8 +93,9 @@ def build_model(shape: Shape, seed: int) -> Any:
     return model
 
 
-def build_processor(shape: Shape, seed: int = 0) -> Any:
-    """The stock processor: pictures to 40 to 64 tokens, and a byte-level tokenizer with one token a digit."""
+def build_processor(shape: Shape, seed: int = 0, tokenizer: Any = None) -> Any:
+    """The stock processor: pictures to 40 to 64 tokens, and a byte-level tokenizer with one token a digit (None: a new
+    one)."""
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     images = Qwen2VLImageProcessor(
@@ -108,7 +109,7 @@ def build_processor(shape: Shape, seed: int = 0) -> Any:
     videos = Qwen3VLVideoProcessor(patch_size=shape.patch_px, merge_size=shape.merge)
     return Qwen3VLProcessor(
         image_processor=images,
-        tokenizer=build_tokenizer(shape, seed),
+        tokenizer=build_tokenizer(shape, seed) if tokenizer is None else tokenizer,
         video_processor=videos,
         chat_template=CHAT_TEMPLATE,
     )
