@@ -135,6 +135,8 @@ def _open_header(path: Path) -> Image.Image:
             # Pillow's own limit is replaced by ours, which has a message that says what to do.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path)
+            # Or Pillow maps grey pixels into memory in the shape that they are yet to be turned to: jumbled.
+            picture.filename = "" if picture.format == "TIFF" else picture.filename
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PictureError(f"There is no picture at {path}.") from error
     except IsADirectoryError as error:

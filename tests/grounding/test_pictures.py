@@ -138,6 +138,22 @@ def test_pictures_are_turned_upright(tmp_path: Path, name: str, value: int) -> N
     assert [is_blue(upright.getpixel(corner)) for corner in ((10, 1), (1, 6), (10, 6))] == [False] * 3
 
 
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA"])
+@pytest.mark.parametrize("value", [5, 6, 7, 8])
+def test_an_unpacked_tiff_is_turned_upright_in_every_mode(tmp_path: Path, mode: str, value: int) -> None:
+    turned = {
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    lying = make_picture().convert(mode)
+    lying.save(tmp_path / "a.tif", exif=orientation(value))
+    upright = open_picture(tmp_path / "a.tif")
+    assert upright.size == picture_size_wh(tmp_path / "a.tif")
+    assert upright.tobytes() == lying.transpose(turned[value]).convert("RGB").tobytes()
+
+
 def test_a_picture_in_memory_is_turned_upright_too_and_stays_as_it_was(tmp_path: Path) -> None:
     make_picture().save(tmp_path / "a.jpg", exif=orientation(6))
     with Image.open(tmp_path / "a.jpg") as picture:
