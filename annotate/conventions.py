@@ -20,6 +20,8 @@ MEANINGS = {
     XYXY_PADDED_SHARE: "0 to 1 of the picture padded to a square around its middle, as LLaVA 1.5 writes",
 }
 _NAMES = re.compile(rf"({'|'.join(MEANINGS)})(?: of (\d{{1,6}}) ?x ?(\d{{1,6}}))?\b")
+# A size in other words, such as "1036 by 756" or "1036×756": passed over, its pixels would be taken for the original's.
+_SIZE_IN_OTHER_WORDS = re.compile(r"\bof\s*\d|\d\s*(?:[xX×*]|by)\s*\d")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,15 @@ class Convention:
     @classmethod
     def from_text(cls, text: object) -> Convention:
         """The meaning that a stamp begins with. Raises `RecordError` for any other text."""
-        match = _NAMES.match(text.strip()) if isinstance(text, str) else None
+        stamp = text.strip() if isinstance(text, str) else ""
+        match = _NAMES.match(stamp)
         if match is None or (match[2] and (match[1] != XYXY_PX or not int(match[2]) * int(match[3]))):
             raise RecordError(f"the convention {str(text)[:80]!r} is none of {', '.join(MEANINGS)}.")
+        if not match[2] and _SIZE_IN_OTHER_WORDS.search(stamp, match.end()):
+            raise RecordError(
+                f"the convention {stamp[:80]!r} names a size in other words than xyxy_px of 1036x756 does. "
+                f"Expected one of {', '.join(MEANINGS)}."
+            )
         return cls(match[1], (int(match[2]), int(match[3])) if match[2] else None)
 
     def box(self, numbers: Sequence[float], image_size_wh: tuple[int, int]) -> Box:

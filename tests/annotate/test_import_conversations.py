@@ -345,5 +345,10 @@ def test_conventions_convert_both_ways() -> None:
     for wrong in ("", "xyxy", "xyxy_10000", "xyxy_1000 of 80x60", None, 5):
         with pytest.raises(RecordError, match=", ".join(MEANINGS)):
             Convention.from_text(wrong)
+    assert Convention.from_text("xyxy_px of the original image") == Convention("xyxy_px")
+    assert Convention.from_text("xyxy_1000: 0 to 1000 of width and height") == Convention("xyxy_1000")
+    for unread in ("xyxy_px of 80×60", "xyxy_px of 80 by 60", "xyxy_px of 80X60", "xyxy_px (80x60)", "xyxy_px of 80"):
+        with pytest.raises(RecordError, match="names a size in other words"):
+            Convention.from_text(unread)
     with pytest.raises(BoxError):
         Convention("xyxy_px").box([1, 1, 1, 5], (40, 30))
