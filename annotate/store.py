@@ -27,6 +27,8 @@ from grounding.records import Sample
 from grounding.write_ahead import keep_log
 
 Values = Mapping[str, object]
+# Of a sample whose phrase somebody stands for: what a skip or a rejection said of it holds no more.
+_WORKED_ON: Values = {"skipped_at": None, "skip_order": 0, "reject_reason": ""}
 
 
 class Store(Reads):
@@ -83,7 +85,7 @@ class Store(Reads):
         origin: str = "human",
         boxes_xyxy_px: Sequence[Box] | None = None,
     ) -> Item:
-        """Save a person's phrase, cleaned, and the boxes unless they are None; a skip is taken back by it.
+        """Save a person's phrase, cleaned, and the boxes unless they are None; a skip or rejection is taken back by it.
 
         `origin` is "model" where a person took a suggestion as it was. Raises `StoreError` for an empty phrase, a
         placeholder, more than 500 characters or a box outside the picture. The same save sent twice, as a page does
@@ -94,7 +96,7 @@ class Store(Reads):
 
         def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
             boxes = {} if boxes_xyxy_px is None else {BOXES: check_boxes(connection, row, boxes_xyxy_px)}
-            return {"phrase": cleaned, "state": "written", "skipped_at": None, "skip_order": 0, **boxes}
+            return {"phrase": cleaned, "state": "written", **_WORKED_ON, **boxes}
 
         try:
             return self._edit(sample_id, expected_revision, edit, values)
@@ -173,7 +175,7 @@ class Store(Reads):
 
         def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
             check_phrase(row["phrase"])
-            return {"state": "approved", "skipped_at": None, "skip_order": 0}
+            return {"state": "approved", **_WORKED_ON}
 
         return self._edit(sample_id, expected_revision, Edit(who, "approve"), values)
 

@@ -143,6 +143,17 @@ def test_what_was_approved_or_rejected_is_opened_again(fill: Fill) -> None:
     assert (opened.state, opened.reject_reason) == ("written", "")
 
 
+def test_a_rejected_sample_that_is_written_or_approved_says_no_more_why_it_was_rejected(fill: Fill) -> None:
+    store = fill("a", "b")
+    for sample_id in ("a", "b"):
+        store.reject(sample_id, "too dark", who="ann", expected_revision=1)
+    written = store.save("a", "the cup", who="ben", expected_revision=2)
+    approved = store.approve("b", who="ben", expected_revision=2)
+    assert [(item.state, item.reject_reason) for item in (written, approved)] == [("written", ""), ("approved", "")]
+    undone = store.undo("a", who="ben", expected_revision=3)
+    assert (undone.state, undone.reject_reason) == ("rejected", "too dark")
+
+
 def test_a_sample_is_seen_once_and_keeps_its_revision(fill: Fill) -> None:
     store = fill("a")
     assert store.get("a").seen_at is None and store.counts().unseen == 1
