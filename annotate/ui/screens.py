@@ -261,7 +261,7 @@ def _undoable(history: Sequence[Change]) -> str:
     for change in reversed(history):
         if change.action == "undo" or change.undone:
             continue
-        if change.origin == "import":
+        if change.phrase_before is None:  # the import, or the moment when a person added it
             return ""
         return f"{change.who} {_ACTION_WORDS.get(change.action, change.action)}"
     return ""

@@ -123,6 +123,12 @@ def test_history_is_newest_first_and_marks_what_was_taken_back(fill: Callable[..
     assert screen.undoable == ""
 
 
+def test_there_is_nothing_to_undo_for_a_sample_that_was_added(fill: Callable[..., Store]) -> None:
+    store = fill("a")
+    added = store.add("a", "the cup", [], who="ana")
+    assert screen_of(store, added.id).undoable == ""
+
+
 def test_no_text_of_a_data_set_becomes_html(fill: Callable[..., Store]) -> None:
     fields = {"phrase": f"Describe this region {EVIL}", "alternatives": (EVIL,), "category": EVIL}
     store = fill(f"id {EVIL}", f"sibling {EVIL}", **fields)
