@@ -36,10 +36,14 @@ class View:
         return map(tuple, rows)
 
     def replaced_phrases(self) -> dict[str, frozenset[str]]:
-        """For each sample that a person has edited, the phrases that a person took away."""
+        """For each sample that a person has edited, the phrases that a person took away, be it for a suggestion.
+
+        What was undone counts as if it had never been.
+        """
         rows = self._connection.execute(
             "SELECT sample_id, json_group_array(DISTINCT phrase_before) FROM changes "
-            "WHERE origin = 'human' AND phrase_before <> phrase_after GROUP BY sample_id"
+            "WHERE (origin = 'human' OR batch IS NULL) AND phrase_before <> phrase_after AND undoes IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) GROUP BY sample_id"
         )
         return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from annotate.bulk import BulkEdit
 from annotate.curation import CuratedSet
+from annotate.scopes import Scope
 from annotate.snapshot import freeze
 from annotate.store import Store
 from grounding.records import read_samples
@@ -40,6 +42,30 @@ def test_a_phrase_that_a_person_replaced_is_not_learned(own_workspace: Path, mak
     store.save("a", "right cat", who="bob", expected_revision=store.get("a").revision)
     freeze(store, workspace.snapshots, "one", who="ann")
     assert learned(workspace, "one")["a"] == ("right cat", "another cat")
+
+
+def test_a_phrase_in_whose_place_a_person_took_a_suggestion_is_not_learned(
+    own_workspace: Path, make_sample: Callable[..., Any]
+) -> None:
+    workspace = Workspace(own_workspace)
+    sample = make_sample("a", phrase=PLACEHOLDER, alternatives=("wrong cat", "another cat"))
+    store = store_of(workspace, [sample])
+    store.repair("ann")
+    store.save("a", "right cat", who="bob", expected_revision=2, origin="model")
+    freeze(store, workspace.snapshots, "one", who="ann")
+    assert learned(workspace, "one")["a"] == ("right cat", "another cat")
+
+
+def test_what_was_undone_takes_no_alternative_away(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
+    workspace = Workspace(own_workspace)
+    store = store_of(workspace, [make_sample("a", phrase="left cat", alternatives=("left cat", "grey cat"))])
+    store.save("a", "grey cat", who="bob", expected_revision=1)
+    store.undo("a", who="bob", expected_revision=2)
+    batch = store.bulk(Scope(), BulkEdit("replace", find="left", put="grey"), who="ann").batch
+    store.undo_batch(batch, "ann")
+    freeze(store, workspace.snapshots, "one", who="ann")
+    samples = {sample.id: sample for sample in read_samples(workspace.snapshots / "one" / "samples.jsonl")}
+    assert (samples["a"].phrase, samples["a"].alternatives) == ("left cat", ("left cat", "grey cat"))
 
 
 def test_a_placeholder_among_the_alternatives_is_not_learned(
