@@ -200,7 +200,7 @@ def _write(store: Store, partial: Path, name: str, who: str, kept: _Kept) -> dic
 def _with_usable_alternatives(sample: Sample, replaced: frozenset[str]) -> Sample:
     """The sample with those alternatives alone that may be learned from: no placeholder, nothing that a person
     has put another phrase in the place of."""
-    usable = tuple(a for a in sample.alternatives if usable_phrase(a) is not None and a not in replaced)
+    usable = tuple(a for a in sample.alternatives if usable_phrase(a) not in (None, *replaced))
     return replace(sample, alternatives=usable)
 
 

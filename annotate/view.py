@@ -9,6 +9,7 @@ from pathlib import Path
 
 from annotate.items import Item
 from annotate.leaks import LeakReport, find_leaks, shared_pictures
+from annotate.phrases import clean_text
 from annotate.rows import select_items
 
 
@@ -38,14 +39,14 @@ class View:
     def replaced_phrases(self) -> dict[str, frozenset[str]]:
         """For each sample that a person has edited, the phrases that a person took away, be it for a suggestion.
 
-        What was undone counts as if it had never been.
+        They are cleaned, as a save cleans them. What was undone counts as if it had never been.
         """
         rows = self._connection.execute(
             "SELECT sample_id, json_group_array(DISTINCT phrase_before) FROM changes "
             "WHERE (origin = 'human' OR batch IS NULL) AND phrase_before <> phrase_after AND undoes IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM changes later WHERE later.undoes = changes.id) GROUP BY sample_id"
         )
-        return {sample_id: frozenset(json.loads(phrases)) for sample_id, phrases in rows}
+        return {sample_id: frozenset(map(clean_text, json.loads(phrases))) for sample_id, phrases in rows}
 
     def leaks(self, *, by_looks: bool = True) -> LeakReport:
         """Pictures of train that stand in val or test too, as they are or as a copy; `find_leaks` says what

@@ -44,6 +44,25 @@ def test_a_phrase_that_a_person_replaced_is_not_learned(own_workspace: Path, mak
     assert learned(workspace, "one")["a"] == ("right cat", "another cat")
 
 
+def test_a_replaced_phrase_is_not_learned_in_another_spelling_either(
+    own_workspace: Path, make_sample: Callable[..., Any]
+) -> None:
+    """A repair and a save clean what the source wrote with two spaces, or with the letter and its accent apart."""
+    workspace = Workspace(own_workspace)
+    store = store_of(
+        workspace,
+        [
+            make_sample("a", phrase=PLACEHOLDER, alternatives=("wrong  cat ", "another cat")),
+            make_sample("b", phrase="cafe\u0301 table", alternatives=("caf\u00e9 table", "wooden table"), picture=1),
+        ],
+    )
+    store.repair("ann")
+    store.save("a", "right cat", who="bob", expected_revision=2)
+    store.save("b", "round table", who="bob", expected_revision=1)
+    freeze(store, workspace.snapshots, "one", who="ann")
+    assert learned(workspace, "one") == {"a": ("right cat", "another cat"), "b": ("round table", "wooden table")}
+
+
 def test_a_phrase_in_whose_place_a_person_took_a_suggestion_is_not_learned(
     own_workspace: Path, make_sample: Callable[..., Any]
 ) -> None:
