@@ -60,6 +60,15 @@ def restore(
     Raises `WorkspaceError` with nothing changed when the backup is damaged or forged or the folder is not empty.
     """
     root = workspace.root
+    _check_free(root, replace)
+    try:
+        return _restore(root, path, replace, progress)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+
+
+def _check_free(root: Path, replace: bool) -> bool:
+    """Whether anything stands there. Raises `WorkspaceError` where that is so and mustn't be."""
     try:
         standing = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(PREFIX))
     except FileNotFoundError:
@@ -71,13 +80,10 @@ def restore(
             f"The workspace {root} is not empty (it holds {standing[0]!r}). Name an empty or new one with "
             "--workspace DIR, or move what stands there aside with --replace."
         )
-    try:
-        return _restore(root, path, bool(standing), progress)
-    except OSError as error:
-        raise _unwritable(root, error) from error
+    return bool(standing)
 
 
-def _restore(root: Path, path: Path, standing: bool, progress: Progress | None) -> RestoreReport:
+def _restore(root: Path, path: Path, replace: bool, progress: Progress | None) -> RestoreReport:
     made = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     try:
@@ -85,7 +91,8 @@ def _restore(root: Path, path: Path, standing: bool, progress: Progress | None) 
             manifest = _unpack(path, partial, progress)
             _check_databases(partial)
             sync_disk()
-            aside = _move_aside(root) if standing else None
+            # Looked at again: reading a large backup takes minutes, and somebody may have begun to work there.
+            aside = _move_aside(root) if _check_free(root, replace) else None
             moved = (aside or root) / partial.name
             try:
                 _move_in(moved, root, aside)

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -490,6 +491,24 @@ def test_work_that_stands_is_never_overwritten(busy: Workspace, zipped: Path) ->
     assert opened(aside).get("a").phrase == "newer words"
     assert (aside.root / "uploads" / "x.png").exists()
     assert not list(busy.root.parent.rglob(".partial-restore*"))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_work_that_begins_while_a_backup_is_brought_back_is_never_overwritten(
+    zipped: Path, there: Workspace, make_sample: Callable[..., Any], replace: bool
+) -> None:
+    def begin_work(done: int, total: int) -> None:
+        opened(there).import_samples([make_sample("new")], source="test", who="ann")
+
+    if replace:
+        aside = restore(there, zipped, replace=True, progress=begin_work).moved_aside
+        assert aside is not None and opened(there).get("a").phrase == "the a thing"
+        assert opened(Workspace(aside)).get("new").phrase == "the new thing"
+        return
+    with pytest.raises(WorkspaceError, match=r"is not empty .*--replace"):
+        restore(there, zipped, progress=begin_work)
+    assert opened(there).get("new").phrase == "the new thing"
+    assert not list(there.root.rglob(".partial-restore*"))
 
 
 def test_an_empty_folder_is_filled_where_it_stands(zipped: Path, there: Workspace) -> None:
