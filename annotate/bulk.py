@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -128,7 +129,9 @@ def _replacer(edit: BulkEdit) -> OutcomeOf:
 
     def outcome(connection: sqlite3.Connection, row: Any) -> Outcome | None:
         before = row["phrase"]
-        phrase, found = pattern.subn(lambda match: edit.put, before)
+        # A source may write an accent as a letter of its own, or two spaces: nobody sees that, or types it.
+        seen = " ".join(unicodedata.normalize("NFC", before).split())
+        phrase, found = pattern.subn(lambda match: edit.put, seen)
         if not found or row["state"] == "rejected":
             return None
         after = clean_text(phrase)

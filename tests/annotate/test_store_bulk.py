@@ -63,6 +63,13 @@ def test_words_are_replaced_as_the_preview_says(fields: dict[str, Any], expected
     assert (shown.total, list(shown.examples), report.count) == (len(changed), changed, len(changed))
 
 
+def test_words_are_found_as_they_are_read_whatever_code_points_they_are_of(fill: Fill) -> None:
+    store = fill("a", phrase="the cafe\u0301  table")
+    assert store.bulk_preview(ALL, BulkEdit("replace", find="cafe", put="bar")).total == 0
+    shown = store.bulk_preview(ALL, BulkEdit("replace", find="caf\u00e9 table", put="bar"))
+    assert [after for _, _, after in shown.examples] == ["the bar"]
+
+
 def test_what_would_leave_no_phrase_is_refused_and_told(four: Store) -> None:
     edit = BulkEdit("replace", find="red", put="")
     shown = four.bulk_preview(ALL, edit)
