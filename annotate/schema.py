@@ -370,3 +370,20 @@ def m012_batches(db: Database) -> None:
         SELECT batch, min(action), min(who), min(at), max(at), 'done', count(*), count(*), count(*)
         FROM changes WHERE batch IS NOT NULL AND undoes IS NULL GROUP BY batch
     """)
+
+
+@migrations()
+def m013_marks_in_wordings(db: Database) -> None:
+    """Vowel signs and the like belong to the words of a phrase now: wordings that lack them are made anew, and so is
+    what the phrase checks say on those pictures."""
+    from annotate.checks import profile_named, same_wording
+    from annotate.problems import kept_profile, refresh
+
+    rows = db.execute("SELECT id, picture_sha256, phrase, wording FROM samples")
+    stale = [row for row in rows if not row[2].isascii() and same_wording(row[2]) != row[3]]
+    for sample_id, _, phrase, _ in stale:
+        db.execute("UPDATE samples SET wording = ? WHERE id = ?", [same_wording(phrase), sample_id])
+    profile = profile_named(kept_profile(db.conn))
+    for picture in {row[1] for row in stale}:
+        for row in db.conn.execute("SELECT * FROM samples WHERE picture_sha256 = ?", [picture]).fetchall():
+            refresh(db.conn, row, profile)

@@ -65,9 +65,21 @@ _BRACKETED_SLOT = re.compile(r"[\[(<{%_]+\s*[A-Za-z_ ]+\s*[\])>}%_]+")
 
 
 def normalise(phrase: str) -> str:
-    """Lower case, compatibility forms folded, punctuation as spaces, single spaces."""
+    """Lower case, compatibility forms folded, punctuation as spaces, single spaces; marks stay with their letter."""
     folded = unicodedata.normalize("NFKC", phrase).casefold()
-    return re.sub(r"[\W_]+", " ", folded).strip()
+    if folded.isascii():
+        return re.sub(r"[\W_]+", " ", folded).strip()
+    return " ".join(_words_and_spaces(folded).split())
+
+
+def _words_and_spaces(text: str) -> str:
+    """The text with spaces for what belongs to no word. Vowel signs do: "boy" and "girl" in Hindi differ by one."""
+    kept = " "
+    for character in text:
+        of_letter = kept[-1] != " " and unicodedata.category(character) in ("Mn", "Mc")
+        is_kept = character.isalnum() or (of_letter and not unicodedata.name(character, "").startswith("VARIATION"))
+        kept += character if is_kept else " "
+    return kept
 
 
 _KNOWN = frozenset(normalise(wording) for wording in _KNOWN_WORDINGS)

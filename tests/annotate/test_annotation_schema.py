@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from annotate.schema import migrations
 from annotate.store import Store
+from grounding.boxes import Box
 from grounding.database import connect
 from grounding.errors import StoreError
 from grounding.pictures import PictureStore
@@ -40,6 +41,21 @@ def test_every_older_state_is_brought_up_to_date(first_missing: str, tmp_path: P
         migrations.apply(database, stop_before=first_missing)
     Store(path, PictureStore(tmp_path / "images"))
     assert schema_of(path) == schema_of(store.path)
+
+
+def test_wordings_of_a_time_without_vowel_signs_are_made_anew(fill: Callable[..., Store]) -> None:
+    """ "boy on the left" and "girl on the left" in Hindi, once taken for the same words."""
+    boy, girl = "\u0932\u0921\u093c\u0915\u093e", "\u0932\u0921\u093c\u0915\u0940"
+    fill("a", phrase=boy)
+    store = fill("b", phrase=girl, boxes_xyxy_px=(Box(5, 5, 20, 20),))
+    assert [store.get(sample_id).problems for sample_id in "ab"] == [(), ()]
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE samples SET wording = 'x', problems = 'duplicate'")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm013_marks_in_wordings'")
+    store = Store(store.path, store.pictures)
+    assert [store.get(sample_id).problems for sample_id in "ab"] == [(), ()]
+    with closing(sqlite3.connect(store.path)) as connection:
+        assert [row[0] for row in connection.execute("SELECT wording FROM samples ORDER BY id")] == [boy, girl]
 
 
 def test_opening_again_changes_nothing(store: Store) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speed import takes_less
 
-from annotate.checks import CODES, PROFILES, CheckProfile, check, profile_named
+from annotate.checks import CODES, PROFILES, CheckProfile, check, profile_named, same_wording
 from annotate.typos import near_words
 from annotate.words import words
 from grounding.errors import StoreError
@@ -241,6 +241,17 @@ def test_the_same_phrase_for_another_object_is_told(sibling: str) -> None:
 def test_other_phrases_of_the_picture_are_no_duplicates() -> None:
     assert codes("left dog", siblings=("right dog", "left dogs", "dog left", "")) == []
     assert codes("the", siblings=("a",)) == ["no_noun"]
+
+
+def test_words_that_differ_by_a_vowel_sign_are_other_words() -> None:
+    """Boy and girl in Hindi, knife and bundle in Thai: the signs are no letters, but no punctuation either."""
+    for one, other in (
+        ("\u0932\u0921\u093c\u0915\u093e", "\u0932\u0921\u093c\u0915\u0940"),
+        ("\u0e21\u0e35\u0e14", "\u0e21\u0e31\u0e14"),
+    ):
+        assert same_wording(one) != same_wording(other)
+        assert not {"duplicate"} & {finding.code for finding in check(one, PROFILES["free"], [other])}
+    assert same_wording("\u0301") == same_wording("\ufe0f") == ""
 
 
 def test_findings_come_in_the_order_of_the_codes() -> None:
