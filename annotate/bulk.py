@@ -127,12 +127,15 @@ def _replacer(edit: BulkEdit) -> OutcomeOf:
     find = re.escape(clean_text(edit.find))
     pattern = re.compile(rf"(?<!\w){find}(?!\w)" if edit.whole_words else find, re.IGNORECASE * edit.ignore_case)
 
+    def put(match: re.Match[str]) -> str:
+        return match[0] if edit.whole_words and _is_part_of_a_word(match) else edit.put
+
     def outcome(connection: sqlite3.Connection, row: Any) -> Outcome | None:
         before = row["phrase"]
         # A source may write an accent as a letter of its own, or two spaces: nobody sees that, or types it.
         seen = " ".join(unicodedata.normalize("NFC", before).split())
-        phrase, found = pattern.subn(lambda match: edit.put, seen)
-        if not found or row["state"] == "rejected":
+        phrase = pattern.sub(put, seen)
+        if phrase == seen or row["state"] == "rejected":
             return None
         after = clean_text(phrase)
         if after == before:
@@ -140,6 +143,13 @@ def _replacer(edit: BulkEdit) -> OutcomeOf:
         return Outcome(before, after, {"phrase": after, "state": "written"}, _refusal(connection, after))
 
     return outcome
+
+
+def _is_part_of_a_word(match: re.Match[str]) -> bool:
+    """Whether a vowel sign or the like stands at one of its ends, which `\\w` doesn't know: words go on over these."""
+    start, end = match.span()
+    ends = match.string[max(0, start - 1) : start] + match.string[end : end + 1]
+    return any(unicodedata.category(character) in ("Mn", "Mc") for character in ends)
 
 
 def _refusal(connection: sqlite3.Connection, phrase: str) -> str:

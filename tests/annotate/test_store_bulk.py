@@ -70,6 +70,17 @@ def test_words_are_found_as_they_are_read_whatever_code_points_they_are_of(fill:
     assert [after for _, _, after in shown.examples] == ["the bar"]
 
 
+def test_a_word_goes_on_over_its_vowel_signs(fill: Fill) -> None:
+    """A letter of Hindi, alone and in the midst of words."""
+    letter, sign = "\u0915", "\u0940"
+    store = fill("a", phrase=f"{letter}{sign} {letter}\u092e\u0928{sign}{letter} {letter}")
+    assert [store.bulk_preview(ALL, BulkEdit("replace", find=letter, put="x")).examples[0][2]] == [
+        f"{letter}{sign} {letter}\u092e\u0928{sign}{letter} x"
+    ]
+    parts = BulkEdit("replace", find=letter, put="x", whole_words=False)
+    assert letter not in store.bulk_preview(ALL, parts).examples[0][2]
+
+
 def test_what_would_leave_no_phrase_is_refused_and_told(four: Store) -> None:
     edit = BulkEdit("replace", find="red", put="")
     shown = four.bulk_preview(ALL, edit)
