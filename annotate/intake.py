@@ -105,7 +105,7 @@ class Intake:
             if isinstance(row, BadRow):
                 self._note(str(row))
             elif not self._remembered.is_new(row.id):
-                self._note(f"{row.id}: this id stands twice in the source; the first one was taken.")
+                self._note(f"{row.id}: this id stands twice in the source; only the first row of it counts.")
             elif row.id in standing:
                 self._already_there += 1
                 self._bring_back(row, standing[row.id])
@@ -117,8 +117,10 @@ class Intake:
             self._insert(ready)
 
     def _note(self, error: str) -> None:
-        """Keep the error, cut: a hostile source may put megabytes where an id or a number belongs."""
-        self._errors.append(error if len(error) <= _MAX_ERROR_CHARACTERS else f"{error[:_MAX_ERROR_CHARACTERS]}…")
+        """Keep the error, cut and without what steers a terminal: a hostile source may put megabytes, or a command of
+        the terminal, where an id or the name of a file belongs."""
+        cut = error if len(error) <= _MAX_ERROR_CHARACTERS else f"{error[:_MAX_ERROR_CHARACTERS]}…"
+        self._errors.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))
 
     def _standing_ids(self, ids: list[str]) -> dict[str, str]:
         # A lone surrogate is no UTF-8: such an id can't stand, and `_check` names it.

@@ -224,7 +224,23 @@ def test_an_id_twice_in_one_source_is_an_error(
     monkeypatch.setattr(intake, "_BATCH_SAMPLES", batch_samples)
     report = take(store, make_sample("a"), make_sample("a", phrase="another"), dry_run=dry_run)
     assert (report.imported, report.already_there) == (1, 0)
-    assert report.errors == ("a: this id stands twice in the source; the first one was taken.",)
+    assert report.errors == ("a: this id stands twice in the source; only the first row of it counts.",)
+
+
+def test_an_error_says_nothing_to_the_terminal_and_nothing_untrue(
+    store: Store, make_sample: MakeSample, tmp_path: Path
+) -> None:
+    steering = "a\x1b[2J\u202e"
+    report = take(
+        store,
+        *(make_sample(steering) for _ in range(2)),
+        BadRow(f"{steering}.json, record 1", "no record"),
+        *(make_sample("b", image=image) for image in (tmp_path / "none.png", make_sample("c").image)),
+    )
+    assert len(report.errors) == 5 and all(error.isprintable() for error in report.errors)
+    assert report.errors[1].startswith("a\\x1b[2J\\u202e: this id stands twice")
+    # The first row of "b" has no picture: none was taken.
+    assert report.errors[4] == "b: this id stands twice in the source; only the first row of it counts."
 
 
 def test_a_dry_run_says_what_an_import_does_and_writes_nothing(
