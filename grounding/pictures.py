@@ -254,7 +254,7 @@ def _has_sha256(path: Path, sha256: str) -> bool:
 def _hard_link(source: Path, target: Path) -> bool:
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # of a link the file itself, or a link would stand here
     except OSError:
         return False
     return True

@@ -379,6 +379,20 @@ def test_a_link_takes_no_room_and_outlives_its_source(store: PictureStore, sourc
     assert store.path(sha256).read_bytes() == content
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_of_a_symbolic_link_the_file_itself_is_linked(
+    store: PictureStore, source: Path, tmp_path: Path, relative: bool
+) -> None:
+    """As the caches of the Hub and of DVC have them; where those are cleared the picture must stay."""
+    named = tmp_path / "links" / "1.png"
+    named.parent.mkdir()
+    named.symlink_to(os.path.relpath(source, named.parent) if relative else source)
+    sha256, _ = store.add(named, link=True)
+    assert not store.path(sha256).is_symlink() and store.path(sha256).samefile(source)
+    source.unlink()
+    assert open_picture(store.path(sha256)).size == SIZE_WH
+
+
 def test_where_links_are_refused_it_is_a_copy(
     store: PictureStore, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
