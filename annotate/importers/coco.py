@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.carried import KEY, restore
+from annotate.importers.foreign import as_named, folder_of
 from annotate.importers.instances import Entry, Instances, annotations_of, box_of, read_instances
 from annotate.importers.json_stream import members
 from annotate.importers.picture_folders import PictureFolders
@@ -55,7 +56,7 @@ class Importer:
         if not files:
             raise RecordError(f"{source} holds no COCO file. Expected {self.expects}.")
         for file in files:
-            yield from _read_file(file.resolve())
+            yield from _read_file(as_named(file))
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -84,13 +85,13 @@ class _File:
 
 
 def _read_file(path: Path) -> Iterator[Sample | BadRow]:
-    folder = path.parent.parent if path.parent.name == "annotations" else path.parent
+    folder = folder_of(path)
     named = split_in(path.stem) or (split_in(folder.name) if _ONE_WORD.fullmatch(folder.name) else None)
     stem = () if path.stem == "instances" else (path.stem,)
     file = _File(
         path=path,
         instances=read_instances(path),
-        pictures=PictureFolders((folder, path.parent)),
+        pictures=PictureFolders((folder, path.parent, folder_of(path.resolve()), path.resolve().parent)),
         captions={},
         split=named[0] if named else "train",
         prefix="/".join((folder.name, *stem)),

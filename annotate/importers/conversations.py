@@ -17,6 +17,7 @@ from annotate.conventions import MEANINGS, XYXY_SHARE, Convention
 from annotate.importers.answers import Said, read_answer, referred_words
 from annotate.importers.chats import PICTURE_MARK, RECORD_KEYS, Chat, read_chat
 from annotate.importers.foreign import (
+    as_named,
     carried_boxes,
     content_id,
     folder_of,
@@ -72,7 +73,7 @@ class Importer:
         if not files:
             raise RecordError(f"{source} holds no conversations. Expected {self.expects}.")
         for file in files:
-            yield from _Reader(file.resolve()).rows()
+            yield from _Reader(as_named(file)).rows()
 
 
 def _files(source: Path) -> list[Path]:
@@ -93,7 +94,7 @@ class _Reader:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._pictures = PictureFolders((folder_of(file),))
+        self._pictures = PictureFolders((folder_of(file), folder_of(file.resolve())))
         self._sizes_wh: dict[Path, tuple[int, int]] = {}
         named = split_in(file.stem)
         self._split = named[0] if named else "train"

@@ -26,6 +26,12 @@ def json_files(folder: Path) -> list[Path]:
     return sorted(path for path in places if path.suffix.lower() in (".json", ".jsonl"))
 
 
+def as_named(file: Path) -> Path:
+    """The file under the name that it was given, in a whole folder. What it may be a link to, as in the caches of the
+    Hub and of DVC, has a name that says no split, and its pictures stand elsewhere."""
+    return file.parent.resolve() / file.name
+
+
 def folder_of(file: Path) -> Path:
     """The folder of the data set that the file belongs to, where its pictures are."""
     return file.parent.parent if file.parent.name == _ANNOTATIONS else file.parent

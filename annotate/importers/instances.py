@@ -66,13 +66,13 @@ def annotations_of(path: Path) -> Iterator[tuple[str, Any]]:
     return ((key, entry) for key, entry in members(path) if key in ("annotations", "boxwright"))
 
 
-def find_instances(folder: Path) -> Path:
-    """The instances file that belongs to the refs in `folder`. Raises `RecordError` when there is none."""
-    for base in (folder, folder.parent):
+def find_instances(*folders: Path) -> Path:
+    """The instances file that belongs to the refs in one of `folders`. Raises `RecordError` when there is none."""
+    for base in (base for folder in folders for base in (folder, folder.parent)):
         for place in _PLACES:
             if (base / place).is_file():
                 return base / place
-    raise RecordError(f"{folder} has no instances.json. Put it beside the refs: it holds their boxes and pictures.")
+    raise RecordError(f"{folders[0]} has no instances.json. Put it beside the refs: it holds their boxes and pictures.")
 
 
 def box_of(annotation: Entry) -> Box:

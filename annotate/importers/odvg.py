@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.carried import KEY, restore
-from annotate.importers.foreign import content_id, folder_of, further_keys, json_files, printable, unshown
+from annotate.importers.foreign import as_named, content_id, folder_of, further_keys, json_files, printable, unshown
 from annotate.importers.picture_folders import PictureFolders
 from annotate.importers.splits import split_in
 from annotate.items import BadRow
@@ -60,7 +60,7 @@ def _looks_like_odvg(file: Path) -> bool:
 
 
 def _read_file(file: Path) -> Iterator[Sample | BadRow]:
-    pictures = PictureFolders((folder_of(file.resolve()),))
+    pictures = PictureFolders((folder_of(as_named(file)), folder_of(file.resolve())))
     named = split_in(file.stem)
     split = named[0] if named else "train"
     try:

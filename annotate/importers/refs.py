@@ -59,16 +59,16 @@ def _ref_files(source: Path, pattern: str) -> list[RefFile]:
 
 
 def _ref_file(path: Path) -> RefFile:
-    return RefFile(path, path.resolve().parent.name.lower(), path.stem.partition("(")[2].rstrip(")"))
+    return RefFile(path, path.parent.resolve().name.lower(), path.stem.partition("(")[2].rstrip(")"))
 
 
 def read_refs(file: RefFile, refs: Iterable[object]) -> Iterator[Sample | BadRow]:
     """A sample for each ref, in their order. Raises `RecordError` without an instances file."""
     kept = list(refs)
-    folder = file.path.resolve().parent
+    folder, linked = file.path.parent.resolve(), file.path.resolve().parent
     wanted = {ann_id for ref in kept if isinstance(ref, dict) for ann_id in _listed(ref.get("ann_id"))}
-    instances = read_instances(find_instances(folder), wanted)
-    pictures = PictureFolders((folder, folder.parent))
+    instances = read_instances(find_instances(folder, linked), wanted)
+    pictures = PictureFolders((folder, folder.parent, linked, linked.parent))
     for number, ref in enumerate(kept, start=1):
         try:
             yield _sample(file, ref, instances, pictures)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from annotate.carried import KEY, restore
-from annotate.importers.foreign import content_id, further_keys, unshown
+from annotate.importers.foreign import as_named, content_id, further_keys, unshown
 from annotate.importers.json_stream import members
 from annotate.importers.picture_folders import PictureFolders, relative_name
 from annotate.importers.splits import split_in
@@ -42,10 +42,12 @@ class Importer:
         return _looks_like_regions(_file(source))
 
     def read(self, source: Path, scratch: Path) -> Iterator[Sample | BadRow]:
-        file = _file(source).resolve()
+        file = as_named(_file(source))
         folder = file.parent
         # Of the folders beside the data set only those that hold nothing but its pictures.
-        places = [folder / place for place in _PICTURE_PLACES] + [folder.parent / name for name in _PICTURE_FOLDERS]
+        homes = dict.fromkeys((folder, file.resolve().parent))
+        places = [home / place for home in homes for place in _PICTURE_PLACES]
+        places += [home.parent / name for home in homes for name in _PICTURE_FOLDERS]
         pictures = PictureFolders(places)
         names = _picture_names(folder / PICTURES_FILE)
         named = split_in(file.stem) or split_in(folder.name)

@@ -4,6 +4,7 @@ the file comes back changed; a zip file is the same as the folder."""
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from annotate.store import Store
 from annotate_samples import MakeSample
 from grounding.boxes import Box
 from grounding.errors import SnapshotError
-from grounding.records import Sample
+from grounding.records import Sample, read_samples
 from grounding.workspace import Workspace
 
 FORMATS = ("odvg", "visual_genome", "flickr30k", "conversations")
@@ -250,3 +251,25 @@ def test_a_key_nested_too_deeply_is_a_sentence(
     monkeypatch.setattr("annotate.exporters.odvg.Exporter.write", fail)
     with pytest.raises(SnapshotError, match="nested too deeply"):
         export(snapshot, "odvg", tmp_path / "out")
+
+
+@pytest.mark.parametrize("format_name", [*FORMATS, "jsonl", "coco", "refer", "grefcoco"])
+def test_a_folder_of_links_is_read_by_the_names_of_the_links(
+    format_name: str, snapshot: SnapshotInfo, tmp_path: Path
+) -> None:
+    """As the cache of the Hub has it: every file a link to one that is named by its content, all in one folder."""
+    plain = tmp_path / "plain" / "set"
+    plain.parent.mkdir()
+    export(snapshot, format_name, plain)
+    linked, blobs = tmp_path / "linked" / "set", tmp_path / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(path for path in plain.rglob("*") if path.is_file())):
+        file_linked = linked / file.relative_to(plain)
+        file_linked.parent.mkdir(parents=True, exist_ok=True)
+        blob = blobs / str(number)
+        file_linked.symlink_to(os.path.relpath(blob, file_linked.parent))
+        file.rename(blob)
+    back = read_back(format_name, linked)
+    assert {name: told(one) for name, one in back.items()} == {
+        one.id: told(one) for one in read_samples(snapshot.samples_path)
+    }
