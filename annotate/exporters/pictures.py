@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from grounding.errors import SnapshotError
+
 FOLDER = "images"
 
 
@@ -18,9 +20,14 @@ class PicturesBeside:
         self.folder.mkdir(parents=True)
 
     def place(self, source: Path) -> Path:
-        """Put the picture there, once, under the name it has in the workspace; returns where it stands."""
+        """Put the picture there, once, under the name it has in the workspace; returns where it stands.
+
+        Raises `SnapshotError` when the workspace has it no more.
+        """
         target = self.folder / source.name
         if not target.exists():
+            if not source.is_file():
+                raise SnapshotError(f"There is no picture at {source}. Restore a backup, or import its source again.")
             self._put(source, target)
         return target
 

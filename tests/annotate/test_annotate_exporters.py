@@ -69,7 +69,7 @@ def test_nothing_that_stands_is_overwritten(frozen: SnapshotInfo, tmp_path: Path
 
 def test_a_failed_export_leaves_nothing(frozen: SnapshotInfo, store: Store, tmp_path: Path) -> None:
     store.get_sample("v").image.unlink()
-    with pytest.raises(SnapshotError, match=r"No such file"):
+    with pytest.raises(SnapshotError, match=r"There is no picture"):
         export(frozen, "jsonl", tmp_path / "out")
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
