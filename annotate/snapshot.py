@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from annotate.partial_folders import partial_folder
 from annotate.phrases import usable_phrase
 from annotate.store import Store
 from annotate.twins import Progress, fill_hashes
-from grounding.errors import SnapshotError
+from grounding.errors import BoxwrightError, SnapshotError
 from grounding.records import SPLITS, Sample
 from grounding.workspace import check_name
 
@@ -107,9 +108,11 @@ def read_snapshot(folder: Path, name: str) -> SnapshotInfo:
 
 
 def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
-    """The complete snapshots in `folder`, newest first; folders without a manifest are passed over."""
-    manifests = folder.glob(f"[!.]*/{MANIFEST_FILE}")
-    infos = [read_snapshot(folder, manifest.parent.name) for manifest in manifests]
+    """The complete snapshots in `folder`, newest first; folders without a sound manifest are passed over."""
+    infos = []
+    for manifest in folder.glob(f"[!.]*/{MANIFEST_FILE}"):
+        with suppress(BoxwrightError):
+            infos.append(read_snapshot(folder, manifest.parent.name))
     return tuple(sorted(infos, key=lambda info: (info.created_at, info.name), reverse=True))
 
 

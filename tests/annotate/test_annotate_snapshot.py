@@ -153,6 +153,17 @@ def test_missing_and_incomplete_snapshots_are_named(ready: Store, workspace: Wor
     assert list_snapshots(workspace.snapshots) == ()
 
 
+def test_a_damaged_snapshot_hides_no_other(ready: Store, workspace: Workspace) -> None:
+    info = freeze(ready, workspace.snapshots, "one", who="ann")
+    (workspace.snapshots / "bad").mkdir()
+    (workspace.snapshots / "bad" / "manifest.json").write_text("{")
+    (workspace.snapshots / "no name of ours").mkdir()
+    (workspace.snapshots / "no name of ours" / "manifest.json").write_text("{}")
+    assert list_snapshots(workspace.snapshots) == (info,)
+    with pytest.raises(SnapshotError, match=r"no snapshot 'two'\. There are: one\."):
+        read_snapshot(workspace.snapshots, "two")
+
+
 def test_a_snapshot_made_before_leaks_were_counted_still_opens(ready: Store, workspace: Workspace) -> None:
     info = freeze(ready, workspace.snapshots, "one", who="ann")
     manifest = json.loads((info.path / "manifest.json").read_text())
