@@ -67,8 +67,9 @@ class CuratedSet:
     def version(self) -> str:
         """Another text whenever a sample has been added or changed."""
         with reading(self.store.path) as connection:
-            row = connection.execute("SELECT max(id) FROM changes").fetchone()
-        return str(row[0])
+            # Those found to be templates become placeholders without a change of their own.
+            row = connection.execute("SELECT (SELECT max(id) FROM changes), sum(placeholders) FROM tallies").fetchone()
+        return f"{row[0]}-{row[1]}"
 
     def would_be_frozen(self) -> tuple[list[Sample], dict[str, int]]:
         """(samples that a snapshot made now would hold, train samples left out for each reason)."""

@@ -12,6 +12,7 @@ from annotate.curation import CuratedSet
 from annotate.scopes import Scope
 from annotate.snapshot import freeze
 from annotate.store import Store
+from annotate.templates import mark_templates
 from grounding.records import read_samples
 from grounding.training.data import group_by_picture
 from grounding.workspace import Workspace
@@ -127,6 +128,21 @@ def test_what_is_ready_is_what_a_snapshot_takes(own_workspace: Path, make_sample
     assert curated.freeze("mugs") == "mugs-2"
     manifest = json.loads((workspace.snapshots / "mugs-2" / "manifest.json").read_text())
     assert manifest["counts"]["train"] == ready.train_ready
+
+
+def test_what_turns_out_to_be_a_template_counts_no_more_at_once(
+    own_workspace: Path, make_sample: Callable[..., Any]
+) -> None:
+    """An import marks templates behind its samples, while the Train tab looks at them."""
+    template = "somebody has seen something in this very picture"
+    samples = [make_sample(f"v{number}", number, phrase=template, split="val") for number in range(25)]
+    store = store_of(Workspace(own_workspace), samples)
+    curated = CuratedSet(store, own_workspace / "snapshots", "ann")
+    assert curated.ready().val == 25
+    before = curated.version()
+    assert mark_templates(store.path).samples == 25
+    assert curated.ready().val == 0
+    assert curated.version() != before
 
 
 def test_what_would_be_frozen_is_what_is_frozen(own_workspace: Path, make_sample: Callable[..., Any]) -> None:
