@@ -50,8 +50,11 @@ _QUESTIONS = (
 COORDINATES_FILE = "coordinates.txt"
 _LOOKED_AT_BYTES = 1 << 18
 _TURNS_KEY = re.compile(rb'"(?:conversations|messages)"\s*:\s*\[')
+# Not the ground that something lies on, nor a bag that is coordinated with shoes.
 _ASKS_FOR_A_BOX = re.compile(
-    r"\b(?:locate|detect|ground|bbox(?:es)?|bounding box(?:es)?|coordinates?)\b", re.IGNORECASE
+    r"\b(?:locate|detect|bbox(?:es)?|bounding box(?:es)?|coordinates|the coordinate)\b"
+    r"|(?:^|[.:!?]\s|\b(?:please|to)\s)ground\s(?:the|all|each|every|an?|this|that|these|those|any|what)\b",
+    re.IGNORECASE,
 )
 _ASKS_FOR_WORDS = re.compile(r"\b(?:describe|description|caption|expression|phrase)\b", re.IGNORECASE)
 _CHARACTERS_LOOKED_AT = 2000

@@ -216,6 +216,27 @@ def test_messages_are_read_in_every_form(read: Any) -> None:
         assert isinstance(read({**swift, "objects": swift["objects"] | wrong})[0], BadRow)
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Is there snow on the ground?", "No."),
+        ("What is the dog on the ground chewing?", "It is not chewing anything."),
+        ("Does the bag coordinate with the shoes?", "No, they do not match."),
+    ],
+)
+def test_a_question_about_the_ground_is_no_phrase_that_refers_to_nothing(read: Any, question: str, answer: str) -> None:
+    (row,) = read(chat(f"<image>\n{question}", answer))
+    assert isinstance(row, BadRow) and "about no box" in row.reason
+
+
+@pytest.mark.parametrize(
+    "asks", ["Ground the red mug.", "Please ground every mug", "Your task is to ground a red mug."]
+)
+def test_who_asks_to_ground_a_phrase_may_be_told_that_there_is_none(read: Any, asks: str) -> None:
+    (row,) = read(chat(f"<image>\n{asks}", "There is none."))
+    assert isinstance(row, Sample) and row.boxes_xyxy_px == ()
+
+
 def test_further_keys_are_kept(read: Any) -> None:
     (sample,) = read(chat(ASK, "[]", id="x-7", source={"deep": [1]}, split="odd"))
     assert sample.extra == {"source_id": "x-7", "source": {"deep": [1]}, "source_split": "odd"}
