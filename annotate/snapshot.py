@@ -29,6 +29,8 @@ COORDINATES = "xyxy_px of the original image"
 SAMPLES_FILE = "samples.jsonl"
 MANIFEST_FILE = "manifest.json"
 LEAKS_FILE = "leaks.jsonl"
+# An import may bring pictures while the others are looked at; one that goes on for hours is not waited for.
+_MOST_LOOKS = 5
 # Why a sample is left out; the first that applies is the one counted.
 REASONS = ("rejected", "placeholder", "flagged", "not_approved", "leak", "near_duplicate", "in_test_too")
 
@@ -79,7 +81,9 @@ def freeze(
     target = folder.resolve() / name
     if target.exists():
         raise _taken(name)
-    fill_hashes(store.path, store.pictures, progress)
+    for _ in range(_MOST_LOOKS):
+        if not fill_hashes(store.path, store.pictures, progress).hashed:
+            break
     try:
         with partial_folder(target.parent, "snapshot") as partial:
             manifest = _write(store, partial, name, who, _Kept(approved_only, placeholders))

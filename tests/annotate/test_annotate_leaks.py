@@ -171,6 +171,21 @@ def test_a_snapshot_leaves_them_out_counts_and_lists_them(put: Put, store: Store
     assert told == [(4, 4)]
 
 
+def test_a_copy_that_is_imported_while_a_snapshot_looks_at_the_pictures_is_left_out_too(
+    put: Put, store: Store, workspace: Workspace
+) -> None:
+    put("val", draw(2), "val")
+    put("good", draw(4), "train")
+    meanwhile = iter([lambda: put("near", smaller(draw(2)), "train")])
+
+    def look(done: int, total: int) -> None:
+        next(meanwhile, lambda: None)()
+
+    info = freeze(store, workspace.snapshots, "one", who="ann", progress=look)
+    assert [sample.id for sample in read_samples(info.samples_path)] == ["val", "good"]
+    assert info.left_out == {"near_duplicate": 1}
+
+
 def test_a_picture_stands_in_one_split_of_a_snapshot(put: Put, store: Store, workspace: Workspace) -> None:
     for number, split in enumerate(("train", "val", "test", "val", "train")):
         put(f"{split}-{number}", draw(1 + number // 3), split)
