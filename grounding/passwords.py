@@ -10,10 +10,17 @@ import os
 import secrets
 import tempfile
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from grounding.errors import SettingsError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody waits there
+    fcntl = None  # type: ignore[assignment]
 
 FEWEST_CHARACTERS = 8
 MOST_CHARACTERS = 1024
@@ -116,10 +123,30 @@ def set_password(path: Path, name: str, password: str) -> bool:
         raise SettingsError(
             f"The password has {len(password)} characters: use {FEWEST_CHARACTERS} to {MOST_CHARACTERS}."
         )
-    lines = _read_lines(path) if path.exists() else []
-    kept = [line for line in lines if _name_in(line) != name]
-    _replace(path, "".join(f"{line}\n" for line in [*kept, f"{name}:{PasswordHash.of(password)}"]))
+    added = f"{name}:{PasswordHash.of(password)}"
+    with _alone_in(path.parent):
+        lines = _read_lines(path) if path.exists() else []
+        kept = [line for line in lines if _name_in(line) != name]
+        _replace(path, "".join(f"{line}\n" for line in [*kept, added]))
     return len(kept) < len(lines)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Until the block ends, others who add names to a file in the folder wait: they would write back what it held."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError(f"The folder {folder} can't be opened ({error.strerror or error}).") from error
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _name_in(line: str) -> str | None:

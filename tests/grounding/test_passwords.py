@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,14 @@ def test_names_are_added_and_replaced_and_the_rest_stays(tmp_path: Path) -> None
     assert kept["ben"].matches("second password")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [found.name for found in tmp_path.iterdir()] == ["people"]
+
+
+@pytest.mark.usefixtures("cheap")
+def test_names_that_are_added_at_once_all_stay(tmp_path: Path) -> None:
+    path, names = tmp_path / "people.txt", {f"person {number}" for number in range(16)}
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: set_password(path, name, "a long password"), names))
+    assert set(read_passwords(path)) == names
 
 
 @pytest.mark.usefixtures("cheap")
