@@ -132,6 +132,14 @@ def _model_conditions(predictor: Predictor) -> dict[str, str]:
     return conditions
 
 
+def answer_count(path: Path) -> int:
+    """How many answers the log in `path` holds, under whatever settings; 0 where it can't be read."""
+    try:
+        return max(0, path.read_bytes().count(b"\n") - 1)
+    except OSError:
+        return 0
+
+
 def samples_digest(samples: Iterable[Sample]) -> str:
     """SHA-256 over id, picture, phrase, boxes, category and split of every sample in order: equal when the same
     questions were asked, and fall into the same buckets."""

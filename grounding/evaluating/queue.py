@@ -126,12 +126,14 @@ class EvaluationQueue:
             )
         return self.get(evaluation_id)
 
-    def begin(self, evaluation_id: str, folder: str, *, total: int, left_out: int, sentence: str = "") -> None:
-        """Say what a running one works on."""
+    def begin(
+        self, evaluation_id: str, folder: str, *, total: int, left_out: int, done: int = 0, sentence: str = ""
+    ) -> None:
+        """Say what a running one works on, and how many answers it has of before."""
         with writing(self.path) as connection:
             connection.execute(
-                "UPDATE evaluations SET folder = ?, total = ?, left_out = ?, done = 0, sentence = ? WHERE id = ?",
-                (folder, total, left_out, sentence, evaluation_id),
+                "UPDATE evaluations SET folder = ?, total = ?, left_out = ?, done = ?, sentence = ? WHERE id = ?",
+                (folder, total, left_out, done, sentence, evaluation_id),
             )
 
     def tell(self, evaluation_id: str, done: int, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from grounding.evaluating.borrowed import BorrowedPredictor, Lender
 from grounding.evaluating.queue import CLOSED, Evaluation, EvaluationQueue, EvaluationState
 from grounding.evaluating.selection import Picked, Source
 from grounding.evaluation import evaluate
-from grounding.journal import JOURNAL, EvaluationSettings, Journal, settings_of
+from grounding.journal import JOURNAL, EvaluationSettings, Journal, answer_count, settings_of
 from grounding.records import Sample, read_samples, write_samples
 from grounding.reports import KeptReport, ReportStore, finished_report
 from grounding.workspace import Workspace
@@ -108,8 +108,10 @@ class _Answering:
         self.evaluator = evaluator
         self.evaluation = evaluation
         self.queue, self.reports = evaluator.queue, evaluator.reports
+        name = evaluation.folder
+        self._folder = self.reports.folder / name if name else self.reports.new_folder()
         self._began = time.monotonic()
-        self._done = 0
+        self._done = answer_count(self._folder / JOURNAL)
         self._told_at = 0.0
         self._stop = False
 
@@ -119,18 +121,20 @@ class _Answering:
         try:
             kept, sentence = self._kept()
         except BusyError:
-            self._tell(at_once=True)
+            self._tell_kept()
             self.queue.put_back(evaluation_id, self.evaluator.work.models.away())
         except Cancelled:
-            self._tell(at_once=True)
+            self._tell_kept()
             if self.evaluator.is_stopped:
                 self.queue.put_back(evaluation_id, CLOSED)
             else:
                 self.queue.end(evaluation_id, EvaluationState.STOPPED, self._stopped_says())
         except BoxwrightError as error:
+            self._tell_kept()
             self.queue.end(evaluation_id, EvaluationState.FAILED, str(error))
         except Exception as error:  # the thread's edge: logged here and shown on the page
             log.exception("The evaluation %s failed", evaluation_id)
+            self._tell_kept()
             sentence = f"It failed on something Boxwright did not foresee ({type(error).__name__}: {error})."
             self.queue.end(evaluation_id, EvaluationState.FAILED, f"{sentence} The terminal has the details.")
         else:
@@ -144,9 +148,10 @@ class _Answering:
     def _kept(self) -> tuple[KeptReport, str]:
         """The report, from answers given now or standing, and what is to be said of it."""
         work, adapter = self.evaluator.work, self.evaluation.adapter
-        folder = self._folder()
+        folder = self._folder
         picked = self._asked(folder)
-        self.queue.begin(self.evaluation.id, folder.name, total=len(picked.samples), left_out=picked.left_out)
+        total, left_out = len(picked.samples), picked.left_out
+        self.queue.begin(self.evaluation.id, folder.name, total=total, left_out=left_out, done=self._done)
         predictor = cast("Predictor", BorrowedPredictor(work.models))
         conditions = {"quantize": self.evaluation.quantize}
         settings = settings_of(picked.samples, predictor, adapter, conditions)
@@ -157,7 +162,7 @@ class _Answering:
             sentence = ""
             if not _fits(folder, settings):
                 throw_away(folder)
-                picked, sentence = self._asked(folder), _ANEW
+                picked, sentence, self._done = self._asked(folder), _ANEW, 0
                 self.queue.begin(
                     self.evaluation.id, folder.name, total=len(picked.samples), left_out=picked.left_out, sentence=_ANEW
                 )
@@ -174,10 +179,6 @@ class _Answering:
             kept = self.reports.keep(report, split=self.evaluation.selection.title, folder=folder)
         (folder / SAMPLES).unlink(missing_ok=True)
         return kept, sentence
-
-    def _folder(self) -> Path:
-        name = self.evaluation.folder
-        return self.reports.folder / name if name else self.reports.new_folder()
 
     def _asked(self, folder: Path) -> Picked:
         """What is asked: as it stood when the evaluation began, else as it stands now."""
@@ -208,6 +209,11 @@ class _Answering:
     def _cancelled(self) -> bool:
         self._tell()
         return self._stop or self.evaluator.is_stopped
+
+    def _tell_kept(self) -> None:
+        """Tell what is kept: of a batch that was broken off, answers were told of that are not."""
+        self._done = answer_count(self._folder / JOURNAL)
+        self._tell(at_once=True)
 
     def _tell(self, *, at_once: bool = False) -> None:
         moment = time.monotonic()

@@ -148,6 +148,50 @@ def test_a_stop_keeps_the_answers_and_going_on_asks_for_the_rest(
     assert now(evaluator, one).seconds >= stopped.seconds > 0
 
 
+def test_only_answers_that_are_kept_are_counted_as_kept(
+    evaluator: Evaluator, predictor: Any, many: list[Sample]
+) -> None:
+    """A stop in the midst of a batch loses what that batch had answered."""
+    one = add(evaluator, selection=Selection("val"))
+    answer = predictor.predict_many
+
+    def predict_many(pairs: Any, adapter: Any = None, *, progress: Any, **rest: Any) -> Any:
+        def told(done: int, total: int) -> None:
+            progress(done, total)
+            if len(predictor.asked) == 6:  # of 4 and 8
+                evaluator.queue.stop(one.id)
+
+        return answer(pairs, adapter, progress=told, **rest)
+
+    predictor.predict_many = predict_many
+    evaluator.look()
+    stopped = now(evaluator, one)
+    assert (stopped.state, stopped.done, stopped.sentence) == (STOPPED, 4, "Stopped: 4 answers are kept.")
+
+
+def test_kept_answers_are_counted_where_it_ends_before_another_one(
+    evaluator: Evaluator, predictor: Any, many: list[Sample], add_adapter: Callable[..., None], parts: Parts
+) -> None:
+    """The page asks before it throws them away."""
+    from grounding.adapters import AdapterRegistry
+
+    predictor.registry = AdapterRegistry(parts.workspace.adapters)
+    add_adapter("tools-v1")
+    one = add(evaluator, "tools-v1", Selection("val"))
+    break_off(evaluator, predictor, 12, lambda: evaluator.queue.stop(one.id))
+    evaluator.look()
+    folder = parts.workspace.adapters / "tools-v1"
+    folder.rename(parts.workspace.root / "away")
+    evaluator.queue.go_on(one.id)
+    evaluator.look()
+    assert (now(evaluator, one).state, now(evaluator, one).done) == (FAILED, 12)
+    (parts.workspace.root / "away").rename(folder)
+    evaluator.queue.go_on(one.id)
+    evaluator.look()
+    assert (now(evaluator, one).state, now(evaluator, one).done) == (DONE, 30)
+    assert len(predictor.asked) == 30
+
+
 def test_edits_meanwhile_do_not_part_questions_and_answers(
     evaluator: Evaluator, predictor: Any, source: Any, many: list[Sample]
 ) -> None:
