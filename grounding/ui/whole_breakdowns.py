@@ -96,9 +96,10 @@ def _table(dimension: str, buckets: tuple[Bucket, ...], figures: Figures, end: f
 
 def _row(dimension: str, bucket: Bucket, figures: Figures, end: float, *, two: bool, judged: bool) -> str:
     chosen = getattr(figures.report.filter, dimension) == bucket.name
-    # The row's figures are over the samples with a target where it has any: so it opens those.
+    # The row's figures are over the samples with a target where it has any: so it opens those, and all again.
     target = {"target": "some"} if bucket.count and bucket.no_target_count else {}
-    change = {dimension: "", **dict.fromkeys(target, "")} if chosen else {dimension: bucket.name, **target}
+    opened = {"target": ""} if target or figures.report.filter.target == "some" else {}
+    change = {dimension: "", **opened} if chosen else {dimension: bucket.name, **target}
     figure = "accuracy_50" if bucket.count else "no_target_accuracy"
     difference = bucket.differences.get(figure)
     sign = figures.sign_of(difference) if judged else "same"

@@ -204,6 +204,18 @@ def test_a_click_on_a_breakdown_opens_its_samples_and_the_others_stay_to_be_chos
     assert shown[3].count('role="listitem"') == min(24, count)
 
 
+def test_a_row_that_is_pressed_again_opens_all_samples(two: Handlers) -> None:
+    """Those without a target too, which it had left out as its figures are not over them."""
+    look = look_at(two)
+    row = re.compile(r'data-dimension="phrase_words">.*?data-set="([^"]*)" class="bw-open-row"')
+    shown: Any = next(iter(two._everything(look)))
+    for asked in ({"phrase_words": "1", "target": "some"}, {"phrase_words": "", "target": ""}):
+        pressed = row.search(shown[2])
+        assert pressed is not None and json.loads(unescape(pressed[1])) == asked
+        shown = change(two, look, **asked)[0]
+    assert look.filter == Filter() and "<b>90</b> of 90 samples" in shown[0]
+
+
 def test_outcomes_are_buttons_that_stay_while_one_is_chosen(two: Handlers) -> None:
     look = look_at(two)
     told = two.shelf.open("base-1", "tools-1").report(Filter(), False).headline.outcomes
