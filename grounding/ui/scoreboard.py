@@ -10,6 +10,7 @@ from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.adapters.evaluations import evaluations_of, is_base, moment
 from grounding.boxes import Box
 from grounding.compared import Report
+from grounding.compared.columns import read_columns
 from grounding.errors import RecordError
 from grounding.evaluating.selection import Selection
 from grounding.records import Sample
@@ -38,7 +39,8 @@ class Scoreboard:
     def kept(self, adapter: str | None, samples: Sequence[Sample]) -> KeptScores | None:
         """The newest scores of the base (None) or an adapter, with how many of `samples` were edited since.
 
-        Those on exactly `samples` come first, and an adapter's count under every name that it had.
+        Those on exactly `samples` come first, and an adapter's count under every name that it had. Raises
+        `WorkspaceError` when the samples of those can't be read.
         """
         digest, reports = samples_digest(samples), self._reports_of(adapter)
         same = (report for report in reports if report.samples_sha256 == digest)
@@ -85,12 +87,15 @@ class Scoreboard:
 
 
 def count_edits(report: KeptReport, samples: Sequence[Sample]) -> int:
-    """How many samples were changed, added or taken away since the report was made."""
-    from pyarrow import parquet
+    """How many samples were changed, added or taken away since the report was made.
 
-    columns = ["id", "image", "phrase", "truth_xyxy_px"]
-    rows = parquet.read_table(report.path / "samples.parquet", columns=columns).to_pylist()
-    before = {row["id"]: (row["image"], row["phrase"], _rounded(row["truth_xyxy_px"])) for row in rows}
+    Raises `WorkspaceError` when its samples can't be read.
+    """
+    asked = read_columns(report.path).samples
+    before = {
+        asked.id[row]: (asked.image[row], asked.phrase[row], _rounded(asked.truth.row(row).tolist()))
+        for row in range(len(asked))
+    }
     now = {sample.id: _question(sample) for sample in samples}
     changed = sum(before[key] != now[key] for key in before.keys() & now.keys())
     return changed + len(before.keys() ^ now.keys())

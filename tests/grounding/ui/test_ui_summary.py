@@ -18,6 +18,9 @@ from grounding.errors import StoreError
 from grounding.evaluating.selection import Selection
 from grounding.evaluating.worker import Evaluator, Work
 from grounding.reports import read_report
+from grounding.ui.chosen import BASE
+from grounding.ui.compare import Handlers
+from grounding.ui.desk import Compare
 from grounding.ui.model_service import ModelService
 from grounding.ui.scoreboard import Scoreboard, in_words
 from grounding.ui.sources import Parts
@@ -91,6 +94,15 @@ def test_two_of_other_samples_have_no_difference(parts: Parts, two: tuple[KeptSc
 def test_intervals_are_worked_out_once(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
     board = Scoreboard(parts)
     assert board.figures(*two)[0] is board.figures(*two)[0]
+
+
+@pytest.mark.parametrize("content", [b"no Parquet", None])
+def test_samples_that_can_not_be_read_are_a_sentence(parts: Parts, content: bytes | None) -> None:
+    """Also where samples were edited since, which asks for them."""
+    path = keep(parts.workspace.evaluations / "base", some_rows(some_samples(9))) / "samples.parquet"
+    path.write_bytes(content) if content else path.unlink()
+    html = Handlers(Compare(parts, Scoreboard(parts))).show_summary([BASE])
+    assert "samples.parquet" in html and "<table" not in html
 
 
 def test_names_are_escaped(parts: Parts, two: tuple[KeptScores, KeptScores]) -> None:
