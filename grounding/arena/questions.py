@@ -84,6 +84,11 @@ class Questions:
         samples = self.comparison.samples
         return samples.id[row], samples.phrase[row], samples.image_sha256[row]
 
+    def row_of(self, asked: Asked) -> int | None:
+        """The row that asks this; None where these evaluations don't, as their sample was edited since."""
+        same_id = np.flatnonzero(self.comparison.samples.id == asked[0]).tolist()
+        return next((row for row in same_id if self.asked(row) == asked), None)
+
     def next(self, votes: VoteStore, who: str) -> Question | None:
         """What this person is asked now; None when all is judged.
 

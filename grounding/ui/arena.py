@@ -157,7 +157,7 @@ class ArenaHandlers:
         comparison, votes = questions.comparison, self.votes
         asked, last = questions.next(votes, who), votes.last(questions.pair, who)
         names = {side.letter: side.name for side in comparison.sides}
-        row = comparison.row_of(last.asked[0]) if last is not None else None
+        row = questions.row_of(last.asked) if last is not None else None
         record = comparison.record(row) if row is not None else None
         return arena_html(
             question_html(asked, comparison.record(asked.row)) if asked else _done_html(questions),

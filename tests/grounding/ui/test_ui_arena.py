@@ -101,6 +101,19 @@ def test_a_vote_reveals_the_last_and_asks_the_next(handlers: ArenaHandlers) -> N
     assert not re.search("tools|base|adapter", question_part(html))
 
 
+def test_a_vote_on_a_sample_that_was_edited_since_is_not_told_of_the_new_one(
+    handlers: ArenaHandlers, workspace: Workspace, samples: list[Sample]
+) -> None:
+    """The same two models were evaluated again, and answered the new words otherwise."""
+    pick(handlers, show(handlers))
+    edited = [replace(sample, phrase=f"{sample.phrase} here") for sample in samples]
+    keep(workspace.evaluations / "base-2", [answered(sample, [NEAR]) for sample in edited])
+    keep(workspace.evaluations / "tools-2", [answered(sample, [FAR]) for sample in edited], "tools")
+    html = handlers.show("base-2", "tools-2", "ann", ANN)  # type: ignore[arg-type]
+    assert "You took" not in html and "8 of 8 left for you" in html
+    assert "You took" in show(handlers), "where it was given it is told"
+
+
 def test_a_second_click_and_a_second_window_count_nothing(
     handlers: ArenaHandlers, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
