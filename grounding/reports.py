@@ -172,14 +172,15 @@ class ReportStore:
         return None
 
     def list(self) -> list[KeptReport]:
-        """Every complete evaluation, newest first. A damaged one is left out."""
+        """Every complete evaluation, newest first. A damaged one is left out, and one that is removed meanwhile."""
         found = []
         for path in self.folder.glob(f"*/{REPORT}"):
             try:
-                found.append(_read(path))
+                kept = _read(path)
+                found.append((kept.created_at, path.parent.stat().st_mtime_ns, kept))
             except _DAMAGE:
                 continue
-        return sorted(found, key=lambda kept: (kept.created_at, kept.path.stat().st_mtime_ns), reverse=True)
+        return [kept for *_, kept in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
 def asked_plainly(kept: KeptReport, quantize: str = "none") -> bool:

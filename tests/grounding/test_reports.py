@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -193,6 +194,22 @@ def test_reports_of_the_same_second_stand_in_the_order_of_their_writing(store: R
         backdate(report, "2026-01-01T00:00:00+00:00")
         os.utime(report.path, (second, second))
     assert [report.id for report in store.list()] == [report.id for report in reversed(kept)]
+
+
+def test_a_report_that_is_removed_while_the_others_are_read_is_left_out(
+    store: ReportStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays, goes = (store.keep(make_report(some_rows()), split="val") for _ in range(2))
+    read = reports._read
+
+    def read_and_remove(path: Path) -> reports.KeptReport:
+        found = read(path)
+        if found.id == goes.id:
+            shutil.rmtree(goes.path)
+        return found
+
+    monkeypatch.setattr(reports, "_read", read_and_remove)
+    assert [report.id for report in store.list()] == [stays.id]
 
 
 def test_the_same_questions_are_found_by_their_digest(store: ReportStore) -> None:
