@@ -118,10 +118,14 @@ def _write_markdown(report: Report, folder: Path) -> Sequence[str]:
     if any(one.count for one in report.calibrations()):
         plots["calibration.svg"] = calibration_svg(report.calibrations())
     for name, content in plots.items():
-        (folder / name).write_text(content, encoding="utf-8")
-    text = report_markdown(report, list(plots))
-    (folder / "report.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+        _write_text(folder / name, content)
+    _write_text(folder / "report.md", report_markdown(report, list(plots)))
     return ()
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Half characters (lone surrogates), as in the name of an adapter's folder, in their backslash form."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 FORMATS: Mapping[str, Callable[[Report, Path], Sequence[str]]] = MappingProxyType(

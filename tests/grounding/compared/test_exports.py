@@ -142,6 +142,13 @@ def test_phrases_are_no_markup_in_markdown(tmp_path: Path) -> None:
     ET.parse(tmp_path / "out" / "accuracy.svg")
 
 
+def test_a_folder_whose_name_is_no_utf8_stands_in_markdown_and_its_plots(tmp_path: Path) -> None:
+    folder = keep(tmp_path / "a", some_rows(some_samples(9)), "/adapters/t\udcff")
+    open_report(folder).export(tmp_path / "out", "markdown")
+    for name in ("report.md", "accuracy.svg", "calibration.svg"):
+        assert "udcff" in (tmp_path / "out" / name).read_text(encoding="utf-8"), name
+
+
 # --- COCO ---
 
 
