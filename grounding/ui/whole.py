@@ -296,7 +296,8 @@ class Handlers:
             found = opened.suspects(look.filter)
             page = page_of(np.arange(len(found)), look.page, PAGE_SIZE)
             return suspects_html(comparison, found, page, self.parts)
-        return samples_html(comparison, page_of(rows, look.page, PAGE_SIZE), self.parts)
+        left_out = int(opened.report(look.filter, look.with_seen).listed.sum()) - len(rows)
+        return samples_html(comparison, page_of(rows, look.page, PAGE_SIZE), self.parts, left_out=left_out)
 
     def _opened(self, look: Looking) -> Opened:
         if not look.a:

@@ -139,7 +139,9 @@ def half_range(reach: float) -> float:
 
 def _verdict(figures: Figures) -> str:
     found, sides = figures.headline, figures.report.comparison.sides
-    if _is_empty(found):
+    if _is_empty(found) and figures.report.listed.any():
+        told, sign = "All of these samples were seen in training, so none is counted.", "same"
+    elif _is_empty(found):
         told, sign = "No sample passes these filters.", "same"
     elif not found.count:
         told, sign = "None of these samples has a target box.", "same"

@@ -56,8 +56,13 @@ def _question(phrase: str, boxes_xyxy_px: Sequence[Box]) -> tuple[str, list[tupl
     return phrase, [box.rounded() for box in boxes_xyxy_px]  # as reports of earlier versions have them
 
 
-def samples_html(comparison: Comparison, page: Page, parts: Parts) -> str:
-    """One page of cards with its pager. Everything is escaped."""
+def samples_html(comparison: Comparison, page: Page, parts: Parts, *, left_out: int = 0) -> str:
+    """One page of cards with its pager; `left_out` more samples pass and were seen in training. Everything is
+    escaped."""
+    if not page.total and left_out:
+        told = "The only sample was" if left_out == 1 else f"All {left_out:,} samples were"
+        count = press({"with_seen": "yes"}, "Count them too", 'class="bw-link"')
+        return f'<div class="bw-empty"><p>{told} seen in training. {count} to see them.</p></div>'
     if not page.total:
         clear = press({"clear": "yes"}, "Clear them", 'class="bw-link"')
         return f'<div class="bw-empty"><p>No sample passes these filters. {clear} to see all.</p></div>'

@@ -186,6 +186,21 @@ def test_every_number_opens_as_many_samples_as_it_says(two: Handlers, monkeypatc
         assert f"<b>{count}</b> of 90" in change(two, fresh, **json.loads(unescape(asked)))[0][0], asked
 
 
+def test_where_all_samples_were_seen_in_training_it_says_so(two: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No filter is on that could be taken away."""
+    look = look_at(two)
+    monkeypatch.setitem(vars(two.shelf.open("base-1", "tools-1").comparison), "seen", np.ones(90, dtype=bool))
+    two.shelf.open("base-1", "tools-1")._figures.clear()
+    shown: Any = next(iter(two._everything(look)))
+    assert (
+        "All of these samples were seen in training" in shown[1] and "All 90 samples were seen in training" in shown[3]
+    )
+    assert "these filters" not in shown[1] + shown[3]
+    pressed = re.search(r'data-set="([^"]*)" class="bw-link"', shown[3])
+    assert pressed is not None
+    assert "<b>90</b> of 90 samples" in change(two, look, **json.loads(unescape(pressed[1])))[0][0]
+
+
 def test_where_nothing_is_left_no_empty_tables_stand(two: Handlers) -> None:
     shown = change(two, look_at(two), words="zzzz", category="mug")[0]
     assert "No sample passes these filters" in shown[1] and "<table" not in shown[1] + shown[2]
