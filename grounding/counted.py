@@ -52,10 +52,13 @@ def counted_report(kept: KeptReport, workspace: Workspace) -> KeptReport:
     """The evaluation with figures that leave out what its adapter saw in training.
 
     Those of a base, and those that were kept knowing what the adapter saw, are so already and nothing is opened. The
-    others are read and counted anew, if it is known by now; they are not changed on the disk. One whose samples can't
-    be read comes back as it is.
+    others, of a base that an adapter was merged into too, are read and counted anew, if it is known by now; they are
+    not changed on the disk. One whose samples can't be read comes back as it is.
     """
-    if kept.adapter is None or (kept.seen is not None and kept.seen.known):
+    from grounding.compared.seen import is_merged
+
+    is_base = kept.adapter is None and not is_merged(kept.model_id)
+    if is_base or (kept.seen is not None and kept.seen.known):
         return kept
     key = (workspace.root, kept.path, kept.created_at)
     found = _RECOUNTED.get(key)
@@ -78,7 +81,7 @@ def _recounted(kept: KeptReport, workspace: Workspace) -> tuple[SeenCount, Score
     from grounding.compared.seen import seen_in_training
 
     found = seen_in_training(read_columns(kept.path).samples, kept, workspace)
-    assert found is not None, "it has an adapter"
+    assert found is not None, "it has an adapter, or is merged of one"
     seen = marks_of(found)
     if not seen.count.left_out:
         return seen.count, None, None

@@ -29,7 +29,8 @@ class Report:
     """What one model scored on a set of samples. `adapter` is None for the base; `rows` stand in sample order.
 
     `settings` says what the answers depend on; None where the evaluation kept no log. `seen` marks the rows that the
-    adapter saw in training, which `scores` leave out; None for the base, and where nobody looked.
+    adapter, or one merged into the model, saw in training, which `scores` leave out; None for a base that was not
+    trained here, and where nobody looked.
     """
 
     model_id: str

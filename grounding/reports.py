@@ -56,8 +56,8 @@ class KeptReport:
 
     `buckets` are `buckets.bucket_scores` of its rows; `settings` is `EvaluationSettings` in its JSON form, empty
     where the evaluation kept no log. Reports of earlier versions have neither. `seen` says what the adapter saw in
-    training, which `scores` and `buckets` leave out; None for a base, and in reports of earlier versions, which count
-    all (`counted.counted_report` knows more).
+    training, which `scores` and `buckets` leave out, one that was merged into the model too; None for another base, and
+    in reports of earlier versions, which count all (`counted.counted_report` knows more).
     """
 
     id: str
@@ -80,7 +80,7 @@ class KeptReport:
     @property
     def seen_left_out(self) -> int | None:
         """How many samples that the adapter saw in training `scores` leave out; None where nobody knew what it saw."""
-        if self.adapter is None:
+        if self.adapter is None and self.seen is None:
             return 0
         return self.seen.left_out if self.seen is not None and self.seen.known else None
 
@@ -286,7 +286,7 @@ def _marks(report: Report) -> Sequence[str | None]:
     """What stands in the column "seen": null where it isn't known."""
     if report.seen is not None and report.seen.known:
         return report.seen.marks
-    return [None if report.adapter else ""] * len(report.rows)
+    return [None if report.adapter or report.seen else ""] * len(report.rows)
 
 
 def write_parquet(path: Path, rows: Sequence[ScoredSample], seen: Sequence[str | None] | None = None) -> None:

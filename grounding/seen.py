@@ -71,13 +71,14 @@ def marks_of(found: Seen) -> SeenMarks:
 
 
 def seen_by(model_id: str, adapter: str | None, samples: Sequence[Sample], workspace: Workspace) -> SeenMarks | None:
-    """What an adapter, by its name or folder, has seen of samples that it has just answered; None for a base."""
-    if adapter is None:
-        return None
-    from grounding.compared.seen import seen_in_training
+    """What an adapter, by its name or folder, or one that was merged into its base has seen of samples that it has just
+    answered; None for a base, which wasn't trained here."""
+    from grounding.compared.seen import is_merged, seen_in_training
     from grounding.metrics import summarise
     from grounding.reports import KeptReport
 
+    if adapter is None and not is_merged(model_id):
+        return None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     report = KeptReport("", Path(), now, model_id, adapter, "", "", summarise(()))
     found = seen_in_training(_columns(samples), report, workspace)

@@ -147,16 +147,26 @@ def merged_adapter(model_id: str) -> AdapterInfo | None:
 
     Raises `AdapterError` when the file is damaged.
     """
-    try:
-        path = Path(model_id).expanduser() / MERGED
-        if not path.is_file():
-            return None
-    except (OSError, RuntimeError, ValueError):  # no path: too long, a NUL, the home of somebody unknown
+    path = _merged_file(model_id)
+    if path is None:
         return None
     try:
         return AdapterInfo.from_json(json.loads(path.read_text(encoding="utf-8"))["adapter"], path.parent)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(f"{path} is damaged ({error}). Merge the adapter again.") from error
+
+
+def is_merged(model_id: str) -> bool:
+    """Whether a model in a folder was made of an adapter and its base."""
+    return _merged_file(model_id) is not None
+
+
+def _merged_file(model_id: str) -> Path | None:
+    try:
+        path = Path(model_id).expanduser() / MERGED
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # no path: too long, a NUL, the home of somebody unknown
+        return None
 
 
 def _snapshots(info: AdapterInfo, workspace: Workspace) -> list[Snapshot]:

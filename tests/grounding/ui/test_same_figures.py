@@ -19,6 +19,7 @@ from grounding.__main__ import main
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.adapters.card import compared as card_compared
 from grounding.adapters.evaluations import standing
+from grounding.adapters.merge import MERGED
 from grounding.boxes import Box
 from grounding.compared.figures import figure_of
 from grounding.compared.wording import ERRORS, figure_text, headline_rows
@@ -36,7 +37,7 @@ from grounding.ui.evaluations_panel import EvaluationHandlers
 from grounding.ui.scoreboard import Scoreboard
 from grounding.ui.sources import Parts
 from grounding.ui.whole import Handlers
-from grounding.ui.whole_kept import report_choices
+from grounding.ui.whole_kept import Shelf, report_choices
 from grounding.ui.whole_look import Looking
 
 BASE_BOX, ADAPTER_BOX = Box(0, 0, 20, 20), Box(0, 0, 40, 40)  # what the stand-in answers
@@ -187,6 +188,29 @@ def test_evaluate_prints_what_the_page_shows(
     assert main([*command, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again == printed
+
+
+def test_a_merged_model_alone_has_the_figures_of_its_comparison(
+    parts: Parts, asked: list[Sample], predictor: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    """What was merged into it had seen some of the samples, whoever asks."""
+    info = AdapterInfo.load(parts.workspace.adapters / "tools")
+    (tmp_path / MERGED).write_text(json.dumps({"adapter": info.to_json()}))
+    monkeypatch.setattr(predictor, "model_id", str(tmp_path))
+    monkeypatch.setattr("grounding.commands.evaluate.load", lambda *_: predictor)
+    file, out = parts.workspace.root / "asked.jsonl", parts.workspace.evaluations / "mine"
+    write_samples(file, asked)
+    command = ["evaluate", str(file), "--out", str(out), "--json"]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["scores"] == Api(parts).report("mine")["headline"]["scores"][0]
+    assert printed["scores"]["count"] == 7 and printed["seen"]["samples"] == printed["seen"]["pictures"] == 2
+    ((label, _),) = report_choices(Shelf(parts.workspace).list())
+    assert "12 samples · Acc@0.5" in label and "· 4 seen left out ·" in label
+    read = read_report(out)
+    assert read is not None
+    as_an_earlier_version_kept_it(read)
+    assert main(command) == 0 and json.loads(capsys.readouterr().out) == printed
 
 
 def test_lists_open_no_samples_and_mark_what_may_be_counted(parts: Parts, kept: dict[str | None, KeptReport]) -> None:
