@@ -73,8 +73,8 @@ def model_of(answer: Answer) -> str | None:
 class Evidence:
     """What was asked for besides the answers, None until then. `heats` and `probes` have one entry a model, None for
     one that did not answer; `prompts` what is read by whom, where several read; `problems` says why a part could not
-    come, by its name; `truths` has the boxes that the probes' wordings are known to mean, `standings` how the models do
-    over many samples, by title. `question` tells one question from the next.
+    come, by its name; `truths` has the boxes that the probes' wordings are known to mean, `standings`, one a model, how
+    each does over many samples. `question` tells one question from the next.
     """
 
     question: int = 0
@@ -83,7 +83,7 @@ class Evidence:
     prompts: tuple[tuple[str, ReadPrompt], ...] | None = None
     problems: tuple[tuple[str, str], ...] = ()
     truths: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
-    standings: Mapping[str, Standing] = field(default_factory=dict)
+    standings: tuple[Standing, ...] = ()
 
     def problem(self, part: str) -> str | None:
         return dict(self.problems).get(part)
@@ -204,12 +204,13 @@ def _asides(scene: Scene, entries: Sequence[_Entry], evidence: Evidence | None, 
     failed = "".join(f'<p class="bw-problem" role="alert">{escape(problem)}</p>' for problem in problems)
     probes = ""
     if evidence is not None and evidence.probes is not None:
+        standings = evidence.standings or (None,) * len(entries)
         told = [
-            (entry.title, entry.kind, result)
-            for entry, result in zip(entries, evidence.probes, strict=True)
+            (entry.title, entry.kind, result, standing)
+            for entry, result, standing in zip(entries, evidence.probes, standings, strict=True)
             if result is not None
         ]
-        probes = probes_html(scene.picture_url, scene.image_size_wh, told, evidence.truths, evidence.standings)
+        probes = probes_html(scene.picture_url, scene.image_size_wh, told, evidence.truths)
     prompts, problem = (evidence.prompts, evidence.problem("prompt")) if evidence else (None, None)
     return (
         f'<div class="bw-asides"><button type="button" class="bw-ask" data-part="probes"{waiting}>'

@@ -251,7 +251,7 @@ class Compare:
                 lambda own, some: probe(own, path, phrase, some, other=other, truths=truths),
                 lambda why: None,
             )
-            standings = {title_of(model): self._standing(model) for model in answered.models}
+            standings = tuple(map(self._standing, answered.models))
             return replace(evidence, probes=results, truths=truths, standings=standings)
         return replace(evidence, prompts=self._prompts(answered, path))
 

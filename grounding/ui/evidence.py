@@ -58,27 +58,25 @@ def _heat_colour(chance: float) -> tuple[int, ...]:
 def probes_html(
     picture_url: str,
     image_size_wh: tuple[int, int],
-    told: Sequence[tuple[str, Kind, ProbeResult]],
+    told: Sequence[tuple[str, Kind, ProbeResult, Standing | None]],
     truths: Mapping[str, Sequence[Box]],
-    standings: Mapping[str, Standing],
 ) -> str:
-    """The verdict on each model, (title, colour, what it answered), then one small picture a wording with the boxes of
-    all of them, and with what it is known to mean. `standings` says how a model, by its title, does over many samples.
-    "" where none has answered."""
+    """The verdict on each model, (title, colour, what it answered, how it does over many samples), then one small
+    picture a wording with the boxes of all of them, and with what it is known to mean. "" where none has answered."""
     if not told:
         return ""
     verdicts = "".join(
         f'<li data-verdict="{result.verdict.value}"><i class="bw-key" data-kind="{kind}"></i>'
         f'<b title="{escape(title)}">{escape(title)}</b>'
         f'<span class="bw-mark" aria-hidden="true">{_VERDICT_MARKS[result.verdict]}</span>'
-        f"<span>{escape(result.sentence)}{_standing(standings.get(title))}</span></li>"
-        for title, kind, result in told
+        f"<span>{escape(result.sentence)}{_standing(standing)}</span></li>"
+        for title, kind, result, standing in told
     )
-    first = [(kind, result.original) for _, kind, result in told]
+    first = [(kind, result.original) for _, kind, result, _ in told]
     asked = told[0][2].phrase
     pictures = [_probe(picture_url, image_size_wh, asked, "as asked", first, [], truths.get(asked, ()))]
     for place, answer in enumerate(told[0][2].answers):
-        answers = [(kind, result.answers[place]) for _, kind, result in told]
+        answers = [(kind, result.answers[place]) for _, kind, result, _ in told]
         shown = [(kind, own.prediction) for kind, own in answers]
         marks = [(kind, own.iou, own.moved) for kind, own in answers]
         wording, what = answer.probe.phrase, answer.probe.kind.value

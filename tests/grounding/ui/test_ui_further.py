@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from compared_samples import answered, keep, some_scenes
 from grounding.boxes import Box
 from grounding.errors import BusyError, ModelError, SettingsError
 from grounding.heat import Heat
@@ -210,6 +212,23 @@ def test_heat_probes_and_prompt_come_of_it_too(
     html = compare.more(desk, part) or ""
     assert said in html
     assert 'data-heats="yes"' in html or part != "heats"
+
+
+def test_an_adapter_and_a_model_of_one_name_are_each_told_how_they_do(
+    compare: Compare, further: FurtherModels, tmp_path: Path, add_adapter: Callable[..., None]
+) -> None:
+    """As where a folder has the model that an adapter was merged into."""
+    add_adapter("tools")
+    key = further.add(str(model_folder(tmp_path / "merged" / "tools", "grounding-dino"))).key
+    further.want(key)
+    settled(further, key)
+    samples = some_scenes(12)
+    keep(compare.parts.workspace.evaluations / "b", [answered(s, s.boxes_xyxy_px) for s in samples], "tools")
+    desk, _ = asked(compare, "tools", key)
+    html = compare.more(desk, "probes") or ""
+    said = re.findall(r'<small class="bw-standing" data-better="(\w+)">([^<]*)</small>', html)
+    assert [better for better, _ in said] == ["yes", "unknown"], said
+    assert "100.0%" in said[0][1] and "Not evaluated yet" in said[1][1]
 
 
 def test_one_that_fails_says_why_and_leaves_the_others(
