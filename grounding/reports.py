@@ -183,6 +183,13 @@ class ReportStore:
         return [kept for *_, kept in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
+def weights_of(kept: KeptReport) -> str:
+    """How the model's weights were quantised: "none", "4bit" or "8bit", by what was asked for, else by what the model
+    said of itself, as in an evaluation from Python."""
+    conditions = kept.settings.get("conditions") or {}
+    return str(conditions.get("quantize") or conditions.get("weights") or "none")
+
+
 def asked_plainly(kept: KeptReport, quantize: str = "none") -> bool:
     """Whether the model was asked as the page of an app with `--quantize` asks it: its own profile, plain decoding,
     nothing else about it.
@@ -194,8 +201,7 @@ def asked_plainly(kept: KeptReport, quantize: str = "none") -> bool:
         return True
     conditions = settings.get("conditions", {})
     decoding = settings.get("decoding", {}) in ({}, Decoding().to_json())
-    weights = conditions.get("quantize", "none") == quantize
-    return decoding and weights and not conditions.keys() & {"rerank", "profile"}
+    return decoding and weights_of(kept) == quantize and not conditions.keys() & {"rerank", "profile"}
 
 
 def report_json(kept: KeptReport) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from grounding.adapters.info import AdapterInfo
 from grounding.adapters.labels import read_label
 from grounding.journal import adapter_digest
 from grounding.metrics import Scores
-from grounding.reports import KeptReport, ReportStore, asked_plainly
+from grounding.reports import KeptReport, ReportStore, asked_plainly, weights_of
 from grounding.workspace import Workspace
 
 FIGURES = ("accuracy_50", "accuracy_75", "mean_iou", "detection_rate")
@@ -41,8 +41,7 @@ class Standing:
     @property
     def quantize(self) -> str:
         """What the base's weights were in the evaluation: "none", "4bit" or "8bit"."""
-        conditions = self.report.settings.get("conditions", {}) if self.report is not None else {}
-        return str(conditions.get("quantize", "none"))
+        return weights_of(self.report) if self.report is not None else "none"
 
 
 def evaluations_of(info: AdapterInfo, reports: Sequence[KeptReport], quantize: str = "none") -> list[KeptReport]:

@@ -9,7 +9,7 @@ from grounding.compared import Comparison
 from grounding.compared.comparison import Side
 from grounding.decoding.settings import Decoding
 from grounding.errors import RecordError
-from grounding.reports import asked_plainly
+from grounding.reports import asked_plainly, weights_of
 
 _VERSION_DIGITS = 12
 _TELLING_CONDITIONS = ("profile", "quantize", "rerank")
@@ -59,5 +59,7 @@ def contestant_key(side: Side) -> str:
     usual, asked = Decoding().to_json(), dict(kept.settings.get("decoding") or {})
     told = [f"{name}={value}" for name, value in sorted(asked.items()) if usual.get(name) != value]
     conditions = dict(kept.settings.get("conditions") or {})
+    if (weights := weights_of(kept)) != "none":
+        conditions.setdefault("quantize", weights)
     told += [f"{name}={conditions[name]}" for name in _TELLING_CONDITIONS if name in conditions]
     return f"{who} ({', '.join(told)})"

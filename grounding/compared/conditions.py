@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from grounding.decoding.settings import Decoding
-from grounding.reports import KeptReport
+from grounding.reports import KeptReport, weights_of
 
 if TYPE_CHECKING:
     from grounding.compared.comparison import Comparison
@@ -34,7 +34,7 @@ def conditions_of(kept: KeptReport) -> Mapping[str, Any]:
     """
     asked = kept.settings.get("conditions") or {}
     return {
-        "weights": asked.get("quantize") or asked.get("weights") or "none",
+        "weights": weights_of(kept),
         **(Decoding().to_json() | dict(kept.settings.get("decoding") or {})),
         "rerank": asked.get("rerank", "none"),
         "profile": asked.get("profile") or kept.settings.get("profile") or "",

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from compared_samples import keep, some_rows, some_samples
+from grounding.adapters.evaluations import is_base
+from grounding.arena import Pair, pair_of
 from grounding.compared import open as open_report
+from grounding.compared import open_comparison
 from grounding.compared.conditions import asked_alike, condition_words, differing_conditions
 from grounding.decoding.settings import Decoding
-from grounding.reports import KeptReport, read_report
+from grounding.reports import KeptReport, ReportStore, read_report
 
 
 def asked(folder: Path, adapter: str | None = None, model_id: str = "demo", **settings: Any) -> KeptReport:
@@ -54,6 +57,16 @@ def test_what_was_asked_otherwise_is_named(
     assert condition_words(plain) == () and condition_words(other) == words
     assert differing_conditions(plain, other) == differing
     assert asked_alike(plain, other) == (not differing)
+
+
+@pytest.mark.parametrize("conditions", [{"quantize": "4bit", "weights": "4bit"}, {"weights": "4bit"}])
+def test_quantised_weights_are_never_taken_for_full_ones(tmp_path: Path, conditions: dict[str, str]) -> None:
+    """In an evaluation from Python nobody but the model says how it was loaded."""
+    plain, other = asked(tmp_path / "a", **PLAIN), asked(tmp_path / "b", conditions=conditions)
+    assert (is_base(plain), is_base(other), is_base(other, "4bit")) == (True, False, True)
+    assert ReportStore(tmp_path).find("demo", None, plain.samples_sha256) == plain
+    pair = pair_of(open_comparison([plain.path, other.path]))
+    assert pair == Pair("base of demo", "base of demo (quantize=4bit)")
 
 
 def test_other_files_under_one_name_are_another_model(tmp_path: Path) -> None:
