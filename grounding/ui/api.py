@@ -188,7 +188,7 @@ class Api:
             filter: Only some samples, such as {"outcome": "loss", "spatial": "spatial"}; docs/compare.md lists them.
             with_seen: Count what an adapter saw in training too.
         Returns:
-            Sides, notes, the headline as in `compare --json`; records of breakdowns, curves, calibrations, chances.
+            Sides, notes, the headline as in the export "json"; records of breakdowns, curves, calibrations, chances.
         """
         return records.report_document(self._report(a, b, filter, with_seen))
 
