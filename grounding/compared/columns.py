@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -90,8 +91,8 @@ class Samples:
         fixed = FIXED_BUCKETS.get(dimension)
         if fixed:
             return fixed
-        names, counts = np.unique(self.buckets[dimension].astype(str), return_counts=True)
-        return tuple(sorted(names.tolist(), key=dict(zip(names.tolist(), -counts, strict=True)).__getitem__))
+        counts = Counter(self.buckets[dimension].tolist())
+        return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
 
 
 @dataclass(frozen=True, eq=False)

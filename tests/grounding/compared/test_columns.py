@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from grounding.buckets import bucket_of
 from grounding.compared.columns import DIMENSIONS, read_columns
 from grounding.errors import WorkspaceError
 from grounding.measures import STATUSES, measures_of
-from grounding.reports import read_rows
+from grounding.reports import read_report, read_rows
 
 
 def test_the_columns_are_the_rows(tmp_path: Path) -> None:
@@ -65,6 +66,15 @@ def test_names_of_buckets_stand_as_in_a_report(tmp_path: Path) -> None:
     counts = {name: int((samples.buckets["category"] == name).sum()) for name in samples.bucket_names("category")}
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
     assert set(counts) == {"(none)", "mug", "drum", "dog"}
+
+
+def test_no_sample_falls_out_of_a_breakdown_by_an_odd_category(tmp_path: Path) -> None:
+    """A NUL at its end is a part of a text, though not to an array of texts."""
+    odd = [replace(sample, category="mug\0" if k % 2 else "mug") for k, sample in enumerate(some_samples(9))]
+    folder = keep(tmp_path / "a", some_rows(odd))
+    kept = read_report(folder)
+    assert kept is not None
+    assert read_columns(folder).samples.bucket_names("category") == tuple(kept.buckets["category"]) == ("mug", "mug\0")
 
 
 def test_reports_of_earlier_versions_are_opened(tmp_path: Path) -> None:
