@@ -167,9 +167,9 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     middle = share + z2 / (2 * trials)
     half = _Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     scale = 1 + z2 / trials
-    # At the ends rounding would leave a share outside of its own interval.
-    low = 0.0 if successes == 0 else (middle - half) / scale
-    high = 1.0 if successes == trials else (middle + half) / scale
+    # Rounding would leave a share at an end outside of its own interval, and an interval near it outside of 0 to 1.
+    low = 0.0 if successes == 0 else max(0.0, (middle - half) / scale)
+    high = 1.0 if successes == trials else min(1.0, (middle + half) / scale)
     return low, high
 
 

@@ -229,5 +229,7 @@ def test_beyond_a_dozen_pictures_the_coins_are_near_the_exact_ones() -> None:
 
 def test_wilsons_interval_takes_broken_successes() -> None:
     assert wilson_interval(2.5, 5)[0] == pytest.approx(1 - wilson_interval(2.5, 5)[1])
+    for little in (1e-15, 1e-9):  # as a mean IoU may be: no "-0.000" stands on the page
+        assert wilson_interval(little, 1)[0] >= 0.0
     with pytest.raises(ValueError, match="no share"):
         wilson_interval(1, 0)
