@@ -91,17 +91,19 @@ def _recounted(kept: KeptReport, workspace: Workspace) -> tuple[SeenCount, Score
 
 def counted_pair(base: KeptReport, adapter: KeptReport, workspace: Workspace) -> tuple[Scores, Scores]:
     """The figures of a base and of an adapter over the same samples: those that both answered and the adapter did not
-    see in training. `adapter` is as `counted_report` gives it."""
-    if adapter.seen is None or not adapter.seen.left_out:
+    see in training, all where that isn't known. `adapter` is as `counted_report` gives it."""
+    if not any(one.seen is not None and one.seen.left_out for one in (base, adapter)):
         return base.scores, adapter.scores
-    key = (workspace.root, base.path, base.created_at, adapter.path, adapter.created_at)
+    is_known = adapter.seen is not None and adapter.seen.known
+    key = (workspace.root, base.path, base.created_at, adapter.path, adapter.created_at, is_known)
     found = _PAIRED.get(key)
     if found is None:
         try:
             report = opened(workspace, base, adapter)
         except (RecordError, WorkspaceError):
             return base.scores, adapter.scores
-        first, second = replace(report, resamples=0).headline.scores
+        # What was merged into the base it saw in training too, and leaves out of its own report.
+        first, second = replace(report, resamples=0, with_seen=not is_known).headline.scores
         found = (first, second)
         _PAIRED.put(key, found)
     return found

@@ -16,9 +16,11 @@ from grounding.adapters import AdapterInfo
 from grounding.adapters.merge import MERGED
 from grounding.compared import Filter, open_comparison
 from grounding.compared import open as open_report
+from grounding.counted import counted_pair, counted_report
 from grounding.metrics import summarise
 from grounding.records import Sample
-from grounding.reports import read_rows
+from grounding.reports import read_report, read_rows
+from grounding.workspace import Workspace
 
 
 def named(k: int) -> Path:
@@ -124,6 +126,21 @@ def test_a_merged_adapter_has_seen_what_it_learned_from(
     (folder / MERGED).write_text("{}")
     damaged = open_comparison([keep(tmp_path / "d", read_rows(trained[1]), name, str(folder))])
     assert "merged_from.json is damaged" in damaged.notes[0] and damaged.counted.all()
+
+
+def test_a_merged_base_and_an_adapter_of_which_nothing_is_known_are_paired_over_the_same_samples(
+    trained: list[Path], tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    info = AdapterInfo.load(workspace.adapters / "tools")
+    (tmp_path / MERGED).write_text(json.dumps({"adapter": info.to_json()}))
+    rows = read_rows(trained[1])
+    found = [
+        read_report(keep(tmp_path / name, rows, adapter, str(tmp_path))) for name, adapter in (("c", None), ("d", "x"))
+    ]
+    base, adapter = (counted_report(report, workspace) for report in found if report is not None)
+    assert base.scores == summarise(rows[2:]) and adapter.scores == summarise(rows)
+    assert counted_pair(base, adapter, workspace) == (summarise(rows), summarise(rows))
 
 
 @pytest.mark.parametrize("keep_best", [True, False])
