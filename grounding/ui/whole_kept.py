@@ -85,12 +85,14 @@ class Shelf:
         """
         with self._lock:  # two pages that ask for the same wait for one reading
             key = (a, b if b != a else ALONE)
-            if key not in self._open:
-                self._open[key] = Opened(self.kept.open(*(name for name in key if name != ALONE)))
+            comparison = self.kept.open(*(name for name in key if name != ALONE))
+            found = self._open.get(key)
+            if found is None or found.comparison is not comparison:  # evaluated anew under the same name
+                found = self._open[key] = Opened(comparison)
             self._open.move_to_end(key)
             while len(self._open) > _OPEN_AT_ONCE:
                 self._open.popitem(last=False)
-            return self._open[key]
+            return found
 
 
 def report_choices(reports: Sequence[KeptReport]) -> Choices:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -158,6 +159,21 @@ def test_the_same_evaluation_twice_is_that_one_alone(two: Handlers) -> None:
     shown = list(two.choose(look, "tools-1", "tools-1"))
     assert (look.a, look.b, look.order) == ("tools-1", ALONE, "worst")
     assert [part.value for part in shown[0][:2]] == ["tools-1", ALONE] and "data-figure" in shown[0][3]
+
+
+def test_an_evaluation_made_anew_under_its_old_name_has_its_new_figures(
+    two: Handlers, keep_rows: Callable[..., str]
+) -> None:
+    look = look_at(two)
+    before = list(two._everything(look))[-1][1]
+    folder = two.shelf.kept.workspace.evaluations / "tools-1"
+    shutil.rmtree(folder)
+    rows = [answered(sample, sample.boxes_xyxy_px) for sample in some_samples(90) if sample.boxes_xyxy_px]
+    keep_rows("tools-1", rows, "tools")
+    path = folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"created_at": "2999-01-01T00:00:00+00:00"}))
+    after = list(two._everything(look))[-1][1]
+    assert "100.0%" in shown_rows(after)["accuracy_50"][1] and "100.0%" not in shown_rows(before)["accuracy_50"][1]
 
 
 def test_what_was_written_is_not_taken_for_another_look(two: Handlers) -> None:
