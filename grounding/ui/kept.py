@@ -20,7 +20,7 @@ class Kept:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.reports = ReportStore(workspace.evaluations)
-        self._open: OrderedDict[tuple[tuple[Path, str], ...], Comparison] = OrderedDict()
+        self._open: OrderedDict[tuple[tuple[Path, str], ...], tuple[Comparison, tuple[int, ...]]] = OrderedDict()
         self._lock = Lock()
 
     def list(self) -> list[KeptReport]:
@@ -44,12 +44,24 @@ class Kept:
         found = [self.find(evaluation) for evaluation in evaluations]
         key = tuple((report.path, report.created_at) for report in found)
         with self._lock:
-            if key not in self._open:
-                self._open[key] = open_comparison([report.path for report in found], workspace=self.workspace)
+            stand = self._stand()
+            if key not in self._open or not (_is_known(self._open[key][0]) or self._open[key][1] == stand):
+                comparison = open_comparison([report.path for report in found], workspace=self.workspace)
+                self._open[key] = comparison, stand
             self._open.move_to_end(key)
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
-            return self._open[key]
+            return self._open[key][0]
+
+    def _stand(self) -> tuple[int, ...]:
+        """What changes as adapters and snapshots come and go: what is not known of one may be known then."""
+        folders = (self.workspace.adapters, self.workspace.snapshots)
+        return tuple(folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders)
+
+
+def _is_known(comparison: Comparison) -> bool:
+    """Whether it is known what each adapter of it saw in training."""
+    return all(side.seen is None or side.seen.known for side in comparison.sides)
 
 
 def id_of(report: KeptReport) -> str:

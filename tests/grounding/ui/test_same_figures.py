@@ -244,6 +244,21 @@ def test_what_an_adapter_saw_is_not_known_without_its_snapshot(
     assert counted_report(report, parts.workspace).scores.count == 7
 
 
+def test_an_adapter_that_comes_back_is_known_on_a_page_that_stayed_open(
+    parts: Parts, kept: dict[str | None, KeptReport]
+) -> None:
+    folder, away = parts.workspace.adapters / "tools", parts.workspace.root / "away"
+    folder.rename(away)
+    handlers, look, api = Handlers(parts), Looking(), Api(parts)
+    a, b = kept[None].path.name, kept["tools"].path.name
+    look.choose(a, b)
+    assert "no longer stands in the workspace" in list(handlers._everything(look))[-1][1]
+    assert api.report(a, b)["headline"]["left_out"] == 0
+    away.rename(folder)
+    assert "The 4 seen samples are left out of the figures of all" in list(handlers._everything(look))[-1][1]
+    assert api.report(a, b)["headline"]["left_out"] == 4
+
+
 def test_all_seen_is_a_sentence_with_a_way_out(
     parts: Parts, kept: dict[str | None, KeptReport], make_snapshot: Callable[..., Path], asked: list[Sample]
 ) -> None:
