@@ -89,9 +89,12 @@ def _kept_evaluation(
     from grounding.journal import JOURNAL, Journal, settings_of
     from grounding.reports import ReportStore, finished_report
 
+    adapter = options.adapter
+    if adapter and Path(adapter).name in ("", ".."):  # "." doesn't say later whose answers these are
+        adapter = str(Path(adapter).resolve())
     named = {"rerank": options.rerank, "profile": options.profile}
     conditions = {"quantize": options.quantize} | {name: value for name, value in named.items() if value}
-    settings = settings_of(samples, predictor, options.adapter, conditions)
+    settings = settings_of(samples, predictor, adapter, conditions)
     store = ReportStore(workspace.evaluations)
     folder = options.out or store.unfinished(settings) or store.new_folder()
     finished = finished_report(folder, settings)
@@ -108,7 +111,7 @@ def _kept_evaluation(
                 report = evaluate(
                     samples,
                     predictor,
-                    options.adapter,
+                    adapter,
                     progress=show,
                     log=log,
                     conditions=conditions,

@@ -190,6 +190,18 @@ def test_evaluate_prints_what_the_page_shows(
     assert again == printed
 
 
+def test_an_adapter_in_the_folder_one_stands_in_has_its_name(
+    parts: Parts, asked: list[Sample], predictor: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("grounding.commands.evaluate.load", lambda *_: predictor)
+    monkeypatch.chdir(parts.workspace.adapters / "tools")
+    file, out = parts.workspace.root / "asked.jsonl", parts.workspace.evaluations / "mine"
+    write_samples(file, asked)
+    assert main(["evaluate", str(file), "--adapter", ".", "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seen"]["known"]
+    assert compared.open(out, workspace=parts.workspace).comparison.a.name == "tools"
+
+
 def test_a_merged_model_alone_has_the_figures_of_its_comparison(
     parts: Parts, asked: list[Sample], predictor: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
