@@ -16,13 +16,14 @@ from grounding.training.wording import is_foreign
 
 SMALLEST_ZOOM = 0.75
 
-_SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
+# Underscores part words here: categories are often called "left_hand".
+_SIDE = re.compile(r"(?<![^\W_])(left|right)(?=(?:most|hand)?(?![^\W_]))", re.IGNORECASE)
 # Here "left" or "right" is no side ("right above", "the only slice left"), or the words turn with the picture in
 # ways that a swap of two words does not follow ("clockwise", "9 o'clock", "east", "the second dog").
 _NOT_A_SIDE = re.compile(
-    r"\bright\s+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angle|"
-    r"side\s+up|against|along|around|between|through|near|outside|inside|beneath|off|into|onto|across|away)\b"
-    r"|\ball\s+right\b|\bleft\s+(over|alone|behind|un\w+|open|out|empty|standing|there|to|by|for|on|in)\b"
+    r"\bright[\s-]+(above|below|under|over|behind|next|beside|by|in|at|on|after|before|there|here|now|up|down|angled?|"
+    r"side[\s-]+up|of[\s-]+way|against|along|around|between|through|near|outside|inside|beneath|off|into|onto|across|away)\b"
+    r"|\ball\s+right\b|\bleft[\s-]+(over|alone|behind|un\w+|open|out|empty|standing|there|to|by|for|on|in)\b"
     r"|\b(only|one|ones|what|slice|piece)\s+left\s*$|\b(has|have|had|just|who|that|was|were|be|been)\s+left\b"
     r"|clockwise|clock\b|(east|west)(ern)?\b|\d+(st|nd|rd|th)\b"
     r"|\b(first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|final|previous)\b",
@@ -37,7 +38,7 @@ _UNREAD_SIDE = re.compile(
 )
 # What is written in the picture can't be read in its mirror image.
 _WRITTEN = re.compile(
-    r"\d|[\"#]|\b(says?|saying|reads?|reading|written|spell\w*|letters?|words?|text|numbers?|numbered|logo|label\w*|"
+    r"\d|[\"#]|\B'\w[^']*'\B|\b(says?|saying|reads?|reading|written|spell\w*|letters?|words?|text|numbers?|numbered|logo|label\w*|"
     r"(turn|keep)\s+(left|right))\b",
     re.IGNORECASE,
 )
@@ -104,10 +105,9 @@ def augment(
 
 def can_mirror(phrase: str) -> bool:
     """Whether swapping "left" and "right" keeps this phrase true of the mirrored picture."""
+    words = phrase.replace("_", " ")
     # Other languages have their own words for the sides.
-    return not is_foreign(phrase) and not any(
-        pattern.search(phrase) for pattern in (_NOT_A_SIDE, _UNREAD_SIDE, _WRITTEN)
-    )
+    return not is_foreign(words) and not any(pattern.search(words) for pattern in (_NOT_A_SIDE, _UNREAD_SIDE, _WRITTEN))
 
 
 def mirror_phrase(phrase: str) -> str:
