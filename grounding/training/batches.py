@@ -18,11 +18,11 @@ import torch
 from grounding.boxes import Box
 from grounding.engine import ImageFeatures, chat_text, end_token_ids, text_family
 from grounding.errors import ModelError
-from grounding.formats import Frame
+from grounding.formats import Frame, Integers
 from grounding.models import LoadedModel
 from grounding.training.geometry import NumberTable, number_table
 from grounding.training.losses import digit_weights
-from grounding.training.numbers import Number, NumberReader
+from grounding.training.numbers import Number, NumberReader, Written, written_numbers
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class BranchBuilder:
         prompt_text = chat_text(self.loaded, phrase, 1)
         end = self.end
         prompt_ids = self._ids(prompt_text)
-        full_ids = self._ids(prompt_text + answer + end)
+        full_ids, spans = self._ids_and_spans(prompt_text + answer + end)
         supervised = full_ids[len(prompt_ids) :]
         if full_ids[: len(prompt_ids)] != prompt_ids or self.tokenizer.decode(supervised) != answer + end:
             raise ModelError(
@@ -143,7 +143,14 @@ class BranchBuilder:
                 f"expected {answer + end!r}: this tokenizer joins prompt and answer, so it can't be trained safely."
             )
         tokens = [self.tokenizer.decode([token]) for token in supervised]
-        weights = digit_weights(tokens, self.place_weights, self.corner_weights)
+        shape = self.loaded.profile.text_format.shape(frame, phrase)
+        # Fractions have no hundreds, tens and ones.
+        places = self.place_weights if isinstance(shape.numbers[0], Integers) else (1.0, 1.0, 1.0)
+        coordinates = None
+        if spans is not None:
+            in_answer = [(a - len(prompt_text), b - len(prompt_text)) for a, b in spans[len(prompt_ids) :]]
+            coordinates = self._coordinates(written_numbers(answer, shape, len(boxes_xyxy_px)), in_answer, frame)
+        weights = digit_weights(tokens, places, self.corner_weights, coordinates)
         branch_ids = full_ids[len(self.prefix_ids(1)) :]
         if not boxes_xyxy_px:
             # The few tokens of "nothing there" would be drowned by the many of the boxes around them.
@@ -152,6 +159,23 @@ class BranchBuilder:
         if self.numbers is not None:
             numbers = self.numbers.read(answer, len(boxes_xyxy_px), frame, phrase, end)
         return Branch(tuple(branch_ids), len(supervised), tuple(weights), numbers)
+
+    def _coordinates(
+        self, numbers: Sequence[Written], spans: Sequence[tuple[int, int]], frame: Frame
+    ) -> list[list[int]]:
+        """Which tokens spell each coordinate, x1, y1, x2, y2 of every box, by the characters (begin, end) of each."""
+        found: list[list[int]] = [[] for _ in numbers]
+        for i, number in enumerate(numbers):
+            axis, _ = self.loaded.profile.text_format.px_of(i % 4, 0, frame)
+            end = number.start + len("".join(number.symbols))
+            found[i - i % 2 + axis] = [at for at, (a, b) in enumerate(spans) if a < end and number.start < b]
+        return found
+
+    def _ids_and_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+        """The tokens of a text and the characters (begin, end) of each; None where only a fast tokenizer could say."""
+        fast = self.tokenizer.is_fast
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast)
+        return list(encoded["input_ids"]), list(encoded["offset_mapping"]) if fast else None
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -21,6 +21,7 @@ def digit_weights(
     tokens: Sequence[str],
     place_weights: Sequence[float],
     corner_weights: Sequence[float],
+    numbers: Sequence[Sequence[int]] | None = None,
 ) -> list[float]:
     """The loss weight of each token of an answer: place times corner for a coordinate's digit, 1.0 for all others.
 
@@ -28,20 +29,28 @@ def digit_weights(
     those of the hundreds, tens and ones (a fourth digit, only in 1000, counts as hundreds): an error of one in the
     hundreds moves a side by a tenth of the picture, in the ones by a thousandth. `corner_weights` are those of x1,
     y1, x2, y2: once the first numbers are known, the object is chosen, and what is left is to trace its outline.
-    The digit in the key `bbox_2d` is no coordinate.
+    `numbers` are the tokens of each coordinate in that order; without, in JSON that holds nothing but boxes, they are
+    what follows a bracket or a comma: the digit in the key `bbox_2d` is no coordinate.
     """
     weights = [1.0] * len(tokens)
-    corner, before = 0, ""
+    for corner, number in enumerate(_numbers_in(tokens) if numbers is None else numbers):
+        digits = [at for at in number if tokens[at].strip().isdigit()]
+        for place, at in enumerate(reversed(digits)):
+            weights[at] = place_weights[max(0, 2 - place)] * corner_weights[corner % 4]
+    return weights
+
+
+def _numbers_in(tokens: Sequence[str]) -> list[list[int]]:
+    numbers: list[list[int]] = []
+    before = ""
     run: list[int] = []
     for i, token in enumerate([*tokens, ""]):
         if token.strip().isdigit() and (run or before[-1:] in ("[", ",")):
             run.append(i)
             continue
-        for place, at in enumerate(reversed(run)):
-            weights[at] = place_weights[max(0, 2 - place)] * corner_weights[corner % 4]
-        corner += bool(run)
+        numbers += [run] if run else []
         run, before = [], (before + token).rstrip()
-    return weights
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from PIL import Image
 from small_models import KINDS, LEAN_KINDS, Small, random_boxes
 
 from grounding import engine
+from grounding.boxes import Box
+from grounding.formats import Frame
 from grounding.training.batches import BranchBuilder, pack, packed_logits
 
 Loader = Callable[[str], tuple[Small, Any]]
@@ -42,6 +44,21 @@ def test_a_packed_branch_is_computed_as_if_it_stood_alone(
             torch.testing.assert_close(packed[begin : begin + branch.supervised], expected, rtol=1e-3, atol=1e-3)
             begin += branch.supervised
     assert begin == len(packed)
+
+
+@pytest.mark.parametrize("kind", LEAN_KINDS)
+def test_weights_are_those_of_the_coordinates_alone(small: Loader, kind: str) -> None:
+    """Whatever numbers and commas the phrase holds, and however a family writes its boxes."""
+    _, loaded = small(kind)
+    builder = BranchBuilder(loaded, (3.0, 2.0, 0.5), (1.0, 10.0, 100.0, 1000.0))
+    boxes = [Box(123, 45, 678, 900), Box(7, 12, 345, 1000)]
+    branch = builder.branch("犬 (2), cups [3], 4, 5", boxes, Frame((1000, 1000), (1000, 1000)))
+    tokens = [loaded.processor.tokenizer.decode([token]) for token in branch.token_ids[-branch.supervised :]]
+    weighed = [(token.strip(), weight) for token, weight in zip(tokens, branch.weights, strict=True) if weight != 1.0]
+    assert "".join(token for token, _ in weighed) == "12345678900" + "7123451000"
+    first = [3, 2, 0.5, 20, 5, 300, 200, 50, 3000, 2000, 500]
+    second = [0.5, 20, 5, 300, 200, 50, 3000, 3000, 2000, 500]
+    assert [weight for _, weight in weighed] == first + second
 
 
 @pytest.mark.parametrize("kind", KINDS)
