@@ -74,7 +74,8 @@ class TextFamily(Family):
     def read_text(self, loaded: LoadedModel, token_ids: Sequence[int]) -> str:
         """The answer as text for the box format, without the marks of beginning, end and padding."""
         tokenizer = loaded.processor.tokenizer
-        marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+        end = tokenizer.convert_tokens_to_ids(self.end_token(loaded))
+        marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, end}
         text: str = tokenizer.decode(
             [token for token in token_ids if token not in marks] if self.keeps_special_tokens else list(token_ids),
             skip_special_tokens=not self.keeps_special_tokens,

@@ -100,10 +100,10 @@ class BranchBuilder:
         self.corner_weights = corner_weights
         self.nothing_weight = nothing_weight
         # Of several end tokens, the one that closes a turn in the chat template is what the base itself writes.
-        self.end: str = self.tokenizer.eos_token
-        if self.tokenizer.eos_token_id not in end_token_ids(loaded):
+        self.end = text_family(loaded).end_token(loaded)
+        if self.tokenizer.convert_tokens_to_ids(self.end) not in end_token_ids(loaded):
             raise ModelError(
-                f"{loaded.model_id}: {self.end!r} closes an answer in the tokenizer, but the model's "
+                f"{loaded.model_id}: {self.end!r} closes an answer of this family, but the model's "
                 "generation_config.json does not stop there. Add its id to eos_token_id."
             )
         self.image_token_id = text_family(loaded).image_token_id(loaded)

@@ -61,6 +61,17 @@ def test_weights_are_those_of_the_coordinates_alone(small: Loader, kind: str) ->
     assert [weight for _, weight in weighed] == first + second
 
 
+def test_an_answer_ends_as_its_family_says(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token that forced answers and the check before training take for its end."""
+    _, loaded = small("qwen2_vl")
+    end = loaded.processor.tokenizer.convert_tokens_to_ids("<|vision_pad|>")
+    monkeypatch.setattr(type(loaded.family), "end_token", lambda self, loaded: "<|vision_pad|>")
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", [end])
+    branch = BranchBuilder(loaded).branch("dog", [Box(1, 2, 30, 40)], Frame((64, 64)))
+    assert branch.token_ids[-1] == end
+    assert loaded.family.read_text(loaded, branch.token_ids[-branch.supervised :]).endswith("<|box_end|>")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_has_no_targets_for_lora_can_not_be_packed(small: Loader, kind: str) -> None:
     _, loaded = small(kind)
