@@ -21,7 +21,7 @@ from grounding.errors import ModelError
 from grounding.formats import Frame, Integers
 from grounding.models import LoadedModel
 from grounding.training.geometry import NumberTable, number_table
-from grounding.training.losses import digit_weights
+from grounding.training.losses import digit_weights, numbers_in
 from grounding.training.numbers import Number, NumberReader, Written, written_numbers
 
 
@@ -29,12 +29,14 @@ from grounding.training.numbers import Number, NumberReader, Written, written_nu
 class Branch:
     """One phrase with its answer, as tokens after the shared prefix. `supervised` counts the last tokens, which
     are the answer and its end token; `weights` are their loss weights. `numbers` are the coordinates among them, where
-    geometric terms or soft labels are asked for."""
+    geometric terms or soft labels are asked for; `coordinates` are the places among them of what spells these, always.
+    """
 
     token_ids: tuple[int, ...]
     supervised: int
     weights: tuple[float, ...]
     numbers: tuple[Number, ...] = ()
+    coordinates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class BranchBuilder:
         shape = self.loaded.profile.text_format.shape(frame, phrase)
         # Fractions have no hundreds, tens and ones.
         places = self.place_weights if isinstance(shape.numbers[0], Integers) else (1.0, 1.0, 1.0)
-        coordinates = None
+        coordinates = numbers_in(tokens)
         if spans is not None:
             in_answer = [(a - len(prompt_text), b - len(prompt_text)) for a, b in spans[len(prompt_ids) :]]
             coordinates = self._coordinates(written_numbers(answer, shape, len(boxes_xyxy_px)), in_answer, frame)
@@ -158,7 +160,8 @@ class BranchBuilder:
         numbers: tuple[Number, ...] = ()
         if self.numbers is not None:
             numbers = self.numbers.read(answer, len(boxes_xyxy_px), frame, phrase, end)
-        return Branch(tuple(branch_ids), len(supervised), tuple(weights), numbers)
+        spelling = tuple(itertools.chain.from_iterable(coordinates))
+        return Branch(tuple(branch_ids), len(supervised), tuple(weights), numbers, spelling)
 
     def _coordinates(
         self, numbers: Sequence[Written], spans: Sequence[tuple[int, int]], frame: Frame

@@ -33,14 +33,15 @@ def digit_weights(
     what follows a bracket or a comma: the digit in the key `bbox_2d` is no coordinate.
     """
     weights = [1.0] * len(tokens)
-    for corner, number in enumerate(_numbers_in(tokens) if numbers is None else numbers):
+    for corner, number in enumerate(numbers_in(tokens) if numbers is None else numbers):
         digits = [at for at in number if tokens[at].strip().isdigit()]
         for place, at in enumerate(reversed(digits)):
             weights[at] = place_weights[max(0, 2 - place)] * corner_weights[corner % 4]
     return weights
 
 
-def _numbers_in(tokens: Sequence[str]) -> list[list[int]]:
+def numbers_in(tokens: Sequence[str]) -> list[list[int]]:
+    """The places of each number that follows a bracket or a comma, one digit a token."""
     numbers: list[list[int]] = []
     before = ""
     run: list[int] = []

@@ -202,7 +202,7 @@ def _nats(loaded: LoadedModel, pairs: Sequence[tuple[Sample, str]], fewest: int)
     if len({sample.image for sample, _ in pairs}) < fewest:
         return None
     builder = BranchBuilder(loaded)
-    # Of the digits alone: Qwen3-VL's own form repeats the phrase behind the box, which would tell by itself.
+    # Of the coordinates alone: Qwen3-VL's own form repeats the phrase behind the box, which would tell by itself.
     own, others = [], []
     for start in range(0, len(pairs), _BATCH):
         batch = pairs[start : start + _BATCH]
@@ -219,7 +219,7 @@ def _losses(
     features: Sequence[ImageFeatures],
     asked: Sequence[tuple[Sample, str]],
 ) -> list[float]:
-    """Mean loss of the digits of each answer, in nats a token, behind these phrases."""
+    """Mean loss of the digits of each answer's boxes, in nats a token, behind these phrases."""
     branches = [
         [builder.branch(phrase, sample.boxes_xyxy_px, feature.frame)]
         for (sample, phrase), feature in zip(asked, features, strict=True)
@@ -230,7 +230,7 @@ def _losses(
     tokenizer, means, start = loaded.processor.tokenizer, [], 0
     for (branch,) in branches:
         ids = branch.token_ids[-branch.supervised :]
-        digits = [i for i, token in enumerate(ids) if any(c.isdigit() for c in tokenizer.decode([token]))]
+        digits = [i for i in branch.coordinates if any(c.isdigit() for c in tokenizer.decode([ids[i]]))]
         own = losses[start : start + branch.supervised]
         means.append(float(own[digits].mean() if digits else own.mean()))
         start += branch.supervised

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from small_models import KINDS, LEAN_KINDS, Small, random_boxes
 from grounding import engine
 from grounding.boxes import Box
 from grounding.formats import Frame
+from grounding.records import Sample
 from grounding.training.batches import BranchBuilder, pack, packed_logits
+from grounding.training.signal import _losses
 
 Loader = Callable[[str], tuple[Small, Any]]
 ASKED = (("dog", 1), ("a 犬, 2nd", 2), ("cup", 0))  # phrase, boxes
@@ -70,6 +73,22 @@ def test_an_answer_ends_as_its_family_says(small: Loader, monkeypatch: pytest.Mo
     branch = BranchBuilder(loaded).branch("dog", [Box(1, 2, 30, 40)], Frame((64, 64)))
     assert branch.token_ids[-1] == end
     assert loaded.family.read_text(loaded, branch.token_ids[-branch.supervised :]).endswith("<|box_end|>")
+
+
+@torch.inference_mode()
+def test_numbers_in_the_phrase_are_no_signal(small: Loader, noise_pictures: Sequence[Image.Image]) -> None:
+    """Qwen3-VL repeats the phrase behind the box: what tells own phrases from others is the coordinates alone."""
+    _, loaded = small("qwen3_vl")
+    features = engine.encode_images(loaded, noise_pictures[:1])
+    sample = Sample("a", Path("a.png"), "shirt 1234", (Box(1, 2, 30, 40),), split="train")
+    (found,) = _losses(loaded, BranchBuilder(loaded), features, [(sample, sample.phrase)])
+    builder = BranchBuilder(loaded, (0.0, 0.0, 0.0))
+    branch = builder.branch(sample.phrase, sample.boxes_xyxy_px, features[0].frame)
+    batch = pack(loaded, builder, features, [[branch]])
+    losses = torch.nn.functional.cross_entropy(
+        packed_logits(loaded, batch, features), batch.target_ids, reduction="none"
+    )
+    assert found == pytest.approx(float(losses[batch.token_weights == 0].mean()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
