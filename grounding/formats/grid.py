@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from grounding.boxes import Box
 from grounding.errors import BoxError
 from grounding.formats.base import AnswerShape, Decoded, Frame
+from grounding.formats.reading import behind_thoughts
 from grounding.records import Status
 
 
@@ -86,10 +87,11 @@ class GridFormat(ABC):
 
         A box with a number below minus the full range or beyond twice that is left out: clipped, it would pass for
         an answer, and such a number has lost its end (`44888777777777969696969699`) or is of another scale.
+        What a model thinks aloud before it answers (`<think>...</think>`) is no part of its answer.
         Status: `no_box` for "nothing there", `degenerate` when boxes were written but none has an area inside
         the image, `unreadable` for anything else.
         """
-        written = self.read(text)
+        written = self.read(behind_thoughts(text))
         if written is not None and not written:
             return Decoded((), Status.NO_BOX)
         quadruples = [numbers for numbers in written or () if self._is_meant(numbers, frame)]

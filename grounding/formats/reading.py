@@ -16,6 +16,11 @@ _EMPTY_LIST = re.compile(r"[^\[\]{}]*+\[\s*+\][^\[\]{}]*+")
 _MARKUP = re.compile(r"<(?=[|/A-Za-z])")
 
 
+def behind_thoughts(text: str) -> str:
+    """What stands behind the thoughts of a model that thinks aloud; the whole text of any other."""
+    return text.rpartition("</think>")[2]
+
+
 def says_empty_list(text: str) -> bool:
     """Whether the only list of the answer is `[]`, prose around it or not."""
     return _EMPTY_LIST.fullmatch(text) is not None
