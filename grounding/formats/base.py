@@ -120,6 +120,11 @@ class Locations:
     def symbols(self) -> tuple[str, ...]:
         return tuple(self.template.format(index) for index in range(self.count))
 
+    @property
+    def maximum(self) -> int:
+        """The largest number that can be written."""
+        return self.count - 1
+
     @cached_property
     def _index_of(self) -> Mapping[str, int]:
         return {symbol: index for index, symbol in enumerate(self.symbols)}

@@ -15,9 +15,9 @@ from grounding.answering import Answer, Answerer, Ask
 from grounding.decoding.expected import NumberSpread
 from grounding.decoding.forced import _Chunk
 from grounding.decoding.settings import Decoding
-from grounding.decoding.skeleton import Skeleton, compile_skeleton
+from grounding.decoding.skeleton import END, Run, Skeleton, compile_skeleton
 from grounding.features import ImageFeatures
-from grounding.formats import Decimals, FloatJson, Frame, Integers, QwenJson1000
+from grounding.formats import Decimals, FloatJson, Frame, Integers, Locations, QwenJson1000
 from grounding.records import Sample, Status
 
 WINDOW = 50  # thousandths on both sides of what was written
@@ -357,3 +357,16 @@ def test_fractions_have_a_window_of_their_own(loaded: Any, written: str, mean: f
         "0.52": {"end": 1.0},
     }
     assert ByHand(skeleton, table).write(written) == pytest.approx(mean, abs=1e-4)
+
+
+def test_location_tokens_have_values_near_each_other_too() -> None:
+    """A family may write a coordinate as one token: its neighbours are further tokens."""
+    spelling = Locations(1000)
+    token_of = {symbol: token for token, symbol in enumerate(spelling.symbols)}
+    after = tuple((Run((), leads_to),) for leads_to in (1, 2, 3, END))
+    skeleton = Skeleton((Run((), 0),), after, (spelling,) * 4, token_of, {t: s for s, t in token_of.items()})
+    spread, scores = NumberSpread(skeleton, 0), torch.full((1000,), -50.0)
+    scores[[399, 401, 900]] = torch.tensor([0.45, 0.35, 0.2]).log()
+    options = range(1000)
+    spread.expand(options, scores.log_softmax(0), torch.empty(0, 0), dict(enumerate(options)), chosen=399)
+    assert spread.expected((spelling.symbols[399],)) == pytest.approx(399 + 2 * 0.35 / 0.8, abs=1e-3)
