@@ -53,7 +53,9 @@ def largest(samples: Sequence[Sample], headers: Mapping[Path, Header], settings:
     on: dict[Path, list[Sample]] = {}
     for sample in samples:
         if sample.split == "train":
-            on.setdefault(sample.image, []).append(sample)
+            others = sample.alternatives if settings.use_alternatives else ()
+            phrases = dict.fromkeys((sample.phrase, *(other for other in others if other.strip())))
+            on.setdefault(sample.image, []).extend(replace(sample, phrase=phrase) for phrase in phrases)
     loads = []
     for image, of_picture in on.items():
         header = headers.get(image)

@@ -110,10 +110,20 @@ def test_the_largest_pictures_and_longest_phrases_make_the_probe(
 ) -> None:
     Image.new("RGB", (900, 700)).save(tmp_path / "large.png")
     train = demo_samples["train"]
-    large = [replace(train[0], id=f"l{n}", image=tmp_path / "large.png", phrase="word " * n) for n in (1, 5, 9, 3)]
+    plain = replace(train[0], image=tmp_path / "large.png", alternatives=())
+    large = [replace(plain, id=f"l{n}", phrase="word " * n) for n in (1, 5, 9, 3)]
     loads = loads_of([*train, *large])
     assert len(loads) == 4
     assert [s.id for s in loads[0].samples] == ["l9", "l5", "l3"]
+
+
+def test_the_probe_asks_the_other_phrases_of_a_box_too(demo_samples: dict[str, list[Sample]]) -> None:
+    """As the steps do, where they are learned from."""
+    sample = replace(demo_samples["train"][0], phrase="dog", alternatives=("the dog", "the brown dog", "", "dog"))
+    (load,) = loads_of([sample])
+    assert [s.phrase for s in load.samples] == ["the brown dog", "the dog", "dog"]
+    (load,) = loads_of([sample], replace(SETTINGS, use_alternatives=False))
+    assert [s.phrase for s in load.samples] == ["dog"]
 
 
 def test_the_probe_leaves_the_model_as_it_was(trained: LoadedModel, demo_samples: dict[str, list[Sample]]) -> None:
