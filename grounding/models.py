@@ -97,7 +97,7 @@ def load_model(
     where = _Placement(family, chosen_device, dtype)
     # Before the weights are read: files that are replaced meanwhile must not pass for those that were loaded.
     commit = getattr(config, "_commit_hash", None)
-    fingerprint = model_fingerprint(model_id, folder, commit, str(dtype), quantize)
+    fingerprints = {each: model_fingerprint(model_id, folder, commit, str(dtype), each) for each in (quantize, "none")}
     model, quantized, note = _load_quantized(model_id, source, where, quantize, trainable)
     if note:
         notes.append(note)
@@ -113,7 +113,8 @@ def load_model(
         notes=tuple(notes),
         quantize=quantized,
         calibration=calibration_for(chosen, folder),
-        fingerprint=fingerprint,
+        # Of the weights as they are: what was asked for may work another time.
+        fingerprint=fingerprints[quantized],
     )
 
 

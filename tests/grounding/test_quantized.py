@@ -219,6 +219,15 @@ def test_without_bitsandbytes(bits: str, monkeypatch: pytest.MonkeyPatch, one_th
     fell_back(bits, "bitsandbytes does not work on this machine")
 
 
+def test_kept_features_are_told_apart_by_what_the_weights_are(
+    bits: str, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Not by what was asked for: those of full precision must not pass for others once bitsandbytes works."""
+    quantised = load_model("demo", quantize=bits).fingerprint
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert load_model("demo", quantize=bits).fingerprint == load_model("demo").fingerprint != quantised
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no CUDA set-up\nsecond line"), OSError("libcudart.so is missing")])
 def test_with_a_bitsandbytes_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     real = builtins.__import__
