@@ -122,10 +122,10 @@ class BranchBuilder:
         return self._prefixes[visual_tokens]
 
     def _make_prefix(self, visual_tokens: int) -> list[int]:
-        ids = self._ids(chat_text(self.loaded, "x", visual_tokens))
-        last_image = max(i for i, token in enumerate(ids) if token == self.image_token_id)
+        ids, others = (self._ids(chat_text(self.loaded, phrase, visual_tokens)) for phrase in ("x", "0"))
+        end = 1 + max(i for i, token in enumerate(ids) if token == self.image_token_id)
         # One more token, the mark that closes the image, stands before the phrase in every Qwen template.
-        return ids[: last_image + 2]
+        return ids[: end + 1] if ids[end : end + 1] == others[end : end + 1] else ids[:end]
 
     def branch(self, phrase: str, boxes_xyxy_px: Sequence[Box], frame: Frame) -> Branch:
         """The branch of one phrase.

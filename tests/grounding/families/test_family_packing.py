@@ -75,6 +75,16 @@ def test_an_answer_ends_as_its_family_says(small: Loader, monkeypatch: pytest.Mo
     assert loaded.family.read_text(loaded, branch.token_ids[-branch.supervised :]).endswith("<|box_end|>")
 
 
+def test_a_phrase_may_follow_its_picture_at_once(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a family without a mark that closes the picture, no word of the phrase is taken for one."""
+    _, loaded = small("internvl_qwen2")
+    monkeypatch.setattr(type(loaded.family), "prompt", lambda self, loaded, phrase: f"<img><IMG_CONTEXT>{phrase}?")
+    builder = BranchBuilder(loaded)
+    branch = builder.branch("dog", [Box(1, 2, 30, 40)], Frame((64, 64)))
+    text = loaded.processor.tokenizer.decode([*builder.prefix_ids(2), *branch.token_ids])
+    assert text.startswith("<img><IMG_CONTEXT><IMG_CONTEXT>dog?")
+
+
 @torch.inference_mode()
 def test_numbers_in_the_phrase_are_no_signal(small: Loader, noise_pictures: Sequence[Image.Image]) -> None:
     """Qwen3-VL repeats the phrase behind the box: what tells own phrases from others is the coordinates alone."""
