@@ -89,11 +89,11 @@ class ModelProfile:
         return self.box_format
 
     def prompt_for(self, phrase: str) -> str:
-        """The instruction for a phrase.
+        """The instruction for a phrase, its words parted by single blanks as `check_phrase` has them.
 
         Chat markup inside a phrase (`<|im_end|>`) is broken up: a phrase is words and can't end the turn.
         """
-        return self.prompt.replace("{phrase}", phrase.replace("<|", "< |").strip())
+        return self.prompt.replace("{phrase}", " ".join(phrase.replace("<|", "< |").split()))
 
 
 def profile_for(model_type: str, folder: Path | None = None, name: str | None = None) -> ModelProfile:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from grounding.formats.base import AnswerShape, Frame, Integers
 from grounding.formats.grid import Axis, GridFormat
-from grounding.formats.reading import FENCE, NUMBER, four_numbers, json_objects, plain, quadruples, says_empty_list
+from grounding.formats.reading import FENCE, NUMBER, four_numbers, json_objects, plain_line, quadruples, says_empty_list
 
 KEYS = ("bbox_2d", "bbox")
 _KEYED_BOX = re.compile(rf"(?<!\w)bbox(?:_2d)?+[\"']?+\s*+:\s*+\[({NUMBER}(?:,{NUMBER}){{3}})(?=[\],])")
@@ -81,7 +81,7 @@ class QwenJsonPixels(_QwenJson):
 
 def _json_text(phrase: str) -> str:
     """The phrase as a JSON string. Its brackets are escaped: in an answer cut short no phrase passes for a box."""
-    return json.dumps(plain(phrase), ensure_ascii=False).replace("[", "\\u005b")
+    return json.dumps(plain_line(phrase), ensure_ascii=False).replace("[", "\\u005b")
 
 
 def _box_of(entry: dict[str, object]) -> list[float] | None:

@@ -14,7 +14,7 @@ from small_models import KINDS, LEAN_KINDS, Small, random_boxes
 from grounding import engine
 from grounding.boxes import Box
 from grounding.formats import Frame
-from grounding.records import Sample
+from grounding.records import Sample, check_phrase
 from grounding.training.batches import BranchBuilder, pack, packed_logits
 from grounding.training.signal import _losses
 
@@ -62,6 +62,18 @@ def test_weights_are_those_of_the_coordinates_alone(small: Loader, kind: str) ->
     first = [3, 2, 0.5, 20, 5, 300, 200, 50, 3000, 2000, 500]
     second = [0.5, 20, 5, 300, 200, 50, 3000, 3000, 2000, 500]
     assert [weight for _, weight in weighed] == first + second
+
+
+@pytest.mark.parametrize("kind", LEAN_KINDS)
+def test_a_phrase_is_learned_in_the_form_in_which_it_is_asked(small: Loader, kind: str) -> None:
+    """Whoever asks takes the blanks of a file for single ones (`check_phrase`)."""
+    _, loaded = small(kind)
+    builder, as_in_a_file = BranchBuilder(loaded), " left  dog\nwith a \that "
+    learned, asked = (
+        builder.branch(phrase, [Box(1, 2, 30, 40)], Frame((64, 64)))
+        for phrase in (as_in_a_file, check_phrase(as_in_a_file))
+    )
+    assert learned == asked
 
 
 def test_an_answer_ends_as_its_family_says(small: Loader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,7 +275,7 @@ def test_what_an_answer_means(
 
 
 LABEL = 'the "red"\nmug <|x|> é'
-FENCED_LABEL = '"label": "the \\"red\\"\\nmug < |x|> é"'
+FENCED_LABEL = '"label": "the \\"red\\" mug < |x|> é"'
 
 
 @pytest.mark.parametrize(
