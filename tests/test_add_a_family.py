@@ -251,6 +251,8 @@ def test_boxes_are_fractions_of_the_padded_square(family_module: ModuleType) -> 
     assert box_format.encode([Box(0, 0, 200, 100)], frame) == "[0, 0.25, 1, 0.75]"
     assert box_format.decode("[0.5, 0.25, 1.0, 0.50]", frame).boxes_xyxy_px == (Box(100, 0, 200, 50),)
     assert box_format.decode("[0.5, 0, 1, 0.2]", frame).status is Status.DEGENERATE  # all of it in the margin
+    sides = [box_format.px_of(place, number, frame) for place, number in enumerate((0.5, 0.3, 0.75, 0.9))]
+    assert sides == [(0, 100), (1, pytest.approx(10)), (0, 150), (1, 100)]  # where the heat draws them
 
 
 def test_the_table_of_formats_is_whole() -> None:
