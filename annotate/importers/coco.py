@@ -140,21 +140,21 @@ def _sample(file: _File, entries: list[Entry], with_boxes: bool) -> Sample:
     ann_id = entry.get("id", entry.get("ref_id"))
     if not isinstance(ann_id, int | str):
         raise RecordError("it has no 'id'. Expected a number of its own.")
-    file_name, of_picture = file.instances.picture(entry.get("image_id"))
+    listed = file.instances.picture(entry.get("image_id"))
     phrase = entry.get("caption", entry.get("phrase"))
     phrase = "" if phrase is None else phrase
     if not isinstance(phrase, str):
         raise RecordError(f"its caption {str(phrase)[:80]!r} is no text.")
     extra = {key: value for key, value in entry.items() if key not in _TAKEN_KEYS}
-    extra |= {"ann_id": ann_id, "category_id": entry.get("category_id"), "file_name": file_name}
-    if of_picture:
-        extra["picture"] = of_picture
+    extra |= {"ann_id": ann_id, "category_id": entry.get("category_id"), "file_name": listed.file_name}
+    if listed.further:
+        extra["picture"] = listed.further
     captions = file.captions.get(str(entry["image_id"]))
     if captions:
         extra["captions"] = captions
     seen = Sample(
         id=f"{file.prefix}/{ann_id}",
-        image=file.pictures.find(file_name),
+        image=file.pictures.find(listed.file_name, listed.annotated_size_wh),
         phrase=phrase,
         boxes_xyxy_px=tuple(box_of(one) for one in entries) if with_boxes else (),
         split=file.split,

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from annotate.carried import restore
 from annotate.importers.foreign import carried_boxes, content_id, unshown
-from annotate.importers.picture_folders import PictureFolders
+from annotate.importers.picture_folders import PictureFolders, annotated_size_wh
 from annotate.items import BadRow
 from grounding.boxes import Box
 from grounding.errors import BoxError, RecordError
@@ -118,7 +118,8 @@ def _read_picture(folder: Path, stem: str, pictures: PictureFolders, splits: tup
         four = [_number(corners.findtext(corner)) for corner in _CORNERS]
         for chain in chains:
             numbers.setdefault(chain, []).append(four)
-    image = pictures.find((root.findtext("filename") or f"{stem}.jpg").strip())
+    sides = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
+    image = pictures.find((root.findtext("filename") or f"{stem}.jpg").strip(), annotated_size_wh(sides))
     return _Picture(stem, image, splits, numbers, without_box, _read_carried(folder / CARRIED_FOLDER / f"{stem}.json"))
 
 

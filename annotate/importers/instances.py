@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.importers.json_stream import members
+from annotate.importers.picture_folders import annotated_size_wh
 from annotate.xywh import box_from_xywh
 from grounding.boxes import Box
 from grounding.errors import RecordError
@@ -19,16 +20,25 @@ _PLACES = (
 )
 
 
+@dataclass(frozen=True)
+class ListedPicture:
+    """What a COCO file lists of a picture; `further` keys are those that aren't read."""
+
+    file_name: Any
+    annotated_size_wh: tuple[int, int] | None
+    further: Entry
+
+
 @dataclass
 class Instances:
-    """What a COCO file says, by the ids it gives: pictures as (file name, further keys), categories, annotations."""
+    """What a COCO file says, by the ids it gives: pictures, categories, annotations."""
 
-    pictures: dict[Any, tuple[Any, Entry]] = field(default_factory=dict)
+    pictures: dict[Any, ListedPicture] = field(default_factory=dict)
     categories: dict[Any, str] = field(default_factory=dict)
     annotations: dict[Any, Entry] = field(default_factory=dict)
 
-    def picture(self, image_id: object) -> tuple[Any, Entry]:
-        """(file name, further keys) of a picture. Raises `RecordError` when the file doesn't list it."""
+    def picture(self, image_id: object) -> ListedPicture:
+        """What is listed of a picture. Raises `RecordError` when the file doesn't list it."""
         if not isinstance(image_id, int | str) or image_id not in self.pictures:
             raise RecordError(f"its image_id {str(image_id)[:80]} is not among the images of the file.")
         return self.pictures[image_id]
@@ -53,7 +63,7 @@ def read_instances(path: Path, wanted: Collection[Any] = ()) -> Instances:
             continue
         if key == "images":
             rest = {name: value for name, value in entry.items() if name not in ("id", "file_name", "width", "height")}
-            instances.pictures[entry_id] = (entry.get("file_name"), rest)
+            instances.pictures[entry_id] = ListedPicture(entry.get("file_name"), annotated_size_wh(entry), rest)
         elif key == "categories":
             instances.categories[entry_id] = str(entry.get("name", ""))
         elif key == "annotations" and entry_id in wanted:

@@ -10,7 +10,7 @@ from typing import Any
 
 from annotate.carried import KEY, restore
 from annotate.importers.foreign import as_named, content_id, folder_of, further_keys, json_files, printable, unshown
-from annotate.importers.picture_folders import PictureFolders
+from annotate.importers.picture_folders import PictureFolders, annotated_size_wh
 from annotate.importers.splits import split_in
 from annotate.items import BadRow
 from grounding.boxes import Box
@@ -78,7 +78,7 @@ def _rows(line: bytes, where: str, pictures: PictureFolders, split: str) -> Iter
         if not isinstance(record, dict):
             raise RecordError(f"expected a JSON object, found {type(record).__name__}.")
         kind, items, of_line = _items(record)
-        image = pictures.find(record.get("filename"))
+        image = pictures.find(record.get("filename"), annotated_size_wh(record))
     except RecordError as error:
         yield BadRow(where, str(error))
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from grounding.errors import RecordError
+from grounding.errors import PictureError, RecordError
+from grounding.pictures import picture_size_wh
 
 _COCO_PARTS = ("train2014", "val2014", "train2017", "val2017")
 _PLACES_BELOW = (
@@ -20,6 +22,8 @@ _PLACES_BELOW = (
     "JPEGImages",
 )
 _MAX_NAME_CHARACTERS = 1000
+# What rounding may make of a side when a data set was written; boxes don't suffer from it.
+_SLACK_PX = 2
 
 
 def relative_name(name: object) -> PurePosixPath:
@@ -40,9 +44,34 @@ class PictureFolders:
         self._folders = [folder for folder in dict.fromkeys(places) if folder.is_dir()]
         self._bases = tuple(bases)
         self._found: dict[str, Path] = {}
+        self._sizes_wh: dict[Path, tuple[int, int] | None] = {}
 
-    def find(self, name: object) -> Path:
-        """Where the picture of this name stands. Raises `RecordError` when it is missing or leads out of the source."""
+    def find(self, name: object, annotated_size_wh: tuple[int, int] | None = None) -> Path:
+        """Where the picture of this name stands. Raises `RecordError` when it is missing or leads out of the source, or
+        has another size than the one that it was annotated in, where the source names that: its boxes would lie
+        elsewhere, and many would pass for right."""
+        path = self._find(name)
+        if annotated_size_wh is not None:
+            self._check_size(path, annotated_size_wh)
+        return path
+
+    def _check_size(self, path: Path, annotated_size_wh: tuple[int, int]) -> None:
+        if path not in self._sizes_wh:
+            try:
+                self._sizes_wh[path] = picture_size_wh(path)
+            except PictureError:  # whoever takes it in says so
+                self._sizes_wh[path] = None
+        size_wh = self._sizes_wh[path]
+        if size_wh is None or _alike(size_wh, annotated_size_wh):
+            return
+        turned = ", its sides exchanged as by an EXIF entry that turns it" if _alike(size_wh, annotated_size_wh[::-1]) else ""
+        raise RecordError(
+            f"the source names {annotated_size_wh[0]} x {annotated_size_wh[1]} pixels for {path.name}, and it has "
+            f"{size_wh[0]} x {size_wh[1]}{turned}: its boxes would lie elsewhere. Put the pictures there that were "
+            "annotated; if the source is wrong, take width and height out of it."
+        )
+
+    def _find(self, name: object) -> Path:
         if isinstance(name, str) and name in self._found:
             return self._found[name]
         relative = relative_name(name)
@@ -59,6 +88,19 @@ class PictureFolders:
         raise RecordError(
             f"there is no picture {str(name)[:120]!r}. Put the pictures into a folder `images` in {self._bases[0]}."
         )
+
+
+def annotated_size_wh(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The `width` and `height` in pixels that a source names for a picture; None where it doesn't name both."""
+    try:
+        width, height = float(entry.get("width") or 0), float(entry.get("height") or 0)
+    except (TypeError, ValueError):
+        return None
+    return (round(width), round(height)) if 1 <= width < 1e6 and 1 <= height < 1e6 else None
+
+
+def _alike(size_wh: tuple[int, int], other_wh: tuple[int, ...]) -> bool:
+    return all(abs(side - other) <= _SLACK_PX for side, other in zip(size_wh, other_wh, strict=True))
 
 
 def _is_file(path: Path) -> bool:

@@ -82,7 +82,7 @@ def _sample(file: RefFile, ref: object, instances: Instances, pictures: PictureF
     phrases, raw = _phrases(ref)
     annotations = [instances.annotation(ann_id) for ann_id in _ann_ids(ref)]
     split, source_split = _split(ref)
-    file_name, _ = instances.picture(ref.get("image_id"))
+    listed = instances.picture(ref.get("image_id"))
     extra = {key: plain_json(value) for key, value in ref.items() if isinstance(key, str) and key not in _TAKEN_KEYS}
     extra |= {"dataset": file.dataset, "source_split": source_split}
     if raw != phrases:
@@ -93,7 +93,7 @@ def _sample(file: RefFile, ref: object, instances: Instances, pictures: PictureF
             extra[key] = values[0] if len(values) == 1 else values
     seen = Sample(
         id="/".join(part for part in (file.dataset, file.split_by, str(ref["ref_id"])) if part),
-        image=pictures.find(file_name),
+        image=pictures.find(listed.file_name, listed.annotated_size_wh),
         phrase=phrases[0] if phrases else "",
         boxes_xyxy_px=tuple(box_of(annotation) for annotation in annotations),
         split=split,

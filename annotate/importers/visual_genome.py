@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from annotate.carried import KEY, restore
 from annotate.importers.foreign import as_named, content_id, further_keys, unshown
 from annotate.importers.json_stream import members
-from annotate.importers.picture_folders import PictureFolders, relative_name
+from annotate.importers.picture_folders import PictureFolders, annotated_size_wh, relative_name
 from annotate.importers.splits import split_in
 from annotate.items import BadRow
 from annotate.xywh import box_from_xywh
@@ -29,6 +29,7 @@ _REGION_KEYS = frozenset({"phrase", "x", "y", "width", "height", "image_id", "re
 OWN_KEYS = frozenset({"region_id"})
 _UNSHOWN = ("split", "category", "alternatives")
 Region = dict[str, Any]
+ListedPicture = tuple[str, tuple[int, int] | None]
 
 
 class Importer:
@@ -49,9 +50,9 @@ class Importer:
         places = [home / place for home in homes for place in _PICTURE_PLACES]
         places += [home.parent / name for home in homes for name in _PICTURE_FOLDERS]
         pictures = PictureFolders(places)
-        names = _picture_names(folder / PICTURES_FILE)
+        listed = _listed_pictures(folder / PICTURES_FILE)
         named = split_in(file.stem) or split_in(folder.name)
-        reader = _Reader(pictures, names, folder.name, named[0] if named else "train")
+        reader = _Reader(pictures, listed, folder.name, named[0] if named else "train")
         for number, (_, entry) in enumerate(members(file), start=1):
             yield from reader.rows(entry, f"{file.name}, picture {number}")
 
@@ -69,15 +70,16 @@ def _looks_like_regions(file: Path) -> bool:
     return _FIRST_PICTURE.match(head) is not None
 
 
-def _picture_names(file: Path) -> dict[str, str]:
-    """The end of each picture's address, such as "VG_100K_2/1.jpg", by the picture's id."""
-    names: dict[str, str] = {}
+def _listed_pictures(file: Path) -> dict[str, ListedPicture]:
+    """By the picture's id the end of its address, such as "VG_100K_2/1.jpg", and the size that its regions are for."""
+    listed: dict[str, ListedPicture] = {}
     if file.is_file():
         for _, entry in members(file):
             url = entry.get("url") if isinstance(entry, dict) else None
             if isinstance(url, str):
-                names[str(_id_of(entry))] = "/".join(PurePosixPath(_path_of(url).lstrip("/")).parts[-2:])
-    return names
+                name = "/".join(PurePosixPath(_path_of(url).lstrip("/")).parts[-2:])
+                listed[str(_id_of(entry))] = name, annotated_size_wh(entry)
+    return listed
 
 
 def _path_of(url: str) -> str:
@@ -94,9 +96,9 @@ def _id_of(entry: Mapping[str, Any]) -> object:
 class _Reader:
     """Turns the entries of one file into samples. `prefix` begins each id: the name of the data set's folder."""
 
-    def __init__(self, pictures: PictureFolders, names: Mapping[str, str], prefix: str, split: str) -> None:
+    def __init__(self, pictures: PictureFolders, listed: Mapping[str, ListedPicture], prefix: str, split: str) -> None:
         self._pictures = pictures
-        self._names = names
+        self._listed = listed
         self._prefix = prefix
         self._split = split
 
@@ -115,12 +117,14 @@ class _Reader:
                 yield BadRow(f"{where}, {kind} {number}", str(error))
 
     def _find(self, image_id: str) -> Path:
-        name = relative_name(self._names.get(image_id, f"{image_id}.jpg"))
+        listed, size_wh = self._listed.get(image_id, (f"{image_id}.jpg", None))
+        name = relative_name(listed)
         try:
-            return self._pictures.find(str(name))
+            self._pictures.find(str(name))
         except RecordError:
             # The number in the name is the picture's own, so another folder than the address names is as good.
-            return self._pictures.find(name.name)
+            return self._pictures.find(name.name, size_wh)
+        return self._pictures.find(str(name), size_wh)
 
     def _sample(self, regions: list[object], image_id: str, image: Path, *, with_boxes: bool) -> Sample:
         whole = [region for region in regions if isinstance(region, dict)]

@@ -5,23 +5,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 from test_formats_round_trip import check_round_trip, frozen, read_back, sample_lists, told
 
 from annotate.__main__ import main
 from annotate.carried import KEY
 from annotate.exporters import export
 from annotate.importers import find_importer
+from annotate.importers.picture_folders import PictureFolders, annotated_size_wh
+from annotate.items import BadRow
 from annotate.snapshot import SnapshotInfo, freeze
 from annotate.store import Store
 from annotate_samples import MakeSample
 from grounding.boxes import Box
-from grounding.errors import SnapshotError
+from grounding.errors import RecordError, SnapshotError
 from grounding.records import Sample, read_samples
 from grounding.workspace import Workspace
 
@@ -274,3 +278,43 @@ def test_a_folder_of_links_is_read_by_the_names_of_the_links(
     assert {name: told(one) for name, one in back.items()} == {
         one.id: told(one) for one in read_samples(snapshot.samples_path)
     }
+
+
+@pytest.mark.parametrize("format_name", ["coco", "refer", "grefcoco", "odvg", "visual_genome", "flickr30k"])
+def test_a_picture_of_another_size_than_was_annotated_is_refused(
+    format_name: str, snapshot: SnapshotInfo, store: Store, tmp_path: Path
+) -> None:
+    """A data set beside its pictures in another size: boxes that fit would pass for right."""
+    out, there = tmp_path / "out", Workspace(tmp_path / "other")
+    count = export(snapshot, format_name, out)
+    larger, turned, *_ = sorted({path.resolve() for path in out.rglob("*.png")})
+    for path in (larger, turned):
+        with Image.open(path) as picture:
+            twice = picture.resize((picture.width * 2, picture.height * 2))
+            changed = twice if path is larger else picture.transpose(Image.Transpose.ROTATE_90)
+        path.unlink()
+        changed.save(path)
+    found = list(find_importer(out).read(out, tmp_path))
+    refused = [str(row) for row in found if isinstance(row, BadRow)]
+    assert any(
+        re.search(rf"names (\d+) x (\d+) pixels for {larger.name}, and it has .*: its boxes", r) for r in refused
+    )
+    assert any(re.search(rf"for {turned.name}, and it has .*, its sides exchanged as by an EXIF", r) for r in refused)
+    taken = [row for row in found if isinstance(row, Sample)]
+    assert taken and not {sample.image.resolve() for sample in taken} & {larger, turned}
+    assert len(taken) < count
+    report = Store(there.annotations_db, there.pictures).import_samples(found, source="out", who="ann")
+    assert report.imported == len(taken)
+
+
+def test_sizes_that_are_no_sizes_are_not_held_against_a_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    folders = PictureFolders([tmp_path])
+    for entry in ({}, {"width": 0, "height": 0}, {"width": None, "height": 9}, {"width": "wide", "height": "9"}):
+        assert folders.find("a.png", annotated_size_wh(entry)) == tmp_path / "a.png"
+    for entry in ({"width": 41.4, "height": 28}, {"width": "40", "height": "30"}):
+        assert folders.find("a.png", annotated_size_wh(entry)) == tmp_path / "a.png", "as far as rounding goes"
+    with pytest.raises(RecordError, match=r"names 400 x 300 pixels for a.png, and it has 40 x 30: its boxes"):
+        folders.find("a.png", annotated_size_wh({"width": "400", "height": 300.0}))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert folders.find("b.png", (9, 9)) == tmp_path / "b.png", "whoever opens it says so"
