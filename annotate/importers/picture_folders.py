@@ -64,7 +64,8 @@ class PictureFolders:
         size_wh = self._sizes_wh[path]
         if size_wh is None or _alike(size_wh, annotated_size_wh):
             return
-        turned = ", its sides exchanged as by an EXIF entry that turns it" if _alike(size_wh, annotated_size_wh[::-1]) else ""
+        is_turned = _alike(size_wh, annotated_size_wh[::-1])
+        turned = ", its sides exchanged as by an EXIF entry that turns it" if is_turned else ""
         raise RecordError(
             f"the source names {annotated_size_wh[0]} x {annotated_size_wh[1]} pixels for {path.name}, and it has "
             f"{size_wh[0]} x {size_wh[1]}{turned}: its boxes would lie elsewhere. Put the pictures there that were "
