@@ -28,7 +28,7 @@ from grounding.formats import Frame
 from grounding.records import Status
 
 Loader = Callable[[str], tuple[Small, Any]]
-PHRASES = ("the dog", "left mug", 'the "quoted" cup, 2nd', "der größte Hund 犬 🐕", "a  b")
+PHRASES = ("the dog", "left mug", 'the "quoted" cup, 2nd', "der größte Hund 犬 🐕")
 # What a phrase must not turn into: markup of any family.
 MARKUP = (
     "<loc0001> dog",
@@ -98,8 +98,6 @@ def test_the_profile_comes_from_the_config(small: Loader, kind: str) -> None:
 def test_tokens_are_the_stock_processors(small: Loader, noise_pictures: Sequence[Image.Image], kind: str) -> None:
     case, loaded = small(kind)
     for phrase in PHRASES:
-        if phrase == "a  b" and kind.startswith(("internvl", "florence", "pali")):
-            continue  # these families write the phrase into the answer, on one line with single blanks
         for picture in noise_pictures:
             ours, stock = our_inputs(loaded, [picture], [phrase]), stock_inputs(case, loaded, [picture], [phrase])
             assert ours["input_ids"].tolist() == stock["input_ids"].tolist()
