@@ -86,11 +86,11 @@ def exit_status(seconds: Mapping[str, float], limits: Mapping[str, float]) -> in
     return status
 
 
-def write_figures(script: str, markdown: str) -> None:
-    """Put a script's figures into the README, between its marks."""
-    text = README.read_text(encoding="utf-8")
+def write_figures(script: str, markdown: str, document: Path = README) -> None:
+    """Put a script's figures into the README, or another document, between its marks."""
+    text = document.read_text(encoding="utf-8")
     marks = re.compile(rf"(<!-- figures: benchmarks/{script}.py -->\n).*?(<!-- /figures -->)", re.DOTALL)
-    README.write_text(marks.sub(lambda match: match[1] + markdown + match[2], text), encoding="utf-8")
+    document.write_text(marks.sub(lambda match: match[1] + markdown + match[2], text), encoding="utf-8")
 
 
 def write_result(name: str, result: Mapping[str, Any], packages: tuple[str, ...]) -> Path:

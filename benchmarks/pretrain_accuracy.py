@@ -33,9 +33,10 @@ from grounding.evaluation import Report, evaluate  # noqa: E402
 from grounding.models import load_model  # noqa: E402
 from grounding.predict import Predictor  # noqa: E402
 from grounding.records import read_samples  # noqa: E402
-from measuring import write_result  # noqa: E402
+from measuring import write_figures, write_result  # noqa: E402
 
 DEMO_PICTURES = 400
+DOCUMENT = ROOT / "docs" / "pretrain.md"
 SHIPPED = ROOT / "data" / "demo" / "base-model"
 
 
@@ -62,8 +63,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "demo_test_split": on_demo_data({"new": options.folder / "model", "shipped": SHIPPED}, device),
     }
     name = f"pretrain_accuracy-{device.split(':')[0]}" + ("-taught" if how.teacher else "")
-    write_result(name, found, ("torch", "transformers"))
+    kept = write_result(name, found, ("torch", "transformers"))
+    if how.teacher:
+        result = json.loads(kept.read_text(encoding="utf-8"))
+        write_figures("pretrain_accuracy", figures_markdown(result), DOCUMENT)
     return 0
+
+
+def figures_markdown(result: Mapping[str, Any]) -> str:
+    """The table of the documents for a model that began with a teacher, from the result alone."""
+    last_taught = result["settings"]["teacher_steps"]
+    curve = result["curve"]
+    taught = next(point for point in curve if point["step"] == last_taught)
+    told = [result["shipped_model"], taught, curve[-1]]
+    seconds = curve[-1]["training_seconds"]
+    pictures = result["settings"]["steps"] * result["settings"]["pictures_per_step"]
+    targets = sum(group["samples"] for group in told[0]["groups"].values() if group["accuracy_50"] is not None)
+    lines = [
+        f"{seconds / 60:.0f} minutes on {result['machine']['cores']} cores, {pictures:,} pictures. Acc@0.5:\n",
+        f"| | in the repository | after the {last_taught:,} steps with it as teacher | at the end |",
+        "|---|---|---|---|",
+        f"| scenes of all shapes, as people ask ({targets} phrases with a target) | {_row(told, None)} |",
+    ]
+    for kind, group in told[0]["groups"].items():
+        label = f"{kind}, and it says so" if group["accuracy_50"] is None else kind
+        lines.append(f"| – {label} | {_row(told, kind)} |")
+    for kind in result["demo_test_split"]["new"]:
+        new, shipped = (result["demo_test_split"][model][kind] for model in ("new", "shipped"))
+        shares = f"{shipped['accuracy_50']:.1%} | not asked | {new['accuracy_50']:.1%}"
+        lines.append(f"| the demo's own scenes, {kind} ({new['samples']} phrases) | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(told: Sequence[Mapping[str, Any]], kind: str | None) -> str:
+    groups = [one if kind is None else one["groups"][kind] for one in told]
+    return " | ".join(f"{one['said_nothing' if one['accuracy_50'] is None else 'accuracy_50']:.1%}" for one in groups)
 
 
 def on_demo_data(models: Mapping[str, Path], device: str) -> dict[str, Any]:
