@@ -15,16 +15,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from grounding.demo.dataset import DemoSize, write_demo  # noqa: E402
-from measuring import machine, versions  # noqa: E402
+from measuring import machine, versions, write_figures  # noqa: E402
 
+DOCUMENT = ROOT / "docs" / "train.md"
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "GOMP_SPINCOUNT=100000": {"GOMP_SPINCOUNT": "100000"},
@@ -81,7 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_figures("worker_threads", figures_markdown(result), DOCUMENT)
     return 0
+
+
+def figures_markdown(result: Mapping[str, Any]) -> str:
+    """The table of docs/train.md, from the result alone."""
+    of = result["milliseconds_a_step"]
+    lines = [f"| ms a step on {result['machine']['cores']} cores | {' | '.join(of)} |", "|---|" + "---|" * len(of)]
+    for variant in VARIANTS:
+        name = "neither set" if variant == "default" else f"`{variant}`"
+        lines.append(f"| {name} | {' | '.join(f'{times[variant]:,.0f}' for times in of.values())} |")
+    return "\n".join(lines) + "\n"
 
 
 def steps_of(data: Path, variant: dict[str, str], busy: int) -> list[float]:

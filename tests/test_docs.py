@@ -193,10 +193,17 @@ def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
     assert load_benchmark("loop").figures_markdown(result) in README
 
 
-def test_the_figures_of_the_embedded_models_training_too() -> None:
-    path = ROOT / "benchmarks" / "results" / "pretrain_accuracy-cpu-taught.json"
-    told = load_benchmark("pretrain_accuracy").figures_markdown(json.loads(path.read_text(encoding="utf-8")))
-    assert told in (ROOT / "docs" / "pretrain.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("script", "result", "document"),
+    [
+        ("pretrain_accuracy", "pretrain_accuracy-cpu-taught", "pretrain.md"),
+        ("worker_threads", "worker_threads", "train.md"),
+    ],
+)
+def test_the_figures_of_other_documents_too(script: str, result: str, document: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"{result}.json"
+    told = load_benchmark(script).figures_markdown(json.loads(path.read_text(encoding="utf-8")))
+    assert told in (ROOT / "docs" / document).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("script", ["core_speed", "answers", "train_speed"])
