@@ -8,14 +8,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from grounding.boxes import Box
-from grounding.errors import PictureError, WorkspaceError
-from grounding.pictures import file_sha256
+from grounding.errors import WorkspaceError
+from grounding.hashing import sha256_once
 from grounding.records import Prediction, Sample, Status
 from grounding.workspace import make_folder
 
@@ -154,15 +153,9 @@ def samples_digest(samples: Iterable[Sample]) -> str:
 def picture_sha256(path: Path) -> str | None:
     """SHA-256 of a picture's content, read once for as long as size and time of the file stay; None without a file."""
     try:
-        status = path.stat()
-        return _content_sha256(path, status.st_size, status.st_mtime_ns)
-    except (OSError, PictureError):
+        return sha256_once(path)
+    except OSError:
         return None  # asking the model about this picture is what explains why
-
-
-@lru_cache(maxsize=65_536)
-def _content_sha256(path: Path, _size: int, _time_ns: int) -> str:
-    return file_sha256(path)
 
 
 def _pictures_sha256(samples: Iterable[Sample]) -> str:

@@ -148,10 +148,10 @@ def _write(info: AdapterInfo, folder: Path, numbers: str | None) -> str:
     import torch
     from transformers import AutoConfig
 
-    from grounding.models import DEMO_MODEL_FOLDER, load_model
+    from grounding.models import folder_of, load_model
 
     loaded = load_model(info.base, device="cpu", profile=info.profile)
-    source = str(DEMO_MODEL_FOLDER) if info.base == "demo" else info.base
+    source = str(folder_of(info.base) or info.base)
     stored = str(AutoConfig.from_pretrained(source).dtype or torch.float32).removeprefix("torch.")
     chosen = numbers or (stored if stored in NUMBERS else "float32")
     merged = _merged(info, loaded).to(getattr(torch, chosen))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grounding.adapters.info import AdapterInfo
 from grounding.errors import AdapterError
+from grounding.hashing import sha256_once
 from grounding.profiles import PROFILE_FILE
 from grounding.snapshots import Snapshot
 
@@ -56,7 +56,7 @@ def folder_sha256(folder: Path) -> str:
     The same wherever the folder stands and whenever it was copied there, unlike `feature_store.model_fingerprint`.
     Boxwright's own file, which may get a calibration later, doesn't count. Raises `OSError` for what can't be read.
     """
-    return _digest({name: one for name, one in _files_sha256(folder).items() if name != PROFILE_FILE})
+    return _digests(folder)[0]
 
 
 def check_base_files(info: AdapterInfo) -> None:
@@ -67,8 +67,8 @@ def check_base_files(info: AdapterInfo) -> None:
     folder = folder_of(info.base)
     if folder is None or not info.base_sha256:
         return
-    try:  # the second: adapters of before 2026-12 counted every file
-        known = folder_sha256(folder), _digest(_files_sha256(folder))
+    try:
+        known = _digests(folder)
     except OSError as error:
         raise AdapterError(f"The base of {info.name!r} in {folder} can't be read: {error}.") from error
     if info.base_sha256 not in known:
@@ -78,21 +78,13 @@ def check_base_files(info: AdapterInfo) -> None:
         )
 
 
-def _files_sha256(folder: Path) -> dict[str, str]:
+def _digests(folder: Path) -> tuple[str, str]:
+    """(`folder_sha256`, the same with Boxwright's own file: so adapters of before 2026-12 counted)."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in _WEIGHTS]
-    return {path.name: _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """Read once for as long as the file stays as it is: a base is held against each of its adapters."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(sha256_by_name: Mapping[str, str]) -> str:
-    lines = (f"{name}\0{sha256}\n" for name, sha256 in sha256_by_name.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    lines = {path.name: f"{path.name}\0{sha256_once(path)}\n" for path in paths}
+    every = "".join(lines.values())
+    own = "".join(line for name, line in lines.items() if name != PROFILE_FILE)
+    return hashlib.sha256(own.encode()).hexdigest(), hashlib.sha256(every.encode()).hexdigest()
 
 
 def _counts(snapshot: Snapshot) -> Mapping[str, int]:
