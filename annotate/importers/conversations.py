@@ -32,7 +32,6 @@ from annotate.importers.splits import split_in
 from annotate.items import BadRow
 from grounding.boxes import Box
 from grounding.errors import BoxError, PictureError, RecordError
-from grounding.pictures import picture_size_wh
 from grounding.records import Sample
 
 # How Qwen3-VL, the embedded model, LLaVA and VLM-R1 are asked: the words ahead of the phrase and those behind it.
@@ -98,7 +97,6 @@ class _Reader:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._pictures = PictureFolders((folder_of(file), folder_of(file.resolve())))
-        self._sizes_wh: dict[Path, tuple[int, int]] = {}
         named = split_in(file.stem)
         self._split = named[0] if named else "train"
         self._beside = _convention_beside(file.parent)
@@ -142,9 +140,7 @@ class _Reader:
     def _boxes(self, said: Said, numbers: list[tuple[float, ...]], stamp: object, image: Path) -> tuple[Box, ...]:
         if not numbers:
             return ()
-        if image not in self._sizes_wh:
-            self._sizes_wh[image] = picture_size_wh(image)
-        size_wh = self._sizes_wh[image]
+        size_wh = self._pictures.size_wh(image)
         convention = Convention.from_text(stamp) if stamp is not None else self._beside
         if convention is None:
             convention = _settled(said, size_wh)

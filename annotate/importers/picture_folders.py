@@ -44,7 +44,7 @@ class PictureFolders:
         self._folders = [folder for folder in dict.fromkeys(places) if folder.is_dir()]
         self._bases = tuple(bases)
         self._found: dict[str, Path] = {}
-        self._sizes_wh: dict[Path, tuple[int, int] | None] = {}
+        self._sizes_wh: dict[Path, tuple[int, int]] = {}
 
     def find(self, name: object, annotated_size_wh: tuple[int, int] | None = None) -> Path:
         """Where the picture of this name stands. Raises `RecordError` when it is missing or leads out of the source, or
@@ -55,14 +55,18 @@ class PictureFolders:
             self._check_size(path, annotated_size_wh)
         return path
 
-    def _check_size(self, path: Path, annotated_size_wh: tuple[int, int]) -> None:
+    def size_wh(self, path: Path) -> tuple[int, int]:
+        """Width and height of a picture in pixels, upright; read once. Raises `PictureError`."""
         if path not in self._sizes_wh:
-            try:
-                self._sizes_wh[path] = picture_size_wh(path)
-            except PictureError:  # whoever takes it in says so
-                self._sizes_wh[path] = None
-        size_wh = self._sizes_wh[path]
-        if size_wh is None or _alike(size_wh, annotated_size_wh):
+            self._sizes_wh[path] = picture_size_wh(path)
+        return self._sizes_wh[path]
+
+    def _check_size(self, path: Path, annotated_size_wh: tuple[int, int]) -> None:
+        try:
+            size_wh = self.size_wh(path)
+        except PictureError:  # whoever takes it in says so
+            return
+        if _alike(size_wh, annotated_size_wh):
             return
         is_turned = _alike(size_wh, annotated_size_wh[::-1])
         turned = ", its sides exchanged as by an EXIF entry that turns it" if is_turned else ""
