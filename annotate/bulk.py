@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from annotate.batches import Outcome, OutcomeOf, batch_name, last_change, outcomes
-from annotate.edits import Edit, stands_for_nothing
+from annotate.edits import WORKED_ON, Edit, stands_for_nothing
 from annotate.phrases import MAX_PHRASE_CHARACTERS, check_note, check_phrase, clean_text
 from annotate.queues import check_split
 from annotate.scopes import MAX_FILTER_CHARACTERS, Scope
@@ -120,7 +120,7 @@ def _approve(connection: sqlite3.Connection, row: Any) -> Outcome | None:
     if row["state"] in ("approved", "rejected"):
         return None
     refusal = _refusal(connection, row["phrase"])
-    return Outcome(row["state"], "approved", {"state": "approved", "skipped_at": None, "skip_order": 0}, refusal)
+    return Outcome(row["state"], "approved", {"state": "approved", **WORKED_ON}, refusal)
 
 
 def _replacer(edit: BulkEdit) -> OutcomeOf:
@@ -133,7 +133,7 @@ def _replacer(edit: BulkEdit) -> OutcomeOf:
     def outcome(connection: sqlite3.Connection, row: Any) -> Outcome | None:
         before = row["phrase"]
         # A source may write an accent as a letter of its own, or two spaces: nobody sees that, or types it.
-        seen = " ".join(unicodedata.normalize("NFC", before).split())
+        seen = clean_text(before)
         phrase = pattern.sub(put, seen)
         if phrase == seen or row["state"] == "rejected":
             return None

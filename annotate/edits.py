@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from annotate import undecided
 from annotate.phrases import clean_text
@@ -22,6 +23,8 @@ EDITABLE = (
     *("split", "category", "reject_reason"),
 )
 BOXES = "boxes_xyxy_px"
+# Of a sample whose phrase somebody stands for: what a skip or a rejection said of it holds no more.
+WORKED_ON: Mapping[str, object] = MappingProxyType({"skipped_at": None, "skip_order": 0, "reject_reason": ""})
 _MAX_WHO_CHARACTERS = 100
 
 

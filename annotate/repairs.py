@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 from annotate.batches import Outcome, last_change, outcomes
+from annotate.edits import WORKED_ON
 from annotate.items import RepairPreview
 from annotate.phrases import usable_phrase
 from annotate.scopes import Scope
@@ -36,4 +37,4 @@ def fill_from_source(connection: sqlite3.Connection, row: Any) -> Outcome:
     phrase = next((phrase for phrase in usable if phrase is not None), None)
     if phrase is None:
         return Outcome(row["phrase"], "", {}, "The source gives no phrase of its own for it.")
-    return Outcome(row["phrase"], phrase, {"phrase": phrase, "state": "repaired", "skipped_at": None, "skip_order": 0})
+    return Outcome(row["phrase"], phrase, {"phrase": phrase, "state": "repaired", **WORKED_ON})

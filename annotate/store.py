@@ -10,7 +10,7 @@ from annotate import bulk, repairs
 from annotate.batches import Progress as BatchProgress
 from annotate.batches import batch_name, batch_named, batches, broken_batch, run_batch, undo_batch
 from annotate.bulk import BulkEdit, BulkPreview
-from annotate.edits import BOXES, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
+from annotate.edits import BOXES, WORKED_ON, Edit, apply, clean_who, next_skip_order, now, row_for_edit, undo_last
 from annotate.intake import Intake, Progress, Taking
 from annotate.items import BadRow, Batch, ImportReport, Item, RepairPreview, RepairReport
 from annotate.phrases import check_note, check_phrase
@@ -27,8 +27,6 @@ from grounding.records import Sample
 from grounding.write_ahead import keep_log
 
 Values = Mapping[str, object]
-# Of a sample whose phrase somebody stands for: what a skip or a rejection said of it holds no more.
-_WORKED_ON: Values = {"skipped_at": None, "skip_order": 0, "reject_reason": ""}
 
 
 class Store(Reads):
@@ -96,7 +94,7 @@ class Store(Reads):
 
         def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
             boxes = {} if boxes_xyxy_px is None else {BOXES: check_boxes(connection, row, boxes_xyxy_px)}
-            return {"phrase": cleaned, "state": "written", **_WORKED_ON, **boxes}
+            return {"phrase": cleaned, "state": "written", **WORKED_ON, **boxes}
 
         try:
             return self._edit(sample_id, expected_revision, edit, values)
@@ -175,7 +173,7 @@ class Store(Reads):
 
         def values(connection: sqlite3.Connection, row: sqlite3.Row) -> Values:
             check_phrase(row["phrase"])
-            return {"state": "approved", **_WORKED_ON}
+            return {"state": "approved", **WORKED_ON}
 
         return self._edit(sample_id, expected_revision, Edit(who, "approve"), values)
 
