@@ -169,10 +169,10 @@ def test_only_answers_that_are_kept_are_counted_as_kept(
     assert (stopped.state, stopped.done, stopped.sentence) == (STOPPED, 4, "Stopped: 4 answers are kept.")
 
 
-def test_kept_answers_are_counted_where_it_ends_before_another_one(
-    evaluator: Evaluator, predictor: Any, many: list[Sample], add_adapter: Callable[..., None], parts: Parts
-) -> None:
-    """The page asks before it throws them away."""
+def broken_off_with_adapter(
+    evaluator: Evaluator, predictor: Any, add_adapter: Callable[..., None], parts: Parts
+) -> Evaluation:
+    """An evaluation of the adapter tools-v1 that was stopped after 12 answers."""
     from grounding.adapters import AdapterRegistry
 
     predictor.registry = AdapterRegistry(parts.workspace.adapters)
@@ -180,6 +180,14 @@ def test_kept_answers_are_counted_where_it_ends_before_another_one(
     one = add(evaluator, "tools-v1", Selection("val"))
     break_off(evaluator, predictor, 12, lambda: evaluator.queue.stop(one.id))
     evaluator.look()
+    return one
+
+
+def test_kept_answers_are_counted_where_it_ends_before_another_one(
+    evaluator: Evaluator, predictor: Any, many: list[Sample], add_adapter: Callable[..., None], parts: Parts
+) -> None:
+    """The page asks before it throws them away."""
+    one = broken_off_with_adapter(evaluator, predictor, add_adapter, parts)
     folder = parts.workspace.adapters / "tools-v1"
     folder.rename(parts.workspace.root / "away")
     evaluator.queue.go_on(one.id)
@@ -209,13 +217,7 @@ def test_edits_meanwhile_do_not_part_questions_and_answers(
 def test_it_begins_anew_when_the_adapter_is_another_one(
     evaluator: Evaluator, predictor: Any, many: list[Sample], add_adapter: Callable[..., None], parts: Parts
 ) -> None:
-    from grounding.adapters import AdapterRegistry
-
-    predictor.registry = AdapterRegistry(parts.workspace.adapters)
-    add_adapter("tools-v1")
-    one = add(evaluator, "tools-v1", Selection("val"))
-    break_off(evaluator, predictor, 12, lambda: evaluator.queue.stop(one.id))
-    evaluator.look()
+    one = broken_off_with_adapter(evaluator, predictor, add_adapter, parts)
     add_adapter("tools-v1", "2999-01-01T00:00:00+00:00")
     evaluator.queue.go_on(one.id)
     evaluator.look()
