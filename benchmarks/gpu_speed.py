@@ -27,8 +27,10 @@ from PIL import Image  # noqa: E402
 from grounding import engine  # noqa: E402
 from grounding.answering import Answerer, Ask  # noqa: E402
 from grounding.decoding.settings import Decoding  # noqa: E402
+from grounding.devices import choose_device  # noqa: E402
 from grounding.formats import AnswerShape, Frame, QwenJson1000  # noqa: E402
-from grounding.models import LoadedModel, choose_device, load_model  # noqa: E402
+from grounding.models import LoadedModel, load_model  # noqa: E402
+from grounding.profiles import profile_for  # noqa: E402
 from measuring import write_result  # noqa: E402
 
 PICTURE_WH = (640, 480)
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def random_model(*, tiny: bool) -> LoadedModel:
-    """Stock classes, random weights, the embedded model's processor."""
+def random_model(*, tiny: bool, device: str | None = None, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Stock classes, random weights, the embedded model's processor with Qwen3-VL's pixel budget."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     demo = load_model("demo", device="cpu")
@@ -76,13 +78,15 @@ def random_model(*, tiny: bool) -> LoadedModel:
         for part, values in ((config.text_config, text), (config.vision_config, vision)):
             for name, value in values.items():
                 setattr(part, name, value)
-    device, dtype, notes = choose_device(torch, "cpu" if tiny else None)
+    demo.family.prepare_processor(demo.processor, profile_for("qwen3_vl"))
+    chosen_device, chosen_dtype, notes = choose_device(torch, "cpu" if tiny else device)
     torch.manual_seed(0)
-    with torch.device(device):
-        model = Qwen3VLForConditionalGeneration._from_config(config, dtype=dtype).eval().requires_grad_(False)
+    with torch.device(chosen_device):
+        made = Qwen3VLForConditionalGeneration._from_config(config, dtype=dtype or chosen_dtype)
+    model = made.eval().requires_grad_(False)
     model.generation_config = demo.model.generation_config
     profile = replace(demo.profile, box_format=OneBox(fenced=True))
-    return replace(demo, model_id="random", model=model, device=device, notes=tuple(notes), profile=profile)
+    return replace(demo, model_id="random", model=model, device=chosen_device, notes=tuple(notes), profile=profile)
 
 
 def measure(loaded: LoadedModel, *, batches: Sequence[int], rounds: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grounding.calibration import Calibration
+from grounding.devices import choose_device, stored_numbers
 from grounding.errors import ModelError, first_sentence
 from grounding.families import Family, family_named, family_of_type
 from grounding.feature_store import model_fingerprint
@@ -89,7 +90,7 @@ def load_model(
         config = AutoConfig.from_pretrained(source)
     chosen = profile_for(config.model_type, folder, profile)
     family = family_named(chosen.family)
-    chosen_device, dtype, notes = choose_device(torch, device)
+    chosen_device, dtype, notes = choose_device(torch, device, stored_numbers(config))
     if dtype != torch.float32 and not family.reduced_precision:
         dtype = torch.float32
         notes[-1] = "float32: this detector's boxes are numbers that bfloat16 would round to 1/256 of the picture."
@@ -164,28 +165,6 @@ def local_folder(name: str) -> Path | None:
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError):  # too long for a path, or the home of somebody unknown
         return None
-
-
-def choose_device(torch: Any, device: str | None = None) -> tuple[str, torch.dtype, list[str]]:
-    """(device, dtype, reasons): CUDA before MPS before CPU; bfloat16 where it is fast, float32 elsewhere."""
-    if device is None:
-        if torch.cuda.is_available():
-            device, why = "cuda", f"a GPU was found ({torch.cuda.get_device_name(0)})"
-        elif torch.backends.mps.is_available():
-            device, why = "mps", "an Apple GPU was found"
-        else:
-            device, why = "cpu", "no GPU was found"
-    else:
-        why = "it was asked for"
-    # Older GPUs emulate bfloat16, slower than float32.
-    bfloat16 = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
-    number_note = (
-        "bfloat16: the GPU computes in it at full speed."
-        if bfloat16
-        else "float32: float16 overflows in training and bfloat16 is slow here."
-    )
-    return device, dtype, [f"{device}: {why}.", number_note]
 
 
 def _resolve(model_id: str) -> tuple[str, Path | None]:

@@ -97,3 +97,11 @@ def test_the_loss_curves_are_trls_on_the_embedded_model() -> None:
 def test_the_loss_curves_are_trls_in_the_large_models_form() -> None:
     (case,) = walk("gpu_train_speed")
     assert max(case["curves_differ_by"].values()) < 1e-3  # type: ignore[attr-defined]
+
+
+def test_models_of_the_2bs_shape_see_what_it_would(load: Any) -> None:
+    """640x480 pixels are 300 visual tokens in Qwen3-VL's budget; the embedded model's would make 54 of them."""
+    found = load("cpu_numbers").measure(tiny=True, rounds=1)
+    assert found["visual_tokens"] == 300
+    assert found["float32"]["weights_gib"] == 2 * found["bfloat16"]["weights_gib"]
+    assert found["times_as_fast"] > 0

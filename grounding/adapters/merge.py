@@ -16,6 +16,7 @@ from grounding.adapters.info import AdapterInfo
 from grounding.adapters.provenance import check_base_files
 from grounding.adapters.usage import Source, check_profile
 from grounding.boxes import set_iou
+from grounding.devices import stored_numbers
 from grounding.errors import AdapterError, SnapshotError, first_sentence
 from grounding.profiles import PROFILE_FILE
 from grounding.records import Prediction, Sample
@@ -152,7 +153,7 @@ def _write(info: AdapterInfo, folder: Path, numbers: str | None) -> str:
 
     loaded = load_model(info.base, device="cpu", profile=info.profile)
     source = str(folder_of(info.base) or info.base)
-    stored = str(AutoConfig.from_pretrained(source).dtype or torch.float32).removeprefix("torch.")
+    stored = stored_numbers(AutoConfig.from_pretrained(source))
     chosen = numbers or (stored if stored in NUMBERS else "float32")
     merged = _merged(info, loaded).to(getattr(torch, chosen))
     if not all(bool(weight.isfinite().all()) for weight in merged.state_dict().values() if weight.is_floating_point()):
@@ -170,6 +171,7 @@ def _merged(info: AdapterInfo, loaded: LoadedModel) -> Any:
     """The base with the adapter's change added to its weights, for every kind of adapter that peft can merge."""
     from peft import PeftModel
 
+    loaded.model.float()  # files in bfloat16 may have stayed so, and the sum would be rounded twice
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for a property under its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from grounding.devices import bfloat16_instructions
+
 
 def choose_precision(device: str, capabilities: Mapping[str, Any] | None = None) -> tuple[torch.dtype | None, str]:
     """(dtype to compute the matrix products in, reason); None: whatever the weights have.
@@ -18,9 +20,9 @@ def choose_precision(device: str, capabilities: Mapping[str, Any] | None = None)
     if not device.startswith("cpu"):
         return None, "The steps compute in the type of the weights."
     known = torch.cpu.get_capabilities() if capabilities is None else capabilities
-    for instruction, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512")):
-        if known.get(instruction):
-            return torch.bfloat16, f"The steps compute in bfloat16: this processor has {name} instructions for it."
+    name = bfloat16_instructions(known)
+    if name:
+        return torch.bfloat16, f"The steps compute in bfloat16: this processor has {name} instructions for it."
     return None, "The steps compute in float32: this processor has no instructions for bfloat16."
 
 

@@ -1,4 +1,4 @@
-"""Loading a base: the embedded one, broken ones, and the choice of device and number type."""
+"""Loading a base: the embedded one, and broken ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from grounding.errors import ModelError, SettingsError
-from grounding.models import DEMO_MODEL_FOLDER, choose_device, full_model_id, load_model, training_settings
+from grounding.models import DEMO_MODEL_FOLDER, full_model_id, load_model, training_settings
 
 
 @pytest.fixture
@@ -177,38 +176,6 @@ def test_a_folder_without_a_named_profile_takes_the_familys(model_folder: Path, 
     assert again.profile.name == "qwen3-vl"
     size = again.processor.image_processor.size
     assert (size["shortest_edge"], size["longest_edge"]) == again.profile.pixel_budget
-
-
-def fake_torch(*, cuda: bool = False, mps: bool = False, bf16: bool = True) -> SimpleNamespace:
-    return SimpleNamespace(
-        bfloat16="bfloat16",
-        float32="float32",
-        cuda=SimpleNamespace(
-            is_available=lambda: cuda,
-            get_device_name=lambda index: "H100",
-            is_bf16_supported=lambda including_emulation: bf16 or including_emulation,
-        ),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps)),
-    )
-
-
-@pytest.mark.parametrize(
-    ("machine", "asked", "device", "dtype", "why"),
-    [
-        pytest.param(fake_torch(cuda=True), None, "cuda", "bfloat16", "a GPU was found (H100)", id="GPU"),
-        pytest.param(fake_torch(cuda=True, bf16=False), None, "cuda", "float32", "a GPU was found", id="old GPU"),
-        pytest.param(fake_torch(cuda=True, mps=True), None, "cuda", "bfloat16", "a GPU was found", id="both"),
-        pytest.param(fake_torch(mps=True), None, "mps", "float32", "an Apple GPU was found", id="Mac"),
-        pytest.param(fake_torch(), None, "cpu", "float32", "no GPU was found", id="CPU"),
-        pytest.param(fake_torch(cuda=True), "cpu", "cpu", "float32", "it was asked for", id="CPU asked for"),
-        pytest.param(fake_torch(cuda=True), "cuda:1", "cuda:1", "bfloat16", "it was asked for", id="GPU asked for"),
-    ],
-)
-def test_choose_device(machine: Any, asked: str | None, device: str, dtype: str, why: str) -> None:
-    chosen, number_type, notes = choose_device(machine, asked)
-    assert (chosen, number_type) == (device, dtype)
-    assert notes[0].startswith(f"{device}: {why}")
-    assert notes[1].startswith(dtype)
 
 
 def test_settings_start_from_the_profiles_preset(model_folder: Path) -> None:

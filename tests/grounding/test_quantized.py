@@ -163,7 +163,7 @@ def test_training_on_quantised_weights(
     """Every LoRA weight learns: where gradients are cut off, the early layers' B stays zero."""
     from safetensors.torch import load_file
 
-    monkeypatch.setattr(models, "choose_device", lambda torch, device: ("cpu", dtype, ["cpu.", "a type."]))
+    monkeypatch.setattr(models, "choose_device", lambda *given: ("cpu", dtype, ["cpu.", "a type."]))
     settings = TrainSettings(
         steps=2, images_per_step=2, phrases_per_image=2, score_samples=2, score_every_steps=1, augment=False
     )

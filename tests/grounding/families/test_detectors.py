@@ -310,7 +310,7 @@ def test_a_mere_strip_is_refused_in_a_sentence(case: Case, size_wh: tuple[int, i
 
 def test_a_detector_is_computed_in_float32_where_others_are_not(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = ("cpu", torch.bfloat16, ["cpu: it was asked for.", "bfloat16: the GPU computes in it at full speed."])
-    monkeypatch.setattr(models, "choose_device", lambda torch, device: (*chosen[:2], list(chosen[2])))
+    monkeypatch.setattr(models, "choose_device", lambda *given: (*chosen[:2], list(chosen[2])))
     again = load_model(str(case.folder))
     assert {weight.dtype for weight in again.model.parameters()} == {torch.float32}
     assert again.notes[0] == chosen[2][0]
