@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from grounding.adapters import AdapterInfo
+from grounding.adapters.info import MANIFEST
 from grounding.adapters.provenance import check_base_files
 from grounding.decoding.lora import (
     NOT_FINITE,
@@ -30,7 +31,7 @@ from grounding.models import LoadedModel
 _MOST_KEPT = 16  # adapters; each takes memory beside the base
 # Of the whole program: two Predictors may share one model.
 _NUMBERS = itertools.count()
-_Identity = tuple[Path, int]
+Identity = tuple[Path, int]
 
 
 class AttachedAdapters:
@@ -38,14 +39,14 @@ class AttachedAdapters:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
-        self._factors: dict[_Identity, LoraWeights | None] = {}
-        self._attached: dict[_Identity, str] = {}
+        self._factors: dict[Identity, LoraWeights | None] = {}
+        self._attached: dict[Identity, str] = {}
         self._words: dict[str, NewWords] = {}  # by the names inside the model
 
     def factors(self, info: AdapterInfo) -> LoraWeights | None:
         """The adapter as plain LoRA on the language model; None when it is more than that. Raises `AdapterError`."""
         self._check_base(info)
-        identity = _identity(info)
+        identity = identity_of(info)
         if identity not in self._factors:
             check_base_files(info)
             self._factors = {key: value for key, value in self._factors.items() if key[0] != info.path}
@@ -118,7 +119,7 @@ class AttachedAdapters:
     def _attach(self, info: AdapterInfo) -> str:
         """Load the adapter's weights beside those already there; returns its name inside the model."""
         self._check_base(info)
-        identity = _identity(info)
+        identity = identity_of(info)
         if identity not in self._attached:
             check_base_files(info)
             for replaced in [key for key in self._attached if key[0] == info.path]:
@@ -182,6 +183,13 @@ class AttachedAdapters:
             model.disable_adapters()
 
 
-def _identity(info: AdapterInfo) -> _Identity:
-    # The time of writing is part of the key: an adapter trained anew under the same name is loaded anew.
-    return info.path, (info.path / "adapter.json").stat().st_mtime_ns
+def identity_of(info: AdapterInfo) -> Identity:
+    """What tells an adapter from another that takes its place. Raises `AdapterError` when it is gone."""
+    # The time of writing is part of it: an adapter trained anew under the same name is loaded anew.
+    try:
+        return info.path, (info.path / MANIFEST).stat().st_mtime_ns
+    except OSError as error:
+        raise AdapterError(
+            f"The adapter {info.name!r} is not at {info.path} any more ({error.strerror or error}): it was renamed or "
+            "deleted meanwhile. Look again at what stands."
+        ) from error

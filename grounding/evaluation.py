@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grounding.errors import Cancelled, PictureError, RecordError
-from grounding.journal import EvaluationSettings, Journal, settings_of
+from grounding.journal import EvaluationSettings, Journal, check_adapter, settings_of
 from grounding.metrics import ScoredSample, Scores, score, summarise
 from grounding.pictures import open_picture
 from grounding.records import Prediction, Sample, check_phrase
@@ -67,8 +67,8 @@ def evaluate(
     may say itself how many it is to be asked at once (`samples_per_call`).
 
     Raises `Cancelled` when `cancelled` says so (the log then holds what was done), `RecordError` for a phrase and
-    `PictureError` for a picture that can't be asked, `WorkspaceError` for a log that can't be used, and the errors of
-    `Predictor.predict_many`.
+    `PictureError` for a picture that can't be asked, `WorkspaceError` for a log that can't be used, `AdapterError` when
+    another adapter takes the place of this one meanwhile, and the errors of `Predictor.predict_many`.
     """
     listed = list(samples)
     check_askable(listed, predictor, cancelled)
@@ -147,6 +147,7 @@ def _logged(
             raise Cancelled(
                 f"Stopped: {before} of {len(samples)} answers are kept in {journal.path}. Start again to go on."
             ) from error
+        check_adapter(predictor, journal.settings)
         batch = dict(zip(asked, given, strict=True))
         journal.append(batch)
         answers |= batch

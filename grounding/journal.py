@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from grounding.boxes import Box
-from grounding.errors import WorkspaceError
+from grounding.errors import AdapterError, WorkspaceError
 from grounding.hashing import sha256_once
 from grounding.records import Prediction, Sample, Status
 from grounding.workspace import make_folder
@@ -163,6 +163,15 @@ def _pictures_sha256(samples: Iterable[Sample]) -> str:
     for sample in samples:
         digest.update(f"{picture_sha256(sample.image)}\n".encode())
     return digest.hexdigest()
+
+
+def check_adapter(predictor: Predictor, settings: EvaluationSettings) -> None:
+    """Raises `AdapterError` when the adapter of these settings is gone, or another stands under its name by now."""
+    if settings.adapter is not None and _adapter_sha256(predictor, settings.adapter) != settings.adapter_sha256:
+        raise AdapterError(
+            f"Another adapter stands under the name {settings.adapter!r} by now than when the evaluation began, and "
+            "answers of both don't belong in one report. Evaluate anew."
+        )
 
 
 def _adapter_sha256(predictor: Predictor, adapter: str | None) -> str:

@@ -14,11 +14,12 @@ from PIL import Image
 from grounding import engine
 from grounding.adapters import AdapterInfo, AdapterRegistry
 from grounding.answering import Answer, Answerer, Ask
+from grounding.attached import identity_of
 from grounding.boxes import iou
 from grounding.calibration import BoxEvidence, Calibration
 from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
 from grounding.decoding.settings import Decoding, is_whole
-from grounding.errors import Cancelled, ModelError, PictureError, SettingsError, first_sentence
+from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, SettingsError, first_sentence
 from grounding.evaluation import check_askable
 from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
@@ -34,6 +35,9 @@ from grounding.records import Prediction, Sample, Status, check_phrase
 Picture = str | Path | Image.Image
 _IMAGES_PER_PASS = 20  # as many as fit into memory whatever their size
 Progress = Callable[[int, int], None]
+_REPLACED = (
+    "The adapter {name!r} was replaced by another while it answered, so its answers don't belong together. Ask again."
+)
 
 
 class Predictor:
@@ -132,7 +136,7 @@ class Predictor:
         """For each (picture, phrase) one answer per entry of `adapters`, in order, base and adapters side by side.
 
         `batch_size` counts pairs. Raises `Cancelled` when `cancelled` says so: asked before every batch and every step,
-        and while another call has the model.
+        and while another call has the model; `AdapterError` when an adapter is replaced or goes away meanwhile.
         """
         how = decoding or self.decoding
         if how.choose == "rerank" and how.samples > 1 and self.scorer is None:
@@ -145,6 +149,7 @@ class Predictor:
         if not adapters:
             return [[] for _ in pairs]
         infos = [None if adapter is None else self.registry.find(adapter) for adapter in adapters]
+        stood = [info and identity_of(info) for info in infos]
         names = [None if adapter is None else str(adapter) for adapter in adapters]
         size = batch_size or max(1, (40 if self.device == "cpu" else 128) // max(1, len(adapters) * how.samples))
         results: list[list[Prediction]] = []
@@ -156,6 +161,9 @@ class Predictor:
         for start in range(0, len(pairs), size):
             should_stop()
             results += self._batch(pairs[start : start + size], infos, names, how, should_stop)
+            for info, identity in zip(infos, stood, strict=True):
+                if info is not None and identity_of(info) != identity:
+                    raise AdapterError(_REPLACED.format(name=info.name))
             if progress is not None:
                 progress(len(results), len(pairs))
         return results

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from grounding import evaluation
 from grounding.boxes import Box
-from grounding.errors import Cancelled, WorkspaceError
+from grounding.errors import AdapterError, Cancelled, WorkspaceError
 from grounding.evaluation import Report, evaluate
 from grounding.journal import EvaluationSettings, Journal, picture_sha256, settings_of
 from grounding.records import Prediction, Sample, Status
@@ -263,6 +263,26 @@ def test_an_adapter_trained_anew_is_another_one(tmp_path: Path) -> None:
     seen.append(settings_of([], predictor, "tools").adapter_sha256)
     assert len(set(seen)) == 4
     assert settings_of([], predictor, None).adapter_sha256 == ""
+
+
+def test_an_adapter_that_takes_the_name_of_another_meanwhile_adds_no_answers_to_its(tmp_path: Path) -> None:
+    tools = tmp_path / "tools" / "adapter.json"
+    tools.parent.mkdir()
+    tools.write_text("one")
+
+    class Renamed(Fake):
+        def predict_many(self, *pairs: Any, **options: Any) -> list[Prediction]:
+            if self.calls == 97:
+                tools.write_text("another")
+            return super().predict_many(*pairs, **options)
+
+    predictor: Any = Renamed()
+    predictor.registry = SimpleNamespace(
+        folder=tmp_path / "adapters", find=lambda name: SimpleNamespace(path=tools.parent)
+    )
+    with pytest.raises(AdapterError, match="Another adapter stands under the name 'tools' by now"):
+        run(tmp_path / "log", predictor, adapter="tools")
+    assert len((tmp_path / "log").read_bytes().splitlines()) == 1 + 2 * 2, "the batch in which it came is not kept"
 
 
 # --- damage ---

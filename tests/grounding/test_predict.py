@@ -210,6 +210,20 @@ def test_an_adapter_trained_anew_under_the_same_name_is_loaded_anew(
     assert before != after == said([predictor.predict(*questions[0], "other-name")])
 
 
+def test_an_adapter_that_is_replaced_or_gone_in_the_midst_of_a_call_ends_it(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    folder = make_adapter("meanwhile", seed=7)
+
+    def ask(meanwhile: Callable[[], object]) -> None:
+        predictor.predict_many(questions[:4], "meanwhile", batch_size=2, progress=lambda done, total: meanwhile())
+
+    with pytest.raises(AdapterError, match="'meanwhile' was replaced by another while it answered"):
+        ask(lambda: make_adapter("meanwhile", seed=8))
+    with pytest.raises(AdapterError, match=r"'meanwhile' is not at .* any more"):
+        ask(lambda: folder.rename(folder.with_name("meanwhile-renamed")))
+
+
 def test_the_base_is_back_when_an_adapters_answer_fails(
     predictor: Predictor,
     questions: list[Question],
