@@ -242,7 +242,8 @@ def _result(
 
 
 def _agreement(first: Prediction, second: Prediction) -> float:
-    return answer_iou(second, first.boxes_xyxy_px)
+    readable = first.status in (Status.OK, Status.NO_BOX)
+    return answer_iou(second, first.boxes_xyxy_px) if readable else 0.0
 
 
 def _shuffled(phrase: str, seed: int) -> str:

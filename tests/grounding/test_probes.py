@@ -217,6 +217,9 @@ def test_what_cannot_be_read_is_no_nothing_there() -> None:
     (told,) = probe(Scripted(), "a.png", "absent", other="gibberish", truths={"absent": (), "gibberish": ()})  # type: ignore[arg-type]
     assert told.truth_iou == 1.0
     assert (told.answers[-1].iou, told.answers[-1].truth_iou) == (0.0, 0.0)
+    (unread,) = probe(Scripted(), "a.png", "gibberish", other="absent")  # type: ignore[arg-type]
+    assert unread.original.status is Status.UNREADABLE
+    assert [answer.iou for answer in unread.answers] == [0.0, 0.0]
 
 
 def test_the_embedded_model_follows_the_words(predictor: Any, demo_samples: dict[str, list[Sample]]) -> None:
