@@ -37,13 +37,14 @@ def escape(text: str) -> str:
 
 
 def _headline(scores: Scores) -> str:
-    lines = [
-        ("Samples with a target", f"{scores.count:,}"),
+    over_targets = [
         ("Detection rate", f"{scores.detection_rate:.1%}"),
         ("Mean IoU", f"{scores.mean_iou:.3f}"),
         ("Median IoU", f"{scores.median_iou:.3f}"),
         *((f"Acc@{threshold:g}", f"{share:.1%}") for threshold, share in scores.accuracy.items()),
     ]
+    lines = [("Samples with a target", f"{scores.count:,}")]
+    lines += over_targets if scores.count else [(name, "–") for name, _ in over_targets]
     if scores.no_target_accuracy is not None:
         lines.append(("No-target accuracy", f"{scores.no_target_accuracy:.1%} of {scores.no_target_count:,}"))
     if scores.multi_target_f1 is not None:

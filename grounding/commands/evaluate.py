@@ -51,11 +51,12 @@ def run(options: argparse.Namespace, workspace: Workspace) -> int:
     print(f"{'adapter ' + kept.adapter if kept.adapter else 'base'} on {scores.count} samples with a target")
     if kept.seen is not None:
         print(f"  {kept.seen.sentence}")
-    print(f"  detection rate {scores.detection_rate:7.1%}")
-    print(f"  mean IoU       {scores.mean_iou:7.3f}")
-    print(f"  median IoU     {scores.median_iou:7.3f}")
-    for threshold, share in scores.accuracy.items():
-        print(f"  Acc@{threshold:<10g} {share:7.1%}")
+    if scores.count:
+        print(f"  detection rate {scores.detection_rate:7.1%}")
+        print(f"  mean IoU       {scores.mean_iou:7.3f}")
+        print(f"  median IoU     {scores.median_iou:7.3f}")
+        for threshold, share in scores.accuracy.items():
+            print(f"  Acc@{threshold:<10g} {share:7.1%}")
     if scores.multi_target_f1 is not None:
         print(f"  several: F1    {scores.multi_target_f1:7.3f} of {scores.multi_target_count}")
     if scores.no_target_accuracy is not None:

@@ -104,6 +104,14 @@ def test_many_categories_are_cut_and_counted() -> None:
     assert [line[0] for line in tables(text)[5][1:]] == [f"c{i:02}" for i in range(MOST_CATEGORIES)]
 
 
+def test_no_figure_stands_over_no_samples() -> None:
+    nothing = score(Sample("c", Path("c.png"), "dog", ()), Prediction((), Status.NO_BOX, "", None, 1))
+    headline = {line[0]: line[1] for line in rendered([nothing])[0]}
+    told = ("Detection rate", "Mean IoU", "Median IoU", "Acc@0.25", "Acc@0.5", "Acc@0.75", "Acc@0.9")
+    assert [headline[name] for name in told] == ["–"] * 7
+    assert headline["No-target accuracy"] == "100.0% of 1"
+
+
 def test_a_report_of_nothing() -> None:
     text = report_markdown("x", summarise([]), bucket_scores([]), [])
     assert "Samples with a target | 0" in text and "worst" not in text
