@@ -278,6 +278,11 @@ class Predictor:
         `RecordError` or `PictureError` naming a sample that can't be asked.
         """
         single = [sample for sample in samples if len(sample.boxes_xyxy_px) == 1]
+        if not single:
+            raise ModelError(
+                f"None of the {len(samples)} samples has exactly one true box: nothing to calibrate. "
+                "Give some that have."
+            )
         check_askable(single, self)
         evidence: list[BoxEvidence] = []
         hits: list[bool] = []

@@ -261,6 +261,9 @@ def test_calibrating_on_nothing_says_so(predictor: Predictor, tmp_path: Path) ->
     own = Predictor(predictor.loaded, tmp_path)
     with pytest.raises(ModelError, match="nothing to calibrate"):
         own.calibrate([])
+    none = Sample("s", tmp_path / "a.png", "mug", ())
+    with pytest.raises(ModelError, match="None of the 1 samples has exactly one true box"):
+        own.calibrate([none])
     assert isinstance(Calibration(0, 1, 0, 0, 0), Calibration)
 
 
