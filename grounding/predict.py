@@ -313,7 +313,7 @@ class Predictor:
         if store is not None and self.loaded.fingerprint and self.loaded.family.keeps_features:
             for key, image in pictures.items():
                 check_header(image)  # before all its bytes are read for a name
-                names[key] = feature_key(picture_sha256(image), self.loaded.fingerprint, self._feature_settings)
+                names[key] = self._feature_name(image)
                 kept = store.get(names[key])
                 if kept is not None:
                     found[key] = ImageFeatures.from_tensors(*kept, self.device)
@@ -321,11 +321,22 @@ class Predictor:
         found |= self._encoded(missing, should_stop)
         if store is not None:
             for key in missing:
-                if key in names:
+                if key in names and self._is_still(pictures[key], names[key]):
                     # A GPU looks again in less time than the disk takes to write.
                     put = store.put if self.device == "cpu" else store.put_soon
                     put(names[key], *found[key].to_tensors())
         return found
+
+    def _feature_name(self, image: Picture) -> str:
+        """What its features are kept under. Raises `PictureError`."""
+        return feature_key(picture_sha256(image), self.loaded.fingerprint, self._feature_settings)
+
+    def _is_still(self, image: Picture, name: str) -> bool:
+        """Whether it is what it was when it was named: one replaced before it was looked at is another picture."""
+        try:
+            return self._feature_name(image) == name
+        except PictureError:
+            return False
 
     def _encoded(self, pictures: dict[object, Picture], should_stop: Callable[[], None]) -> dict[object, ImageFeatures]:
         """What the vision tower makes of the pictures now, a few at a time: decoded, they are large."""

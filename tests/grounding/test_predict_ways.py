@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,21 @@ def test_damaged_features_are_made_anew(
     file.write_bytes(file.read_bytes()[:-100])
     assert said([keeping.predict(*questions[0])]) == before
     assert looks == [1, 1]
+
+
+def test_a_picture_that_is_replaced_before_it_is_looked_at_leaves_no_features_under_the_name_of_the_old_one(
+    predictor: Predictor, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, phrase), (second, _) = questions[0], next(one for one in questions if one[0] != questions[0][0])
+    path = tmp_path / "picture.png"
+    shutil.copy(first, path)
+    store = FeatureStore(tmp_path / "kept")
+    keeping = Predictor(predictor.loaded, tmp_path, features=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get", lambda key: shutil.copy(second, path) and None)  # it has its name already
+        assert said([keeping.predict(path, phrase)]) == said([predictor.predict(second, phrase)])
+    shutil.copy(first, path)
+    assert said([keeping.predict(path, phrase)]) == said([predictor.predict(first, phrase)])
 
 
 # --- calibration ---
