@@ -105,7 +105,9 @@ def settings_of(
     conditions: Mapping[str, str] | None = None,
 ) -> EvaluationSettings:
     """The settings of an evaluation about to begin. Raises `AdapterError` when there is no such adapter."""
-    decoding = getattr(predictor, "decoding", None)  # not every predictor can be told how
+    way = getattr(predictor, "decoding", None)  # not every predictor can be told how
+    decoding = way.to_json() if way else {}
+    known = {**(conditions or {}), **_model_conditions(predictor), **_scorer_conditions(predictor, decoding)}
     return EvaluationSettings(
         model_id=predictor.model_id,
         profile=predictor.profile.name,
@@ -113,8 +115,8 @@ def settings_of(
         adapter_sha256=_adapter_sha256(predictor, adapter),
         samples_sha256=samples_digest(samples),
         pictures_sha256=_pictures_sha256(samples),
-        decoding=MappingProxyType(decoding.to_json() if decoding else {}),
-        conditions=MappingProxyType(dict(sorted({**(conditions or {}), **_model_conditions(predictor)}.items()))),
+        decoding=MappingProxyType(decoding),
+        conditions=MappingProxyType(dict(sorted(known.items()))),
     )
 
 
@@ -129,6 +131,13 @@ def _model_conditions(predictor: Predictor) -> dict[str, str]:
     if loaded.calibration is not None:
         conditions["calibration"] = hashlib.sha256(json.dumps(loaded.calibration.to_json()).encode()).hexdigest()[:16]
     return conditions
+
+
+def _scorer_conditions(predictor: Predictor, decoding: Mapping[str, Any]) -> dict[str, str]:
+    """Who chooses among the answers that are drawn, where it has a name."""
+    named = getattr(getattr(predictor, "scorer", None), "model_id", None)
+    is_asked = decoding.get("choose") == "rerank" and decoding.get("samples", 1) > 1
+    return {"rerank": str(named)} if is_asked and named else {}
 
 
 def answer_count(path: Path) -> int:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from grounding import evaluation
 from grounding.boxes import Box
+from grounding.decoding.settings import Decoding
 from grounding.errors import AdapterError, Cancelled, WorkspaceError
 from grounding.evaluation import Report, evaluate
 from grounding.journal import EvaluationSettings, Journal, picture_sha256, settings_of
@@ -250,6 +251,20 @@ def test_another_way_to_decode_gives_other_answers(tmp_path: Path) -> None:
     predictor.decoding = SimpleNamespace(to_json=lambda: {"mode": "free"})
     with pytest.raises(WorkspaceError, match=r"the mode of decoding is none there, 'free' here"):
         run(tmp_path / "log", predictor)
+
+
+def test_another_scorer_chooses_other_answers(tmp_path: Path) -> None:
+    predictor: Any = Fake()
+    predictor.decoding = Decoding(samples=3, choose="rerank")
+    predictor.scorer = SimpleNamespace(model_id="clip-a")
+    run(tmp_path / "log", predictor)
+    predictor.scorer = SimpleNamespace(model_id="clip-b")
+    with pytest.raises(WorkspaceError, match=r"--rerank is 'clip-a' there, 'clip-b' here"):
+        run(tmp_path / "log", predictor)
+    predictor.scorer = SimpleNamespace(model_id="clip-a")
+    assert run(tmp_path / "log", predictor).settings == settings_of(samples(), predictor, None, {"rerank": "clip-a"})
+    predictor.decoding = Decoding()
+    assert "rerank" not in settings_of(samples(), predictor, None).conditions, "it was not asked"
 
 
 def test_an_adapter_trained_anew_is_another_one(tmp_path: Path) -> None:
