@@ -62,8 +62,9 @@ class Predictor:
         self.decoding = decoding or Decoding()
         self.scorer = scorer
         self._features = features
-        self._answerer = Answerer(loaded)
         self._lock = loaded.lock  # of the model: two predictors may share one
+        with self._lock:  # it asks the model, which another may have an adapter active in
+            self._answerer = Answerer(loaded)
 
     @property
     def model_id(self) -> str:

@@ -7,7 +7,7 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -487,6 +487,18 @@ def test_an_adapter_may_be_a_path(predictor: Predictor, questions: list[Question
 
 
 # --- progress, cancelling, threads ---
+
+
+def test_a_further_predictor_waits_for_who_has_the_model(
+    predictor: Predictor, questions: list[Question], make_adapter: MakeAdapter
+) -> None:
+    """It compares its pass with the model's own, which an adapter that is active would change."""
+    info = predictor.registry.find(str(make_adapter("at-work", seed=3)))
+    with ThreadPoolExecutor(1) as pool:
+        with predictor.loaded.lock, predictor._answerer.adapters.using(info):
+            further = pool.submit(Predictor, predictor.loaded, predictor.registry.folder)
+            wait([further], timeout=1)
+        assert further.result().load_notes == predictor.load_notes, "it answers by the fast pass, too"
 
 
 def test_progress_is_told_after_every_batch(predictor: Predictor, questions: list[Question]) -> None:
