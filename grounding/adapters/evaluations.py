@@ -70,16 +70,19 @@ def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") ->
     """The adapter's figures: of its newest kept evaluation on weights that were quantised so, preferably one that the
     base has on the same samples; else of the end of its training; None where it was never scored.
 
-    What the adapter saw in training counts for neither."""
+    What the adapter saw in training counts for neither; an evaluation that has no sample with a target then says
+    nothing of it."""
     from grounding.counted import counted_pair, counted_report
 
     store = ReportStore(workspace.evaluations)
     reports = store.list()
     own = evaluations_of(info, reports, quantize)
     base = {r.samples_sha256: r for r in reversed(reports) if r.model_id == info.base and is_base(r, quantize)}
-    report = next((r for r in own if r.samples_sha256 in base), own[0] if own else None)
+    in_order = sorted(own, key=lambda r: r.samples_sha256 not in base)  # stable: the newest first
+    counted = (counted_report(r, workspace) for r in in_order)
+    report = next((r for r in counted if r.scores.count), None)
     if report is not None:
-        report, other = counted_report(report, workspace), base.get(report.samples_sha256)
+        other = base.get(report.samples_sha256)
         scores_of_base = counted_pair(other, report, workspace)[0] if other else None
         return Standing(
             "evaluation",
@@ -92,7 +95,7 @@ def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") ->
             report.seen.left_out if report.seen else 0,
             report.seen_words,
         )
-    if not info.scores:
+    if not info.scores or info.scores.get("count") == 0:
         return None
     numbers, before = _plain(info.scores), _plain(info.base_scores)
     return Standing("training", "val", int(info.scores.get("count", 0)), numbers, before or None)

@@ -210,6 +210,23 @@ def test_an_evaluation_with_its_base_is_preferred(workspace: Workspace, adapter:
     assert (found.count, found.scores["accuracy_50"], found.base_scores["accuracy_50"]) == (10, 0.5, 0.2)
 
 
+def test_an_evaluation_over_no_sample_says_nothing_of_an_adapter(workspace: Workspace, adapter: AdapterInfo) -> None:
+    """Such as of phrases that refer to nothing, or that were all seen in training."""
+    for name in (None, "mugs"):
+        nothing = score(Sample("n", Path("n.png"), "the cat", ()), Prediction((), Status.NO_BOX, "", 0.5, 0.1, name))
+        report = Report("demo", name, summarise([nothing]), (nothing,))
+        ReportStore(workspace.evaluations).keep(report, split="train")
+    assert standing(workspace, adapter) is None
+    assert "It was never evaluated" in model_card(workspace, adapter, Source("mugs"))
+    trained = replace(adapter, scores=MappingProxyType({"mean_iou": 0.0, "accuracy_50": 0.0, "count": 0}))
+    assert standing(workspace, trained) is None, "nor do figures over no validation sample with a target"
+    keep(workspace, None, 2, 10, "2026-03-01T00:00:00+00:00")
+    keep(workspace, "mugs", 5, 10, "2026-03-02T00:00:00+00:00")
+    found = standing(workspace, adapter)
+    assert found is not None and (found.split, found.count, found.scores["accuracy_50"]) == ("test", 10, 0.5)
+    assert "It is not better than its base" not in model_card(workspace, adapter, Source("mugs"))
+
+
 def test_small_buckets_are_not_called_weak() -> None:
     class Of:
         def __init__(self, accuracy: float, count: int) -> None:
