@@ -4,12 +4,16 @@ from __future__ import annotations
 
 
 def as_typed(value: str | float | tuple[float, ...]) -> str:
-    """A value as a person would type it. Numbers are text on the page: a number field would round 0.0015."""
+    """A value as a person would type it; read again it is the same. Numbers are text on the page: a number field would
+    round 0.0015."""
     if isinstance(value, tuple | list):
         return ", ".join(map(as_typed, value))
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)  # what a sweep has drawn has more digits
 
 
 # Every field of `TrainSettings`, by what a person has in mind who looks for it.
