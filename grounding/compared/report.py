@@ -121,7 +121,7 @@ class Report:
             return ()
         return suspects(self.comparison, self.listed, most=most)
 
-    def only(self, **asked: str) -> Report:
+    def only(self, /, **asked: str) -> Report:
         """The same of fewer samples, such as `only(outcome="loss", spatial="spatial")`; see `Filter`. What was asked
         before still holds. Raises `RecordError` for what can't be asked."""
         known = {spec.name for spec in fields(Filter)}

@@ -49,6 +49,7 @@ from grounding.ui.pictures import find_picture
 from grounding.ui.sources import Parts, picture_id
 
 MOST_LISTED = 1000
+_MOST_OFFSET = 2**62  # no list is as long, and `islice` counts no further than twice as far
 
 
 def build_api(parts: Parts) -> None:
@@ -155,7 +156,7 @@ class Api:
         Returns:
             The samples. No box: the phrase refers to nothing.
         """
-        if split is not None and split not in self.parts.source.splits():
+        if split is not None and (not isinstance(split, str) or split not in self.parts.source.splits()):
             known = ", ".join(self.parts.source.splits())
             raise StoreError(f"There is no split {split!r:.60} in this workspace: expected one of {known}, or None.")
         wanted = _text("words", words).casefold().split()
@@ -164,7 +165,7 @@ class Api:
             for sample in self.parts.source.iterate(split)
             if all(word in sample.phrase.casefold() for word in wanted)
         )
-        first = _whole("offset", offset, 0, None)
+        first = min(_whole("offset", offset, 0, None), _MOST_OFFSET)
         return [
             records.sample_entry(one) for one in islice(found, first, first + _whole("limit", limit, 1, MOST_LISTED))
         ]

@@ -151,6 +151,10 @@ def test_what_is_wrong_is_named(api: Api, add_adapter: Callable[..., None]) -> N
         api.samples(limit=0)
     with pytest.raises(SettingsError, match="words=3 is no text"):
         api.samples(words=3)  # type: ignore[arg-type]
+    for split in (["test"], {}):
+        with pytest.raises(StoreError, match="There is no split"):
+            api.samples(split)  # type: ignore[arg-type]
+    assert api.samples(None, offset=10**30) == [], "there are not as many"
 
 
 def test_samples_are_found_by_words(api: Api) -> None:
@@ -173,6 +177,8 @@ class TestEvaluations:
         report = api.report("a", "b", {"outcome": "loss"})
         losses = api.report("a", "b")["headline"]["outcomes"]["losses"]
         assert report["headline"]["outcomes"]["losses"] == report["headline"]["count"] == losses > 0
+        with pytest.raises(RecordError, match="no filter 'self'"):
+            api.report("a", "b", {"self": "a"})
         with pytest.raises(RecordError, match="no filter 'colour'"):
             api.report("a", "b", {"colour": "red"})
         with pytest.raises(SettingsError, match="is no filter"):
