@@ -40,6 +40,8 @@ def test_all_fields_come_through() -> None:
         pytest.param({"place": [0, -5]}, id="place below the first"),
         pytest.param({"text": "x" * 20_001}, id="text of 20,001 characters"),
         pytest.param({"who": None}, id="no name but null"),
+        pytest.param({"seconds": 10**400}, id="seconds larger than a float holds"),
+        pytest.param({"seconds": float("nan")}, id="seconds that are no number"),
     ],
 )
 def test_what_the_page_would_not_send_is_refused(sent: Any) -> None:
