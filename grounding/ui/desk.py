@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,11 +39,14 @@ from grounding.ui.truth import truth_on_picture
 if TYPE_CHECKING:
     from grounding.predict import Predictor
 
+log = logging.getLogger(__name__)
+
 NOTHING_YET = (
     "No samples in this workspace yet. Upload a picture, write a phrase, and press Enter; "
     "python -m annotate import FOLDER brings in a data set."
 )
 WRITE_A_PHRASE = "Write what to look for and press Enter"
+_UNFORESEEN = "This did not work, for a reason that Boxwright did not foresee; the terminal that runs the app has it."
 _BRING_BACK = "Choose another sample, or bring the file back from a backup."
 PARTS = ("heats", "probes", "prompt")
 """What may be asked of answers besides; see `Evidence`."""
@@ -196,7 +200,7 @@ class Compare:
             if desk.picture_number == number:
                 yield problem_html(scene, models, str(error))
         except Exception:
-            yield problem_html(scene, models, "This did not work, for a reason that Boxwright did not foresee.")
+            yield problem_html(scene, models, _UNFORESEEN)
             raise
 
     def more(self, desk: Desk, part: object) -> str | None:
@@ -212,6 +216,9 @@ class Compare:
             evidence = replace(self._with_part(desk, answered, str(part)), problems=others)
         except BoxwrightError as error:
             evidence = replace(answered.evidence, problems=(*others, (str(part), str(error))))
+        except Exception:  # said in its place: the page, which asks once, would wait for ever
+            log.exception("%s of an answer failed", part)
+            evidence = replace(answered.evidence, problems=(*others, (str(part), _UNFORESEEN)))
         if desk.answered is not answered:
             return None
         desk.answered = replace(answered, evidence=evidence)
@@ -219,9 +226,9 @@ class Compare:
 
     def _late(self, desk: Desk, answered: Answered) -> str | None:
         assert desk.picture_sha256 is not None
-        path = find_picture(self.parts.workspace, desk.picture_sha256)
+        sha256 = desk.picture_sha256
         answers = tuple(
-            self._further_answer(path, answered.scene.phrase, answer.model)
+            self._further_answer(sha256, answered.scene.phrase, answer.model)
             if isinstance(answer, NoAnswer) and answer.waiting and answer.model is not None
             else answer
             for answer in answered.answers
@@ -324,21 +331,26 @@ class Compare:
                 told |= {model: NoAnswer(model, str(error)) for model in own}
             yield tuple(told[model] for model in models)
         for model in others:
-            told[model] = self._further_answer(path, scene.phrase, model)
+            told[model] = self._further_answer(desk.picture_sha256, scene.phrase, model)
             yield tuple(told[model] for model in models)
 
-    def _further_answer(self, path: Path, phrase: str, model: str) -> Answer:
-        """A further model's answer, or where it stands: it is loaded when it is asked for."""
+    def _further_answer(self, picture_sha256: str, phrase: str, model: str) -> Answer:
+        """A further model's answer, or where it stands: it is loaded when it is asked for. Whatever fails is said in
+        its place: a page that waits for it asks every second, and the others have answered."""
         try:
             state = self.further.want(model)
             if state.phase is Phase.LOADING:
                 return NoAnswer(model, f"{state.sentence}, {state.seconds:.0f} s", waiting=True)
             if state.phase is not Phase.READY:
                 return NoAnswer(model, state.sentence)
+            path = find_picture(self.parts.workspace, picture_sha256)
             with self.further.service(model).use(0.0) as predictor:
                 (answer,) = predictor.compare(path, phrase, (None,))
         except BoxwrightError as error:
             return NoAnswer(model, str(error))
+        except Exception:
+            log.exception("%s could not answer", title_of(model))
+            return NoAnswer(model, _UNFORESEEN)
         return replace(answer, adapter=model)
 
     def _model_message(self) -> str:

@@ -434,6 +434,17 @@ def test_a_part_that_fails_says_why_and_leaves_the_answers(compare: Compare, pre
     assert f'data-{part}="yes"' in (compare.more(desk, part) or ""), "asked once more it comes"
 
 
+@pytest.mark.parametrize("part", ["heats", "probes", "prompt"])
+def test_an_unforeseen_error_leaves_no_part_waiting(compare: Compare, predictor: Any, part: str) -> None:
+    """The page asks for a part once: without an answer, its mark would stay, and its button be dead."""
+    desk = answered(compare)
+    predictor.error = RuntimeError("CUDA out of memory")
+    html = compare.more(desk, part) or ""
+    assert f'data-{part}="failed"' in html and "did not foresee" in html and "IoU 0.25" in html
+    predictor.error = None
+    assert f'data-{part}="yes"' in (compare.more(desk, part) or "")
+
+
 def test_what_nobody_offers_is_not_given(compare: Compare) -> None:
     desk = answered(compare)
     for part in (None, "html", {"a": 1}):

@@ -250,6 +250,50 @@ def test_one_that_fails_says_why_and_leaves_the_others(
     assert "Ready on CPU" in list_html(further)
 
 
+@pytest.mark.parametrize("what", ["model", "picture"])
+def test_an_unforeseen_error_of_one_that_came_late_is_said_once(
+    compare: Compare,
+    further: FurtherModels,
+    tiny: Path,
+    loaders: Loaders,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    """A page that waits asks every second: an error that leaves it waiting would be a notice every second."""
+
+    def too_large(*_: object) -> list[Prediction]:
+        raise RuntimeError("CUDA out of memory")
+
+    key = further.add(str(tiny)).key
+    loaders.gate.clear()
+    desk, pages = asked(compare, None, key)
+    assert 'data-waiting="true"' in pages[-1]
+    if what == "model":
+        monkeypatch.setattr(OtherPredictor, "compare", too_large)
+    else:
+        compare.parts.source.get_sample("s0").image.unlink()
+    loaders.gate.set()
+    settled(further, key)
+    html = compare.more(desk, LATE_MODELS) or ""
+    assert 'data-waiting="false"' in html and "IoU 0.25" in html
+    assert ("did not foresee" if what == "model" else "There is no picture") in html
+    assert compare.more(desk, LATE_MODELS) is None
+
+
+def test_an_unforeseen_error_of_one_leaves_the_others(
+    compare: Compare, further: FurtherModels, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> list[Prediction]:
+        raise RuntimeError("CUDA out of memory")
+
+    key = further.add(str(tiny)).key
+    further.want(key)
+    settled(further, key)
+    monkeypatch.setattr(OtherPredictor, "compare", too_large)
+    _, pages = asked(compare, None, key)
+    assert "IoU 0.25" in pages[-1] and "did not foresee" in pages[-1]
+
+
 def test_the_apps_own_model_failing_leaves_a_further_one(
     compare: Compare, further: FurtherModels, tiny: Path, predictor: Any
 ) -> None:
