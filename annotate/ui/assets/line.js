@@ -129,7 +129,7 @@ const perform = async (job) => {
   if (many) { kept.repaired = many; remember(); showRepaired(); }
   if (reply.problem) {
     if (reply.screen) {
-      if (job.text === from.phrase) job.text = reply.screen.phrase;
+      if (from && job.text === from.phrase) job.text = reply.screen.phrase;
       show(reply.screen);
     }
     if (job.do === 'open' && reply.problem !== GONE) refuseScope();
