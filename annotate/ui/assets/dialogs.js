@@ -37,12 +37,12 @@ menu.addEventListener('focusout', (event) => {
 // Change many at once: nothing happens before the person has seen what would
 
 const bulkEdit = () => Object.fromEntries(new FormData(dialog.querySelector('form')).entries());
-let previewed = null; // the edit that the preview shows: this one is made, whatever is typed meanwhile
+let previewed = null; // the edit and the samples that the preview shows: these, whatever is typed or opened meanwhile
 let noPreview = ''; // what stands in its place before there is one
 const askPreview = asker(250, (reply, sent) => {
   fill(dialog.querySelector('.an-preview'), reply.preview_html || noPreview);
   sayInDialog(reply.problem || '');
-  previewed = reply.preview_html ? sent.edit : null;
+  previewed = reply.preview_html ? sent : null;
   delete dialog.dataset.asking;
 });
 const previewSoon = () => {
@@ -53,7 +53,7 @@ const previewSoon = () => {
   const isEmpty = edit.kind === 'replace' && !edit.find;
   dialog.dataset.asking = String(!isEmpty);
   if (isEmpty) fill(dialog.querySelector('.an-preview'), noPreview);
-  askPreview(isEmpty ? null : { do: 'bulk_preview', edit });
+  askPreview(isEmpty ? null : { ...scopeNow(), do: 'bulk_preview', edit });
 };
 dialog.addEventListener('input', (event) => {
   if (dialog.dataset.kind !== 'bulk') return;
@@ -178,7 +178,7 @@ dialog.addEventListener('click', (event) => {
   const { pass, bulk, blindNext, blindNothing, close } = button.dataset;
   if (close !== undefined) dialog.close();
   else if (pass !== undefined) followPass({ do: pass });
-  else if (bulk !== undefined) { const edit = previewed; dialog.close(); press({ do: 'bulk', send: { edit, as_of: Number(bulk) }, forget: true }); }
+  else if (bulk !== undefined) { const send = { ...previewed, do: 'bulk', as_of: Number(bulk) }; dialog.close(); press({ do: 'bulk', send, forget: true }); }
   else if (blindNothing !== undefined) answerBlind([]);
   else if (blindNext !== undefined) nextBlind();
 });
