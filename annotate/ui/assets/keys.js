@@ -6,7 +6,7 @@ const save = () => { if (shown || running) press({ do: 'save' }); };
 const propose = () => { if (shown && !drawn.adding) press({ do: 'propose' }); };
 const skip = () => press({ do: 'skip' });
 const next = () => press({ do: 'next' });
-const flag = () => press({ do: 'flag' });
+const flag = () => { if (!drawn.adding) press({ do: 'flag' }); };
 const back = () => press({ do: 'back' });
 const undo = () => press({ do: 'undo' });
 const toUndecided = () => press({ do: 'undecided' });
@@ -46,7 +46,7 @@ const endNote = (goOn) => {
   else press(text ? { do: 'note', send: { text } } : { do: 'next' });
 };
 const reject = () => {
-  if (!shown) return;
+  if (!shown || drawn.adding) return;
   if (shown.state === 'rejected') press({ do: 'reopen' }); else openNote('reject');
 };
 
@@ -216,7 +216,7 @@ for (const page of [repairPage, part('help-page')]) page.addEventListener('close
 
 const look = () => {
   if (!visible() || running || document.hidden || document.querySelector('dialog[open]')) return;
-  const untouched = shown && box.value === shown.phrase;
+  const untouched = shown && !drawn.adding && box.value === shown.phrase;
   if (shown && !untouched) focusBox();
   else if (bench.dataset.state !== 'opening') press(shown ? { do: 'look' } : { do: 'open', send: { id: '' } });
 };

@@ -17,6 +17,7 @@ const ask = async (sent) => {
 const press = async (job) => {
   job.early = running;
   if (job.do === 'save' && drawn.adding) job.do = 'add';
+  job.leaves = drawn.adding && job.do !== 'add'; // a new phrase that was begun: its words are not those of the sample shown
   // Boxes changed while a press is on its way would be those of a sample that leaves.
   if (SENDS_BOXES.includes(job.do) && !running && (drawn.adding || boxesChanged())) job.boxes = clone(drawn.boxes);
   if (job.do === 'save') job.taken = taken;
@@ -67,7 +68,8 @@ const hold = (texts) => {
 };
 const giveBack = (failed, dropped) => {
   hold(dropped.map((job) => job.text));
-  if (failed.text || (failed.text === '' && !failed.early)) {
+  if (failed.leaves && !drawn.adding) hold([failed.text]);
+  else if (failed.text || (failed.text === '' && !failed.early)) {
     putBack(failed.text);
     if (shown && !drawn.adding) keepDraft(shown, failed.text);
   }
@@ -121,7 +123,7 @@ const perform = async (job) => {
     return { failed: true };
   }
   // A press that waited says nothing about the box of the sample that came meanwhile, unless something was typed.
-  if (from && job.do !== 'add' && (job.text || (job.text === '' && !job.early))) keepDraft(from, job.text);
+  if (from && job.do !== 'add' && !job.leaves && (job.text || (job.text === '' && !job.early))) keepDraft(from, job.text);
   const sent = request(job);
   const reply = await ask(sent);
   if (reply.counts) showCounts(reply.counts);
@@ -140,6 +142,7 @@ const perform = async (job) => {
   if (reply.conflict) { openConflict(reply.conflict, job.text); return { failed: true }; }
   if (job.do === 'save' || job.do === 'propose') { dropDraft(from.id); dropBoxes(from.id); }
   fromNothing = '';
+  if (job.leaves) hold([job.text]);
   deciding = job.do === 'undecided' || (deciding && WHILE_DECIDING.includes(job.do));
   if (job.do !== 'look' && job.do !== 'repair_preview') did = reply.did || null;
   settle(job, sent, reply);
