@@ -104,7 +104,7 @@ const request = (job) => {
 let fromNothing = '';
 const leavesNoBox = (job, from) => {
   if (!SENDS_BOXES.includes(job.do) || fromNothing === from.id) return false;
-  const boxes = job.boxes || from.boxes;
+  const boxes = job.boxes || (job.do === 'add' ? [] : from.boxes);
   return !boxes.length && (job.do === 'add' || from.placeholder || from.boxes.length > 0);
 };
 
@@ -115,6 +115,11 @@ const perform = async (job) => {
   if (SENDS_BOXES.includes(job.do) && !job.text.trim()) {
     if (job.early) return {}; // Enter twice on one sample
     say('Write a phrase first, or skip with Esc.', 'problem');
+    return { failed: true };
+  }
+  if (job.do === 'add' && !drawn.adding) { // typed while the one before was on its way
+    job.leaves = true;
+    say('Not added: no box was drawn for it. What you typed is among the phrases below; press New for another one.', 'problem');
     return { failed: true };
   }
   if (leavesNoBox(job, from)) {
