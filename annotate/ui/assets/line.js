@@ -73,6 +73,10 @@ const giveBack = (failed, dropped) => {
     putBack(failed.text);
     if (shown && !drawn.adding) keepDraft(shown, failed.text);
   }
+  if (['note', 'reject'].includes(failed.do)) {
+    openNote(failed.do);
+    note.value = failed.send.text;
+  }
   showHeld();
   warnTwin();
 };
