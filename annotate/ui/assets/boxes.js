@@ -16,6 +16,7 @@ const takeBoxes = (screen) => {
   drawn.size = screen.size_wh;
   drawn.chosen = 0;
   drawn.adding = false;
+  held = null; // a drag that is still going on was one of the boxes before
   const draft = stored(localStorage, boxesKey(screen.id));
   drawn.boxes = Array.isArray(draft) ? draft : clone(screen.boxes);
   renderBoxes();
