@@ -34,9 +34,26 @@ _VERSIONS = itertools.count(1)
 # A press on a button with `data-sure` asks once more, in the button itself.
 _ON_LOAD = """
 const card = (node) => node.closest('[data-name]');
+// gradio changes cards node by node: what was typed stays where it stood, though another adapter may stand there by
+// then. So it is kept by adapter, and a form that is opened holds what was typed for its own, else what is known.
+const typed = new Map();
+const keyOf = (form) => `${card(form).dataset.name} ${form.dataset.form}`;
+element.addEventListener('input', (event) => {
+  const form = event.target.closest('form');
+  if (form) typed.set(keyOf(form), Object.fromEntries(new FormData(form)));
+});
+const fill = (form) => {
+  form.reset();
+  const fields = typed.get(keyOf(form));
+  for (const field of fields ? form.elements : []) {
+    if (field.type === 'checkbox') field.checked = field.name in fields;
+    else if (field.name) field.value = fields[field.name] ?? '';
+  }
+};
 const send = (button) => {
   const form = button.closest('form');
   const fields = form ? Object.fromEntries(new FormData(form)) : {};
+  if (form) typed.delete(keyOf(form));
   const name = card(button)?.dataset.name ?? '';
   const id = button.closest('[data-id]')?.dataset.id ?? '';
   const long = ['merge', 'push'].includes(button.dataset.act);
@@ -66,7 +83,9 @@ element.addEventListener('click', (event) => {
   if (button.dataset.open) {
     for (const form of card(button).querySelectorAll(':scope > .bw-ad-form')) {
       form.hidden = form.dataset.form !== button.dataset.open || !form.hidden;
-      if (!form.hidden) form.querySelector('input, textarea')?.focus();
+      if (form.hidden) continue;
+      for (const one of form.matches('form') ? [form] : form.querySelectorAll('form')) fill(one);
+      form.querySelector('input, textarea')?.focus();
     }
     return;
   }
