@@ -9,11 +9,15 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-action]');
   if (!button || button.disabled) return;
   const asks = button.dataset.confirm;
-  if (asks && button.dataset.sure !== 'yes') {
-    const before = button.textContent;
-    button.dataset.sure = 'yes';
+  if (asks && !button.dataset.sure) {
+    const before = button.textContent, mine = String(performance.now());
+    button.dataset.sure = mine;
     button.textContent = asks;
-    setTimeout(() => { button.dataset.sure = ''; button.textContent = before; }, 4000);
+    setTimeout(() => {
+      if (button.dataset.sure !== mine) return; // gradio has made another button of it meanwhile
+      button.dataset.sure = '';
+      button.textContent = before;
+    }, 4000);
     return;
   }
 """

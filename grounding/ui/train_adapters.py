@@ -91,10 +91,14 @@ element.addEventListener('click', (event) => {
   }
   if (!button.dataset.act) return;
   if (button.dataset.sure && button.dataset.asked === undefined) {
-    button.dataset.asked = '';
-    const before = button.textContent;
+    const before = button.textContent, mine = String(performance.now());
+    button.dataset.asked = mine;
     button.textContent = button.dataset.sure;
-    setTimeout(() => { button.textContent = before; delete button.dataset.asked; }, 5000);
+    setTimeout(() => {
+      if (button.dataset.asked !== mine) return; // gradio has made another button of it meanwhile
+      button.textContent = before;
+      delete button.dataset.asked;
+    }, 5000);
     return;
   }
   send(button);
