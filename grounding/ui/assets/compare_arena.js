@@ -31,6 +31,7 @@ const undo = () => {
   const vote = Number(element.querySelector('[data-undo]')?.dataset.undo);
   if (!vote || taken === vote) return;
   taken = vote;
+  setTimeout(() => { if (taken === vote) taken = null; }, PATIENCE_MS);
   picked = null;
   trigger('undo', { vote });
 };
