@@ -49,6 +49,10 @@ element.addEventListener('change', (event) => {
     trigger('act', { action: event.target.dataset.action, run: event.target.checked ? 'yes' : '' });
   }
 });
+// gradio changes the attribute alone, which a box that somebody has ticked once no longer follows.
+new MutationObserver(() => {
+  for (const box of element.querySelectorAll('input[data-action]')) box.checked = box.hasAttribute('checked');
+}).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ['checked'] });
 """
 )
 
