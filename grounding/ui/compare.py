@@ -78,7 +78,7 @@ def build_compare(
     build_evaluations(demo, tab, widgets.evaluations, board, widgets.models, widgets.others)
     connect_further(widgets.further, widgets.models, compare.further, compare.adapter_names, {**FREE_QUEUE, **_QUIET})
     _connect_summary(demo, widgets, handlers)
-    build_whole(tab, parts, widgets.models, [widgets.evaluations.newest.change])
+    build_whole(tab, parts, widgets.models, [widgets.evaluations.newest.change], compare.further.keys)
     build_arena(demo, parts)
     return widgets
 

@@ -71,11 +71,18 @@ class Widgets:
         return [self.bar, self.figures, self.breakdowns, self.samples]
 
 
-def build_whole(tab: gr.Tab, parts: Parts, models: gr.Dropdown, finished: Sequence[Callable[..., Any]] = ()) -> Widgets:
+def build_whole(
+    tab: gr.Tab,
+    parts: Parts,
+    models: gr.Dropdown,
+    finished: Sequence[Callable[..., Any]] = (),
+    further: Callable[[], Sequence[str]] = tuple,
+) -> Widgets:
     """Lay it out here and connect it. `models` is the list of the part for one picture, which follows the sample that
-    is opened there; `finished` are events after which there may be another kept evaluation."""
+    is opened there; `finished` are events after which there may be another kept evaluation; `further` gives the keys of
+    the further models that the list offers."""
     w = _lay_out()
-    h = Handlers(parts)
+    h = Handlers(parts, further)
     evaluations = [w.a, w.b]
     filled = {"outputs": [*evaluations, *w.shown], **_QUIET}
     w.figures.show(h.show, w.look, **filled)  # type: ignore[attr-defined]
@@ -137,8 +144,9 @@ def _evaluations(label: str, elem_id: str) -> gr.Dropdown:
 class Handlers:
     """What happens on each event: checks what the client sent, looks into the comparison, and fills the widgets."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, further: Callable[[], Sequence[str]] = tuple) -> None:
         self.parts = parts
+        self.further = further
         self.shelf = Shelf(parts.workspace)
         self._exports: deque[Callable[[], object]] = deque()
 
@@ -190,7 +198,7 @@ class Handlers:
         if not wanted or wanted == chosen:
             return gr.skip()
         names = [info.name for info in self._adapters()]
-        return gr.Dropdown(choices=model_choices(names), value=wanted[:MOST_MODELS], multiselect=True)
+        return gr.Dropdown(choices=model_choices(names, self.further()), value=wanted[:MOST_MODELS], multiselect=True)
 
     def begin_export(self) -> tuple[Any, Any]:
         return gr.Button("Writing…", interactive=False), gr.DownloadButton("Download", value=None, interactive=False)

@@ -363,6 +363,9 @@ def test_the_samples_models_are_shown_above(two: Handlers, add_adapter: Callable
     add_adapter("tools")
     assert two.to_models(look, [BASE]).value == [BASE, "tools"]
     assert not isinstance(two.to_models(look, [BASE, "tools"]), gr.Dropdown)
+    offering = Handlers(two.parts, lambda: ["model: tiny"])
+    choices = offering.to_models(look, [BASE]).choices
+    assert ("tiny", "model: tiny") in [tuple(one) for one in choices], "what else the list offers stays in it"
 
 
 def test_an_export_is_a_zip_of_the_filtered_samples(two: Handlers) -> None:
