@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -85,11 +85,12 @@ class QueueForm:
 @dataclass(frozen=True)
 class Editing:
     """The run whose settings stand in the form: to be changed, or to be copied. `before` is what stood there, in the
-    order of the form."""
+    order of the form; `stood` is the run as it was read into it (None: not known)."""
 
     run_id: str
     copy: bool
     before: tuple[Any, ...] = ()
+    stood: RunRecord | None = field(default=None, compare=False)
 
 
 def lay_out_panel() -> tuple[gr.HTML, gr.HTML]:
@@ -180,6 +181,12 @@ class QueueHandlers:
             request = launch.RunRequest(name, run.snapshot, run.model_id, settings, run.quantize)
             run = launch.queue_run(self.workspace, request, force=self._was_forced(run))
         else:
+            stood = editing.stood or run
+            if (run.name, run.settings) != (stood.name, stood.settings):
+                raise JobError(
+                    f"{stood.name!r} was edited meanwhile, in another window or by somebody else. Nothing was replaced: "
+                    "note what you changed, press Cancel, and then Edit again."
+                )
             if name != run.name:
                 launch.check_free_name(self.workspace, name)
             self.queue.edit(run.id, name=name, settings=settings.to_json())
@@ -235,7 +242,7 @@ class QueueHandlers:
             f"<p>{what}</p>",
             name,
             gr.Button("Add to the queue" if copy else "Save"),
-            Editing(run.id, copy, before),
+            Editing(run.id, copy, before, run),
             gr.Textbox(visible=False),
             gr.Button(visible=False),
             gr.Accordion(open=True),

@@ -198,6 +198,25 @@ def test_a_run_is_edited_in_the_form(handlers: QueueHandlers) -> None:
     assert TrainSettings.from_mapping(saved.settings) == TrainSettings(steps=12)
 
 
+def test_two_people_who_edit_one_run_do_not_overwrite_each_other(handlers: QueueHandlers) -> None:
+    run = put(handlers, "a")["a"]
+    anns, bobs = press(handlers, "edit", run.id), press(handlers, "edit", run.id)
+    values = list(anns[-len(NAMES) :])
+    values[NAMES.index("steps")] = "12"
+    handlers.save(anns[7], "a", *values)
+    values = list(bobs[-len(NAMES) :])
+    values[NAMES.index("lora_rank")] = "4"
+    with pytest.raises(gr.Error, match="was edited meanwhile"):
+        handlers.save(bobs[7], "a", *values)
+    assert handlers.store.get(run.id).settings["steps"] == 12
+    again = press(handlers, "edit", run.id)
+    values = list(again[-len(NAMES) :])
+    values[NAMES.index("lora_rank")] = "4"
+    handlers.save(again[7], "a", *values)
+    saved = handlers.store.get(run.id).settings
+    assert (saved["steps"], saved["lora_rank"]) == (12, 4)
+
+
 def test_a_run_that_was_begun_is_not_edited_and_the_page_says_why(handlers: QueueHandlers) -> None:
     run = put(handlers, "a")["a"]
     begun = handlers.queue.take_next()
