@@ -155,7 +155,8 @@ def build_evaluations(
     asked = [w.models, w.split, w.words, w.category]
     w.run.click(handlers.add, asked, looks, trigger_mode="once", **_FREE)
     w.words.submit(handlers.add, asked, looks, trigger_mode="once", **_FREE)
-    w.list.act(handlers.act, None, looks, **_FREE)
+    # "multiple": by default gradio drops a press while another one is under way, and says nothing.
+    w.list.act(handlers.act, None, looks, trigger_mode="multiple", **_FREE)
 
 
 class EvaluationHandlers:

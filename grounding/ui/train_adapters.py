@@ -58,6 +58,7 @@ const send = (button) => {
   const id = button.closest('[data-id]')?.dataset.id ?? '';
   const long = ['merge', 'push'].includes(button.dataset.act);
   if (long) hold(button);
+  else { button.disabled = true; setTimeout(() => { button.disabled = false; }, 600); } // a double click is one wish
   trigger(long ? button.dataset.act : 'act', { action: button.dataset.act, name, id, fields });
 };
 // What takes long is pressed once: its button waits until the line above the cards tells of an end.
@@ -137,7 +138,8 @@ def build_adapters(
     gr.on([tab.select, changed.change], handlers.refresh, w.shown, shown, **_FREE)
     done = [w.told, w.download, *shown]
     dynamic: Any = w.panel  # gradio finds out about events of an HTML component's own script when they are named
-    dynamic.act(handlers.act, None, done, **_FREE)
+    # "multiple": by default gradio drops a press while another one is under way, as an export may be for long.
+    dynamic.act(handlers.act, None, done, trigger_mode="multiple", **_FREE)
     dynamic.merge(handlers.merge, None, done, trigger_mode="once", **_MODEL)
     dynamic.push(handlers.push, None, done, trigger_mode="once", **_FREE)
     dynamic.show(handlers.show, None, [tabs, model_choice], **_FREE)

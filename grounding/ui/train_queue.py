@@ -118,8 +118,15 @@ def build_queue(tab: gr.Tab, workspace: Workspace, widgets: QueueWidgets, form: 
     panel = [w.panel, w.shown]
     edits = [w.bar, w.says, w.name, w.save, w.editing, form.name, form.start, form.accordion, *form.settings.values()]
     tab.select(handlers.open, None, panel, **_FREE)
-    w.panel.act(handlers.act, [w.editing, *form.settings.values()], [*panel, w.log, *edits], **_FREE)
-    w.log.act(handlers.close_log, None, w.log, **_FREE)
+    # "multiple": by default gradio drops a press while another one is under way, as the second of two on an arrow.
+    w.panel.act(
+        handlers.act,
+        [w.editing, *form.settings.values()],
+        [*panel, w.log, *edits],
+        trigger_mode="multiple",
+        **_FREE,
+    )
+    w.log.act(handlers.close_log, None, w.log, trigger_mode="multiple", **_FREE)
     w.save.click(
         handlers.save, [w.editing, w.name, *form.settings.values()], [*panel, *edits], trigger_mode="once", **_FREE
     )

@@ -172,7 +172,8 @@ def build_sweeps(
     )
     w.start.click(handlers.start, inputs, [*shown, w.suggestion, w.chosen], trigger_mode="once", **_FREE)
     dynamic: Any = w.view  # gradio finds out about events of an HTML component's own script when they are named
-    dynamic.act(handlers.act, w.chosen, [*shown, w.chosen, changed], **_FREE)
+    # "multiple": by default gradio drops a press while another one is under way, as the copying of an adapter.
+    dynamic.act(handlers.act, w.chosen, [*shown, w.chosen, changed], trigger_mode="multiple", **_FREE)
     return Look(handlers.mark, handlers.tick, [w.chosen, w.shown], shown)
 
 
