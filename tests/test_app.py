@@ -195,9 +195,10 @@ def test_the_running_app_guards_its_pictures(served: Served, request: pytest.Fix
             assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
         crossed = client.post("/gradio_api/queue/join", json={}, headers={"sec-fetch-site": "cross-site"})
         assert crossed.status_code == 403
-        dependencies = client.get("/config").json()["dependencies"]
-        no_two_keep_each_other_going(dependencies)
-        no_press_in_a_list_is_dropped(dependencies)
+        config = client.get("/config").json()
+        no_two_keep_each_other_going(config["dependencies"])
+        no_press_in_a_list_is_dropped(config["dependencies"])
+        no_choice_of_models_is_dropped(config)
 
 
 def no_two_keep_each_other_going(dependencies: list[dict[str, Any]]) -> None:
@@ -217,3 +218,14 @@ def no_press_in_a_list_is_dropped(dependencies: list[dict[str, Any]]) -> None:
     packed would be gone without a word."""
     modes = [one["trigger_mode"] for one in dependencies for _, event in one["targets"] if event == "act"]
     assert modes == ["multiple"] * 5, "evaluations, queue, its log, sweeps, adapters"
+
+
+def no_choice_of_models_is_dropped(config: dict[str, Any]) -> None:
+    """What hangs on the models of Compare follows the last choice, however quickly it is made."""
+    (others,) = (one["id"] for one in config["components"] if one["props"].get("elem_id") == "compare-models-others")
+    modes = {
+        one["trigger_mode"]
+        for one in config["dependencies"]
+        if one["backend_fn"] and [others, "click"] in map(list, one["targets"])
+    }
+    assert modes == {"multiple", "always_last"}

@@ -156,7 +156,17 @@ def _connect_desk(demo: gr.Blocks, tab: gr.Tab, w: Widgets, h: Handlers) -> None
 
 def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
     demo.load(h.show_newest_summary, None, w.summary, **FREE_QUEUE, **_QUIET)
-    gr.on([w.others.click, w.evaluations.newest.change], h.show_summary, w.models, w.summary, **FREE_QUEUE, **_QUIET)
+    gr.on(
+        [w.others.click, w.evaluations.newest.change],
+        h.show_summary,
+        w.models,
+        w.summary,
+        # By default gradio would drop a choice that comes while another one is being worked out. One after the other,
+        # so that the last choice is what stands.
+        trigger_mode="multiple",
+        **{**FREE_QUEUE, "concurrency_limit": 1},
+        **_QUIET,
+    )
 
 
 class Handlers:
