@@ -191,8 +191,8 @@ class QueueHandlers:
             stood = editing.stood or run
             if (run.name, run.settings) != (stood.name, stood.settings):
                 raise JobError(
-                    f"{stood.name!r} was edited meanwhile, in another window or by somebody else. Nothing was replaced: "
-                    "note what you changed, press Cancel, and then Edit again."
+                    f"{stood.name!r} was edited meanwhile, in another window or by somebody else. Nothing was replaced:"
+                    " note what you changed, press Cancel, and then Edit again."
                 )
             if name != run.name:
                 launch.check_free_name(self.workspace, name)
