@@ -92,6 +92,14 @@ def test_a_repair_that_is_stopped_names_its_undo(
     assert document(capsys, "repair", "--undo", name)["count"] == 0
 
 
+def test_a_dry_run_never_takes_a_repair_back(source_folder: Path, capsys: Capture) -> None:
+    document(capsys, "import", str(source_folder))
+    name = document(capsys, "repair")["batch"]
+    with pytest.raises(SystemExit):
+        main(["repair", "--undo", name, "--dry-run"])
+    assert document(capsys, "stats")["repaired"] == 1
+
+
 def test_lint_tells_ids_by_code_for_a_profile(
     source_folder: Path, workspace: Workspace, capsys: Capture, make_sample: MakeSample
 ) -> None:
