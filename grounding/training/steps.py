@@ -132,7 +132,8 @@ class Learner:
                     gradient.mul_(share)
                 parameter.grad = added(parameter.grad, gradient)
             loss += part_loss.total.item() * share
-            for name, value in part_loss.values().items() if len(part_loss.terms) > 1 else ():
+            # Also of a part without a box, whose tokens are all that it has.
+            for name, value in part_loss.values().items() if self.terms.geometric else ():
                 terms[name] = terms.get(name, 0.0) + value * share
             weight += share
             phrases += sum(len(lane.words) for lane in lanes)

@@ -135,6 +135,17 @@ def test_a_part_of_a_step_in_which_nothing_counts_adds_nothing(plan: TrainPlan, 
     assert 0 < whole == pytest.approx(parts, rel=1e-3)
 
 
+def test_the_terms_add_up_to_the_loss_where_a_part_of_a_step_has_no_box(
+    plan: TrainPlan, tiny_samples: Sequence[Sample]
+) -> None:
+    first = tiny_samples[0].image
+    emptied = tuple(s if s.image == first or s.split == "val" else replace(s, boxes_xyxy_px=()) for s in tiny_samples)
+    settings = replace(QUICK, giou_weight=2.0, accumulation=2, steps=1)
+    plan = replace(plan, settings=settings, snapshot=replace(plan.snapshot, samples=emptied))
+    (step,) = [event for event in listen(plan)[1] if isinstance(event, StepEvent)]
+    assert step.terms["tokens"] + 2.0 * step.terms["giou"] == pytest.approx(step.loss)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(plan: TrainPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     real = steps.answer_loss
     monkeypatch.setattr(steps, "answer_loss", lambda logits, *given: real(logits * float("nan"), *given))
