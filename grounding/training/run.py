@@ -92,7 +92,7 @@ def _take_steps(
 ) -> str:
     """Step, score and write checkpoints; returns how it ended: "finished", "early" or "stopped"."""
     settings, ended = course.settings, "finished"
-    score_every = scoring_interval(settings, len(learner.feed.pictures))
+    score_every = scoring_interval(settings, len(learner.feed.new.pictures))
     if course.best.should_stop:  # it had ended by itself when something took it down
         return "early"
     for event in learner.steps():

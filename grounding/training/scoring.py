@@ -95,9 +95,12 @@ class Scorer:
 
 
 def scoring_interval(settings: TrainSettings, pictures: int) -> int:
-    """Steps between two scorings: as set, or as many as show each of the pictures once."""
+    """Steps between two scorings: as set, or as many as show each of the run's own `pictures` once. What is rehearsed
+    takes its share of the places beside them and has no rounds of its own: the last of it may never be shown."""
     if settings.score_each_epoch:
-        return math.ceil(pictures / min(settings.images_per_step, pictures))
+        share = settings.rehearsal_share
+        places = math.floor((pictures - 1) / (1 - share)) + 1  # as `rehearsed_at` gives them out
+        return math.ceil(places / (settings.images_per_step if share else min(settings.images_per_step, pictures)))
     return settings.score_every_steps
 
 

@@ -16,7 +16,10 @@ from grounding.errors import SettingsError, SnapshotError, WorkspaceError
 from grounding.records import Sample
 from grounding.snapshots import read_snapshot
 from grounding.training import rehearsal
+from grounding.training.data import PhraseTarget, PictureTargets
+from grounding.training.feed import Feed
 from grounding.training.rehearsal import pictures_to_rehearse, rehearsed_at
+from grounding.training.scoring import scoring_interval
 from grounding.training.settings import TrainSettings
 
 
@@ -28,6 +31,22 @@ def test_the_share_is_kept_at_every_place(share: float) -> None:
         assert before == old
         assert abs(old - place * share) < 1
         old += is_old
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.0, 6), (0.4, 6), (0.4, 100), (0.9, 7), (0.3, 3)])
+def test_a_round_is_that_of_the_runs_own_pictures(share: float, own: int) -> None:
+    """However many there are to rehearse, of which a run may never see the last."""
+    settings = TrainSettings(images_per_step=4, rehearsal_share=share, score_each_epoch=True, group_lengths=False)
+    new, old = (
+        [PictureTargets(Path(f"{kind}{i}.png"), (PhraseTarget("the dog", ()),)) for i in range(count)]
+        for kind, count in (("new", own), ("old", 300 if share else 0))
+    )
+    feed = Feed(new, settings, old)
+    steps, missing = 0, {picture.image for picture in new}
+    while missing:
+        steps += 1
+        missing -= {drawn.picture.image for drawn in feed.step(steps)}
+    assert scoring_interval(settings, len(feed.new.pictures)) == steps
 
 
 def sample(number: int, picture: Path, split: str = "train") -> Sample:
