@@ -16,6 +16,7 @@ from grounding.training.settings import TrainSettings
 _BETAS = (0.9, 0.98)
 _RATE = "times_the_rate"
 _NEW_WORDS = "trainable_tokens_delta"  # what peft calls the embeddings of single tokens
+_LENGTHS = "lora_magnitude_vector"  # and what the lengths of DoRA
 _OF_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
 
 
@@ -53,15 +54,18 @@ def make_optimiser(
 
 def _groups(weights: Mapping[str, torch.nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
     """The weights by the multiple of the learning rate that is theirs. Embeddings of new words don't decay: nothing is
-    no meaning to fall back to."""
+    no meaning to fall back to. Nor do DoRA's lengths, which begin as those of the base: shrunk, they would take the
+    base's own weights with them."""
     by_rate: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, weight in weights.items():
         is_word = _NEW_WORDS in name
         rate = settings.new_words_rate if is_word else settings.lora_b_rate if "lora_B" in name else 1.0
-        by_rate.setdefault((rate, is_word), []).append(weight)
+        # Only where anything decays: the groups of a checkpoint are those of the run that goes on from it.
+        is_kept = is_word or (settings.weight_decay > 0 and _LENGTHS in name)
+        by_rate.setdefault((rate, is_kept), []).append(weight)
     return [
-        {"params": listed, _RATE: rate, **({"weight_decay": 0.0} if is_word else {})}
-        for (rate, is_word), listed in by_rate.items()
+        {"params": listed, _RATE: rate, **({"weight_decay": 0.0} if is_kept else {})}
+        for (rate, is_kept), listed in by_rate.items()
     ]
 
 

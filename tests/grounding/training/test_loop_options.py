@@ -309,6 +309,18 @@ def test_b_moves_faster_when_asked(name: str) -> None:
     assert moved == pytest.approx([0.01, 0.04, 0.01], rel=1e-2)
 
 
+def test_weight_decay_pulls_no_length_of_the_base_to_nothing() -> None:
+    """DoRA's lengths are the base's own: A and B fall back to no change, these would to no weights at all."""
+    settings = replace(QUICK, weight_decay=0.5, learning_rate=0.1)
+    names = ("x.lora_A.default.weight", "x.lora_B.default.weight", "x.lora_magnitude_vector.default.weight")
+    weights = {name: torch.nn.Parameter(torch.ones(4)) for name in names}
+    optimiser, _ = make_optimiser(weights, settings, "cpu")
+    for weight in weights.values():
+        weight.grad = torch.zeros(4)
+    optimisers.optimiser_step(optimiser)
+    assert [float(weight.detach().mean()) for weight in weights.values()] == pytest.approx([0.95, 0.95, 1.0])
+
+
 def test_eight_bits_that_do_not_work_give_way_to_adamw_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("no kernel image is available for execution on the device. Long story")
