@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,10 +43,12 @@ Step = Callable[[LoadedModel, TrainSettings, Sequence["Load"]], int]
 
 @dataclass(frozen=True)
 class Load:
-    """A picture and those of its phrases that make the longest sequence."""
+    """A picture and those of its phrases that make the longest sequence: `own` of its own, then of other pictures, to
+    be answered "nothing there"."""
 
     image: Path
     samples: tuple[Sample, ...]
+    own: int
 
 
 def largest(samples: Sequence[Sample], headers: Mapping[Path, Header], settings: TrainSettings) -> list[Load]:
@@ -56,6 +59,8 @@ def largest(samples: Sequence[Sample], headers: Mapping[Path, Header], settings:
             others = sample.alternatives if settings.use_alternatives else ()
             phrases = dict.fromkeys((sample.phrase, *(other for other in others if other.strip())))
             on.setdefault(sample.image, []).extend(replace(sample, phrase=phrase) for phrase in phrases)
+    every = itertools.chain.from_iterable(on.values()) if settings.negative_share else ()
+    absent = sorted((replace(sample, boxes_xyxy_px=()) for sample in every), key=_text_length, reverse=True)
     loads = []
     for image, of_picture in on.items():
         header = headers.get(image)
@@ -64,9 +69,17 @@ def largest(samples: Sequence[Sample], headers: Mapping[Path, Header], settings:
         longest = sorted(of_picture, key=_text_length, reverse=True)[: settings.phrases_per_image]
         # About 1,000 pixels a visual token and 3 characters a token of text: a guess that only sets the order.
         size = header.size_wh[0] * header.size_wh[1] / 1000 + sum(map(_text_length, longest)) / 3
-        loads.append((size, str(image), Load(image, tuple(longest))))
+        loads.append((size, str(image), longest))
     loads.sort(key=lambda load: (-load[0], load[1]))
-    return [load for _, _, load in loads[: settings.images_per_step]]
+    return [_load(own, absent, settings) for _, _, own in loads[: settings.images_per_step]]
+
+
+def _load(own: Sequence[Sample], absent: Iterable[Sample], settings: TrainSettings) -> Load:
+    """With as many of `absent` from other pictures as a step asks on average."""
+    image, share = own[0].image, settings.negative_share
+    count = round(len(own) * share / (1 - share))
+    others = itertools.islice((sample for sample in absent if sample.image != image), count)
+    return Load(image, (*own, *others), len(own))
 
 
 def _text_length(sample: Sample) -> int:
@@ -204,7 +217,10 @@ def probe_until_it_fits(
 
 def largest_of(loads: Sequence[Load], settings: TrainSettings) -> list[Load]:
     """The same load under milder settings."""
-    cut = [Load(load.image, load.samples[: settings.phrases_per_image]) for load in loads]
+    cut = [
+        _load(load.samples[: min(load.own, settings.phrases_per_image)], load.samples[load.own :], settings)
+        for load in loads
+    ]
     return cut[: settings.images_per_step]
 
 

@@ -21,6 +21,8 @@ from grounding.models import LoadedModel, load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training.attach import attach_lora
+from grounding.training.data import group_by_picture
+from grounding.training.feed import Feed
 from grounding.training.lean import StepLogits
 from grounding.training.preflight import Preflight, PreflightError, memory, with_model
 from grounding.training.preflight.headers import read_headers
@@ -124,6 +126,27 @@ def test_the_probe_asks_the_other_phrases_of_a_box_too(demo_samples: dict[str, l
     assert [s.phrase for s in load.samples] == ["the brown dog", "the dog", "dog"]
     (load,) = loads_of([sample], replace(SETTINGS, use_alternatives=False))
     assert [s.phrase for s in load.samples] == ["dog"]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.75])
+def test_the_probe_asks_as_many_phrases_of_other_pictures_as_the_steps_do(
+    demo_samples: dict[str, list[Sample]], share: float
+) -> None:
+    """They come beside `phrases_per_image` and share the picture's pass too."""
+    train = demo_samples["train"]
+    settings = replace(SETTINGS, phrases_per_image=2, negative_share=share, group_lengths=False)
+    feed = Feed(group_by_picture(train, use_alternatives=True), settings)
+    asked = [len(drawn.asked) for step in range(1, 50) for drawn in feed.step(step)]
+    loads = loads_of(train, settings)
+    counts = [len(load.samples) for load in loads]
+    assert sum(counts) / len(counts) == pytest.approx(sum(asked) / len(asked), abs=0.5)
+    for load in loads:
+        own, others = load.samples[: load.own], load.samples[load.own :]
+        assert load.own == 2 and all(sample.image == load.image for sample in own)
+        assert others and all(s.image != load.image and not s.boxes_xyxy_px for s in others)
+    fewer = memory.largest_of(loads, replace(settings, phrases_per_image=1))
+    assert [load.own for load in fewer] == [1] * len(loads)
+    assert all(len(less.samples) < len(load.samples) for less, load in zip(fewer, loads, strict=True))
 
 
 def test_the_probe_leaves_the_model_as_it_was(trained: LoadedModel, demo_samples: dict[str, list[Sample]]) -> None:
