@@ -9,6 +9,7 @@ from html import escape
 from grounding.boxes import Box
 from grounding.overlay import Layer, figure_html
 from grounding.training.preflight import Finding, Piece, Preflight, Probe, Seen
+from grounding.training.preflight.check import own_pictures_shown
 from grounding.training.preflight.memory_words import in_gib
 from grounding.training.preflight.records import Numbers
 from grounding.training.preflight.text import in_minutes
@@ -86,7 +87,8 @@ def _line(state: DeskState, settings: TrainSettings | None) -> str:
 def rounds_under(state: DeskState, settings: TrainSettings | None) -> float | None:
     """How often the steps show each phrase under these settings; None where the check would have to be made again.
 
-    In proportion to the pictures shown in all; what of each picture's phrases is shown must be as it was checked.
+    In proportion to how many of the run's own pictures are shown; what of each picture's phrases is shown must be as
+    it was checked.
     """
     rows, checked = state.rows, state.settings
     if rows is None or rows.cost is None or not rows.cost.phrases:
@@ -97,8 +99,7 @@ def rounds_under(state: DeskState, settings: TrainSettings | None) -> float | No
     if any(getattr(settings, name) != getattr(checked, name) for name in of_a_picture):
         return None
     pictures = rows.counts["train_pictures"]
-    shown = settings.steps * min(settings.images_per_step, pictures)
-    return rows.cost.rounds * shown / (checked.steps * min(checked.images_per_step, pictures))
+    return rows.cost.rounds * own_pictures_shown(settings, pictures) / own_pictures_shown(checked, pictures)
 
 
 def _findings(state: DeskState) -> str:

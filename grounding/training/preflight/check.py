@@ -83,5 +83,14 @@ def _cost(train: Sequence[Sample], pictures: int, settings: TrainSettings) -> Co
         others = sum(a != sample.phrase for a in set(sample.alternatives)) if settings.use_alternatives else 0
         on[sample.image] = on.get(sample.image, 0) + 1 + others
     mean = sum(min(count, settings.phrases_per_image) for count in on.values()) / pictures
-    phrases = round(settings.steps * min(settings.images_per_step, pictures) * mean)
-    return Cost(phrases, phrases / len(train))
+    own = own_pictures_shown(settings, pictures) * mean
+    # A rehearsed picture is taken to have as many phrases.
+    return Cost(round(own / (1 - settings.rehearsal_share)), own / len(train))
+
+
+def own_pictures_shown(settings: TrainSettings, pictures: int) -> float:
+    """How many pictures the steps of a run show of its own `pictures`, each as often as it comes; those that are
+    rehearsed take their share of the places."""
+    share = settings.rehearsal_share
+    size = settings.images_per_step if share else min(settings.images_per_step, pictures)
+    return settings.steps * size * (1 - share)

@@ -16,6 +16,8 @@ from grounding.families import all_profiles
 from grounding.formats import QwenJson1000
 from grounding.profiles import ModelProfile
 from grounding.records import Sample
+from grounding.training.data import group_by_picture
+from grounding.training.feed import Feed
 from grounding.training.preflight import Finding, Preflight, PreflightError, annotate_address
 from grounding.training.preflight.check import check_samples
 from grounding.training.preflight.headers import read_header, read_headers
@@ -61,6 +63,21 @@ def test_a_sound_set_has_no_finding(picture: Path) -> None:
     assert checked.findings == ()
     assert checked.counts == {"train": 2, "val": 1, "train_pictures": 1}
     checked.check()
+
+
+@pytest.mark.parametrize(("share", "per_step"), [(0.0, 4), (0.4, 4), (0.4, 9), (0.0, 9)])
+def test_rounds_are_those_of_the_steps_with_what_is_rehearsed_beside_them(
+    picture: Path, share: float, per_step: int
+) -> None:
+    train = [sample(n, picture.with_name(f"{n}.png")) for n in range(6)]
+    old = [sample(n, picture.with_name(f"{n}.png")) for n in range(6, 60)] if share else []
+    settings = TrainSettings(steps=60, images_per_step=per_step, rehearsal_share=share, group_lengths=False)
+    new, rehearsed = (group_by_picture(some, use_alternatives=True) if some else [] for some in (train, old))
+    feed = Feed(new, settings, rehearsed)
+    shown = [drawn for step in range(1, 61) for drawn in feed.step(step) if not drawn.rehearsed]
+    cost = check_samples(train, PROFILE, settings).cost
+    assert cost is not None
+    assert cost.rounds == pytest.approx(len(shown) / len(train), rel=0.01)
 
 
 def test_placeholders_only_are_refused_with_the_reason(picture: Path) -> None:

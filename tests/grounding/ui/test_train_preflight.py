@@ -223,6 +223,7 @@ def test_how_often_each_phrase_is_shown_follows_the_settings_on_the_page() -> No
         (replace(checked, steps=3), "about 1 time<"),
         (replace(checked, images_per_step=8), "about 600 times"),
         (replace(checked, images_per_step=900), "about 1,875 times"),
+        (replace(checked, rehearsal_share=0.4), "about 180 times"),
     ):
         assert f"{told}" in panel_html(state, settings).replace("</p>", "<")
     assert "each phrase" not in panel_html(state, replace(checked, phrases_per_image=1)), "not known without a look"
