@@ -11,6 +11,7 @@ from grounding.adapters.card import CARD, model_card
 from grounding.adapters.export import copy_files
 from grounding.adapters.info import AdapterInfo
 from grounding.adapters.merge import MERGED
+from grounding.adapters.registry import AdapterRegistry
 from grounding.adapters.usage import Source, cut_folders, public_base
 from grounding.errors import AdapterError
 from grounding.hub import hub_errors, is_repo_id, make_repository, why_refused
@@ -47,8 +48,17 @@ def push(
         return _upload(folder, {CARD: card}, repo_id, private, f"Adapter {info.name}", tell)
 
 
-def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bool = True, license: str = "") -> str:
-    """Upload a folder that `merge` has written, with a card for the Hub; returns its address. Raises as `push` does."""
+def push_merged(
+    workspace: Workspace,
+    merged: Path,
+    repo_id: str,
+    *,
+    adapter: str | None = None,
+    private: bool = True,
+    license: str = "",
+) -> str:
+    """Upload a folder that `merge` has written, with a card for the Hub; returns its address. Raises as `push` does,
+    and where it was not made of `adapter` (None: whichever it is)."""
     check_repo_id(repo_id)
     try:
         made_of = json.loads((merged / MERGED).read_text(encoding="utf-8"))
@@ -57,11 +67,26 @@ def push_merged(workspace: Workspace, merged: Path, repo_id: str, *, private: bo
         raise AdapterError(
             f"{merged} is no merged model: there is no readable {MERGED} in it. Make one with `adapters merge`."
         ) from error
+    if adapter is not None and not _is_of(workspace, adapter, info):
+        raise AdapterError(
+            f"{merged} was made of the adapter {info.name!r}, not of {adapter!r}. Name that one, or the folder that "
+            f"{adapter!r} was merged into."
+        )
     source = Source(repo_id, on_hub=True, merged=True)
     card = model_card(workspace, info, source, license=license, agreement=agreement)
     made_of["adapter"] = cut_folders(made_of["adapter"]) | {"base": public_base(info)}
     told = {CARD: card, MERGED: json.dumps(made_of, indent=1) + "\n"}
     return _upload(merged, told, repo_id, private, f"Merged model {merged.name}")
+
+
+def _is_of(workspace: Workspace, adapter: str, made_of: AdapterInfo) -> bool:
+    """Whether a merged model was made of the adapter of this name, whatever that was called then. One that is gone is
+    known by its name."""
+    try:
+        named = AdapterRegistry(workspace.adapters).find(adapter)
+    except AdapterError:
+        return adapter == made_of.name
+    return named.to_json() == {**made_of.to_json(), "name": named.name}
 
 
 def check_repo_id(repo_id: str) -> str:

@@ -208,7 +208,14 @@ def _push(options: argparse.Namespace, workspace: Workspace) -> int:
 
     private = not options.public
     if options.merged is not None:
-        url = push_merged(workspace, options.merged, options.repo_id, private=private, license=options.license)
+        url = push_merged(
+            workspace,
+            options.merged,
+            options.repo_id,
+            adapter=options.name,
+            private=private,
+            license=options.license,
+        )
     else:
         info = AdapterRegistry(workspace.adapters).find(options.name)
         url = push(workspace, info, options.repo_id, private=private, license=options.license)

@@ -54,6 +54,26 @@ def test_the_whole_life_of_an_adapter(workspace: Workspace, capsys: pytest.Captu
     assert (workspace.exports / "a.zip").is_file()
 
 
+def test_a_merged_model_of_another_adapter_is_not_pushed(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: list[str] = []
+    monkeypatch.setattr("grounding.adapters.hub._upload", lambda *given: pushed.append(given[2]) or "there")  # type: ignore[func-returns-value]
+    made_of = {"adapter": AdapterInfo.load(workspace.adapters / "a").to_json(), "sentence": "They agree."}
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "merged_from.json").write_text(json.dumps(made_of))
+    status, _, err = run(capsys, "push", "b", "me/mugs", "--merged", str(tmp_path / "merged"))
+    assert status == 1 and "was made of the adapter 'a', not of 'b'" in err
+    assert pushed == []
+    assert run(capsys, "push", "a", "me/mugs", "--merged", str(tmp_path / "merged"))[0] == 0
+    assert run(capsys, "rename", "a", "mugs")[0] == 0
+    assert run(capsys, "push", "mugs", "me/mugs", "--merged", str(tmp_path / "merged"))[0] == 0, "by another name now"
+    assert run(capsys, "delete", "mugs")[0] == 0
+    assert run(capsys, "push", "a", "me/mugs", "--merged", str(tmp_path / "merged"))[0] == 0, "gone since"
+    assert run(capsys, "push", "c", "me/mugs", "--merged", str(tmp_path / "merged"))[0] == 1
+    assert pushed == ["me/mugs"] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
