@@ -30,6 +30,7 @@ from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
 from annotate.upkeep import add_commands, tell_progress
 from grounding.errors import BoxwrightError, Cancelled, StoreError
+from grounding.progress import output_lost
 from grounding.who import default_who
 from grounding.workspace import Workspace, find_workspace
 
@@ -46,7 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BoxwrightError as error:
         print(f"annotate: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(document) if options.json else text)
+    except KeyboardInterrupt:
+        print("annotate: stopped.", file=sys.stderr)
+        return 1
+    try:
+        print(json.dumps(document) if options.json else text, flush=True)
+    except OSError as error:
+        print(f"annotate: {output_lost(error)}", file=sys.stderr)
+        return 1
     return 0 if document.get("ok", True) else 1
 
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from grounding.commands import adapters, calibrate, compare, demo, evaluate, predict, runs, sweeps, train
 from grounding.errors import BoxwrightError
+from grounding.progress import output_lost
 from grounding.workspace import find_workspace
 
 
@@ -33,18 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:  # then it is no write to an open file, such as standard output
             raise
-        _forget_output()
-        print(
-            f"boxwright: the output can't be written ({error.strerror}). Free some space, or send it elsewhere.",
-            file=sys.stderr,
-        )
+        print(f"boxwright: {output_lost(error)}", file=sys.stderr)
     return 1
-
-
-def _forget_output() -> None:
-    """What can't be written now can't be written at the end of the program either, when Python tries again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

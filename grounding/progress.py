@@ -1,11 +1,13 @@
-"""A line of progress on standard error, told no more often than somebody can look."""
+"""What a command tells a person: a line of progress, no more often than somebody can look; that its output is lost."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _FILE_SECONDS = 5.0
 
@@ -32,3 +34,11 @@ class Rarely:
         if self._held_back is not None:
             self._tell(*self._held_back)
             self._held_back = None
+
+
+def output_lost(error: OSError) -> str:
+    """What is said when standard output can't be written. It is given up: what can't be written now can't be written
+    at the end of the program either, when Python tries again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"the output can't be written ({error.strerror}). Free some space, or send it elsewhere."

@@ -244,6 +244,26 @@ def test_a_failure_is_one_sentence_and_status_1(
     assert message in failure(capsys, *command, "--json")
 
 
+def test_a_command_that_is_stopped_is_a_sentence(
+    source_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "import_samples", stopped)
+    assert failure(capsys, "import", str(source_folder)) == "annotate: stopped."
+
+
+def test_output_that_cannot_be_written_is_a_sentence(imported: Workspace) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "annotate", "stats", "--workspace", str(imported.root)]
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "annotate: the output can't be written (No space left on device). Free some space, or send it elsewhere.\n"
+    )
+
+
 USAGE = [
     [],
     ["fly"],
