@@ -53,7 +53,10 @@ class Course:
         return next((score for score in self.history.scores if score.step == 0), None)
 
     def note(self, text: str) -> None:
-        """Tell a person something while the run goes on."""
+        """Tell a person something while the run goes on. What was told before a resumed run's checkpoint, as each start
+        tells it, is not told again."""
+        if any(note.text == text for note in self.history.notes):
+            return
         event = NoteEvent(text, self.step)
         self.history.notes.append(event)
         self.listener(event)

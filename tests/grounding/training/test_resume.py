@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from grounding.models import load_model
 from grounding.records import Sample
 from grounding.snapshots import Snapshot
 from grounding.training import course
+from grounding.training.checkpoint import Checkpoint
 from grounding.training.events import NoteEvent, PhaseEvent, ScoreEvent, StepEvent, TrainEvent
 from grounding.training.history import read_history, read_lines
 from grounding.training.run import TrainPlan, train
 from grounding.training.settings import TrainSettings
+from grounding.training.steps import Position
 
 pytestmark = pytest.mark.slow
 
@@ -233,6 +235,22 @@ def test_a_note_on_what_a_stop_kept_stays(plan: TrainPlan) -> None:
     listen(plan)
     assert AdapterInfo.load(plan.adapter_folder).steps == 4
     assert read_label(plan.adapter_folder).note == "on mugs"
+
+
+def test_what_each_start_tells_is_told_once(plan: TrainPlan) -> None:
+    assert plan.run_folder is not None
+    plan.run_folder.mkdir(parents=True)
+    told: list[TrainEvent] = []
+    first = course.Course(plan, plan.run_folder, told.append)
+    first.note("AdamW with states of 8 bits (bitsandbytes).")
+    notes = [asdict(note) for note in first.history.notes]
+    state = {"position": asdict(Position(2)), "scores": [], "notes": notes}
+    first.checkpoints.save(Checkpoint(2, {}, None, {"state": {}, "param_groups": []}, state))
+    again = course.Course(plan, plan.run_folder, told.append)
+    again.note("AdamW with states of 8 bits (bitsandbytes).")
+    again.note("Another.")
+    assert [note.text for note in again.history.notes] == ["AdamW with states of 8 bits (bitsandbytes).", "Another."]
+    assert len([event for event in told if isinstance(event, NoteEvent)]) == 2
 
 
 def test_an_adapter_of_another_run_is_never_replaced(plan: TrainPlan, whole: Whole) -> None:
