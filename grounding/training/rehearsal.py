@@ -48,11 +48,16 @@ def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[Pi
         drawn = old_scenes(snapshot.path.parent / f".{BASE_SCENES}-{number}", number)
         return group_by_picture(drawn, use_alternatives=settings.use_alternatives)
     old = read_snapshot(snapshot.path.parent, settings.rehearse_snapshot.strip())
-    own = {Path(sample.image) for sample in snapshot.samples}
-    samples = [sample for sample in old.split("train") if sample.image not in own]
+    own = {_picture(sample.image) for sample in snapshot.samples}
+    samples = [sample for sample in old.split("train") if _picture(sample.image) not in own]
     if not samples:
         raise SnapshotError(
             f"The snapshot {old.name!r} has no train picture that is not in {snapshot.name!r} as well: there is "
             "nothing to rehearse. Name another in rehearse_snapshot, or set rehearsal_share to 0."
         )
     return group_by_picture(samples, use_alternatives=settings.use_alternatives)
+
+
+def _picture(path: Path) -> str:
+    """What tells a picture from others: in any workspace, pictures are called what their content hashes to."""
+    return path.stem if len(path.stem) == 64 else str(path)

@@ -68,6 +68,16 @@ def test_rehearsed_are_the_train_pictures_that_the_run_does_not_hold(snapshots: 
     assert picture.image == tmp_path / "c.png"  # never b: the run is scored on it
 
 
+def test_a_picture_of_the_run_is_known_in_another_workspace_too(make_snapshot: Any, tmp_path: Path) -> None:
+    """There it has another folder, but a workspace calls a picture what its content hashes to."""
+    held_out, other = (tmp_path / "theirs" / "images" / f"{digit * 64}.png" for digit in "ab")
+    make_snapshot([sample(1, tmp_path / "a.png"), sample(2, tmp_path / "images" / held_out.name, "val")], "mine")
+    folder = make_snapshot([sample(3, held_out), sample(4, other)], "theirs")
+    settings = TrainSettings(rehearsal_share=0.2, rehearse_snapshot=str(folder))
+    (picture,) = pictures_to_rehearse(settings, read_snapshot(folder.parent, "mine"))
+    assert picture.image == other
+
+
 def test_without_a_share_nothing_is_read(snapshots: Path) -> None:
     assert pictures_to_rehearse(TrainSettings(rehearse_snapshot="gone"), read_snapshot(snapshots, "new")) == []
 
