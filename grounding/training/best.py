@@ -38,7 +38,7 @@ class Best:
         # Patience counts from the last real gain, not from the last best: many small ones may be noise.
         if self._reached is None or event.mean_iou > self._reached + self.settings.least_gain:
             self._reached, self.without_gain = event.mean_iou, 0
-        else:
+        elif event.count:  # without a sample with a box there is nothing to gain
             self.without_gain += 1
         if self.event is not None and event.mean_iou < self.event.mean_iou:
             return event

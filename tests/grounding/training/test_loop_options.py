@@ -170,6 +170,15 @@ def heard(settings: TrainSettings, ious: Sequence[float]) -> Best:
     return best
 
 
+def test_patience_does_not_run_out_where_no_sample_has_a_box() -> None:
+    """Their mean IoU is 0 whatever is learned: that is no score that has stopped rising."""
+    best = Best(replace(QUICK, patience=2))
+    for step in range(6):
+        best.hear(replace(scored(step, 0.0), count=0), lambda: None)
+    assert not best.should_stop
+    assert best.event is not None and best.event.step == 5
+
+
 @pytest.mark.parametrize(
     ("ious", "best_step"),
     [([0.9, 0.3], 1), ([0.1, 0.5, 0.4], 1), ([0.1, 0.5, 0.5], 2), ([0.1, 0.2, 0.1, 0.3], 3)],
