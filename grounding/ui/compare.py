@@ -236,11 +236,15 @@ class Handlers:
             yield gr.skip()
             return
         desk.answered_number = desk.picture_number
-        phrase = self.compare.phrase_of_sample(desk) or phrase
-        if not phrase.strip():
-            yield gr.skip()
+        try:
+            phrase, models = self.compare.phrase_of_sample(desk) or phrase, self.compare.check_models(chosen)
+        except BoxwrightError as error:  # the page says "Asking the model" by now
+            yield empty_html(str(error))
             return
-        yield from self.compare.ask(desk, phrase, self.compare.check_models(chosen))
+        if phrase.strip():
+            yield from self.compare.ask(desk, phrase, models)
+        else:
+            yield gr.skip()
 
     @tell
     def ask_typed(self, desk: Desk, phrase: str, chosen: list[str] | None) -> Iterator[Any]:

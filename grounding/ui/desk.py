@@ -166,7 +166,7 @@ class Compare:
             return empty_html(NOTHING_YET)
         try:
             scene = self.scene(desk, phrase)
-        except PictureError as error:
+        except BoxwrightError as error:
             return empty_html(str(error))
         if not phrase.strip():
             return pending_html(scene, models, WRITE_A_PHRASE, busy=False)
@@ -180,7 +180,7 @@ class Compare:
         number = desk.picture_number
         try:
             scene = self.scene(desk, phrase)
-        except PictureError as error:  # in place of the answers: those of the picture before would mislead
+        except BoxwrightError as error:  # in place of the answers: those of the picture before would mislead
             desk.answered = None
             yield empty_html(str(error))
             return

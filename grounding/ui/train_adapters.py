@@ -63,14 +63,15 @@ const send = (button) => {
 };
 // What takes long is pressed once: its button waits until the line above the cards tells of an end.
 const hold = (button) => {
-  const told = () => document.querySelector('#train-adapters-told [data-kind]');
+  const line = () => document.querySelector('#train-adapters-told [data-kind]');
+  const told = () => line()?.outerHTML; // gradio keeps the node and changes what is in it
   const before = told(), words = button.textContent, begun = Date.now();
   let heard = false;
   button.disabled = true;
   button.textContent = button.dataset.busy;
   const timer = setInterval(() => {
     heard ||= told() && told() !== before;
-    if (heard ? told()?.dataset.kind === 'busy' : Date.now() - begun < 20000) return;
+    if (heard ? line()?.dataset.kind === 'busy' : Date.now() - begun < 20000) return;
     clearInterval(timer);
     button.disabled = false;
     button.textContent = words;
@@ -109,7 +110,10 @@ element.addEventListener('submit', (event) => event.preventDefault());
 _UNDO = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-undo]');
-  if (button) { button.disabled = true; trigger('undo', { id: button.dataset.undo }); }
+  if (!button) return;
+  button.disabled = true;
+  setTimeout(() => { button.disabled = false; }, 3000); // it may not have worked
+  trigger('undo', { id: button.dataset.undo });
 });
 """
 

@@ -407,6 +407,23 @@ def test_a_picture_that_was_deleted_is_said_in_place(
     assert predictor.asked == [] and compare.more(desk, "probes") is None
 
 
+def test_a_sample_that_goes_while_it_is_picked_leaves_no_card_that_waits(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the store can't be read: the page says "Asking the model" by then."""
+
+    def gone(sample_id: str) -> None:
+        raise StoreError("There is no sample 's0' any more.")
+
+    handlers, desk = Handlers(compare), Desk()
+    compare.pick(desk, "s0")
+    monkeypatch.setattr(compare.parts.source, "get_sample", gone)
+    (html,) = handlers.ask_picked(desk, "the red mug", [BASE])
+    assert "There is no sample &#x27;s0&#x27; any more." in html
+    assert list(compare.ask(desk, "the red mug", (None,))) == [html]
+    assert compare.waiting_html(desk, "the red mug", (None,)) == html
+
+
 def test_what_comes_late_for_other_answers_is_dropped(compare: Compare) -> None:
     desk = answered(compare)
     fake: Any = compare.parts.models.predictor()
