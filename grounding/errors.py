@@ -93,3 +93,12 @@ def first_sentence(error: Exception) -> str:
     if "ignore_mismatched_sizes" in text:  # it goes on to speak of a report in the log
         return "some of its weights have other shapes than its config says"
     return text.rstrip(". ")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a step, an answer, a load or a save failed for lack of memory, of the machine or of the GPU. Only CUDA
+    has an error of its own for that; a processor's and an Apple GPU's are told by their words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    return any(word in str(error).lower() for word in words)

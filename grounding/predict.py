@@ -19,7 +19,15 @@ from grounding.boxes import iou
 from grounding.calibration import BoxEvidence, Calibration
 from grounding.choose import Candidate, Choice, CropScorer, rerank, vote
 from grounding.decoding.settings import Decoding, is_whole
-from grounding.errors import AdapterError, Cancelled, ModelError, PictureError, SettingsError, first_sentence
+from grounding.errors import (
+    AdapterError,
+    Cancelled,
+    ModelError,
+    PictureError,
+    SettingsError,
+    first_sentence,
+    is_out_of_memory,
+)
 from grounding.evaluation import check_askable
 from grounding.families import DetectorFamily
 from grounding.feature_store import FeatureStore, feature_key, picture_sha256
@@ -199,7 +207,9 @@ class Predictor:
 
         try:
             return self._answers(pairs, infos, how, should_stop)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(pairs) == 1:
                 raise ModelError(
                     f"The memory of {self.device} is too small for a phrase on this picture ({first_sentence(error)}). "

@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from grounding.errors import is_out_of_memory
 from grounding.jobs.processes import machine_mark, oom_kills
 from grounding.jobs.store import RunRecord
 
@@ -55,14 +56,6 @@ def explain(error: BaseException, folder: Path) -> str:
         return "The disk is full. Free some space and press Resume to go on from the last checkpoint."
     kind = type(error).__name__
     return f"The run failed on something Boxwright did not foresee ({kind}: {error}). See {folder / 'log.txt'}."
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a step, a load or a save failed for lack of memory, of the machine or of the GPU."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-    return any(word in str(error).lower() for word in words)
 
 
 def is_disk_full(error: BaseException, folder: Path) -> bool:

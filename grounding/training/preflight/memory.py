@@ -19,6 +19,7 @@ from PIL import Image
 from torch.nn import functional
 
 from grounding import engine
+from grounding.errors import is_out_of_memory
 from grounding.models import LoadedModel
 from grounding.records import Sample
 from grounding.training.batches import BranchBuilder
@@ -108,10 +109,8 @@ def probe(
         try:
             tokens = run(loaded, settings, loads)
             seconds = _pace(lambda: run(loaded, settings, loads), loaded.device)
-        except (torch.OutOfMemoryError, MemoryError):
-            fits = False
-        except RuntimeError as error:  # the CPU's allocator has no error of its own
-            if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             fits = False
     needed, limit = peak.bytes + trained * _OPTIMISER_BYTES, peak.limit_bytes

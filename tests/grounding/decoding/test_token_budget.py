@@ -48,22 +48,28 @@ def test_the_budget_is_of_the_models_own_keys_and_values(predictor: Predictor, m
         assert fast.tokens_at_once(predictor.loaded) == budget_bytes // bytes_per_token
 
 
+@pytest.mark.parametrize(
+    "too_little",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.00 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
-    predictor: Predictor, questions: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, questions: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch, too_little: Exception
 ) -> None:
     whole = [(p.boxes, p.status) for p in predictor.predict_many(questions)]
     answer = Answerer.answer
 
     def small(self: Answerer, asks: Any, *arguments: Any) -> Any:
         if len(asks) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise too_little
         return answer(self, asks, *arguments)
 
     monkeypatch.setattr(Answerer, "answer", small)
     assert [(p.boxes, p.status) for p in predictor.predict_many(questions)] == whole
-    monkeypatch.setattr(Answerer, "answer", lambda self, asks, *arguments: (_ for _ in ()).throw(OUT_OF_MEMORY))
+    monkeypatch.setattr(Answerer, "answer", lambda self, asks, *arguments: (_ for _ in ()).throw(too_little))
     with pytest.raises(ModelError, match="too small for a phrase on this picture"):
         predictor.predict(*questions[0])
-
-
-OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
