@@ -30,7 +30,7 @@ from annotate.store import Store
 from annotate.templates import TemplatesFound, mark_templates
 from annotate.upkeep import add_commands, tell_progress
 from grounding.errors import BoxwrightError, Cancelled, StoreError
-from grounding.progress import output_lost
+from grounding.progress import catch_interrupts, output_lost
 from grounding.who import default_who
 from grounding.workspace import Workspace, find_workspace
 
@@ -297,4 +297,5 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
+    catch_interrupts()
     sys.exit(main())

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
 from grounding.commands import adapters, calibrate, compare, demo, evaluate, predict, runs, sweeps, train
 from grounding.errors import BoxwrightError
-from grounding.progress import output_lost
+from grounding.progress import catch_interrupts, output_lost
 from grounding.workspace import find_workspace
 
 
@@ -44,16 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Interrupt(KeyboardInterrupt):
-    """Ctrl-C. Where a plain KeyboardInterrupt passes through an `exec` of text, as imports have them, Python 3.11 ends
-    the process by the signal in the end, although it was caught."""
-
-
-def _interrupt(*unused: object) -> None:
-    raise _Interrupt
-
-
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as behind nohup
-        signal.signal(signal.SIGINT, _interrupt)
+    catch_interrupts()
     sys.exit(main())

@@ -301,7 +301,7 @@ class Predictor:
             batch = single[start : start + 40]
             with self._lock:
                 pairs = [(sample.image, check_phrase(sample.phrase)) for sample in batch]
-                answers = self._answers(pairs, [None], Decoding(), lambda: None)
+                answers = self._answers_that_fit(pairs, [None], Decoding(), lambda: None)
             for sample, answer in zip(batch, answers, strict=True):
                 if answer.evidence:
                     evidence.append(answer.evidence[0])
@@ -343,7 +343,9 @@ class Predictor:
         return feature_key(picture_sha256(image), self.loaded.fingerprint, self._feature_settings)
 
     def _is_still(self, image: Picture, name: str) -> bool:
-        """Whether it is what it was when it was named: one replaced before it was looked at is another picture."""
+        """Whether it is what it was when it was named: a file replaced before it was looked at is another picture."""
+        if isinstance(image, Image.Image):
+            return True
         try:
             return self._feature_name(image) == name
         except PictureError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,22 @@ class Rarely:
         if self._held_back is not None:
             self._tell(*self._held_back)
             self._held_back = None
+
+
+class _Interrupt(KeyboardInterrupt):
+    """Ctrl-C. Where a plain KeyboardInterrupt passes through an `exec` of text, as imports have them, Python 3.11 ends
+    the process by the signal in the end, although it was caught."""
+
+
+def _interrupt(*unused: object) -> None:
+    raise _Interrupt
+
+
+def catch_interrupts() -> None:
+    """Ctrl-C ends a program as its own code says, wherever it comes. It may be ignored, as behind nohup: then it stays
+    so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def output_lost(error: OSError) -> str:

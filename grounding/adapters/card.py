@@ -127,7 +127,8 @@ def _worse(found: Standing) -> bool:
 
 def _results(found: Standing | None, workspace: Workspace) -> str:
     if found is None:
-        return "## Results\n\nIt was never evaluated: nobody knows how good it is."
+        unseen = "phrases with a box that it had not learned from"
+        return f"## Results\n\nIt was never evaluated on {unseen}: nobody knows how good it is."
     if found.report is not None:
         made = found.report.created_at[:10]
         where = (

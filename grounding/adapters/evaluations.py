@@ -68,10 +68,9 @@ def adapter_of(report: KeptReport, infos: Sequence[AdapterInfo]) -> AdapterInfo 
 
 def standing(workspace: Workspace, info: AdapterInfo, quantize: str = "none") -> Standing | None:
     """The adapter's figures: of its newest kept evaluation on weights that were quantised so, preferably one that the
-    base has on the same samples; else of the end of its training; None where it was never scored.
+    base has on the same samples; else of the end of its training; None where it was never scored on one with a target.
 
-    What the adapter saw in training counts for neither; an evaluation that has no sample with a target then says
-    nothing of it."""
+    What the adapter saw in training counts for neither."""
     from grounding.counted import counted_pair, counted_report
 
     store = ReportStore(workspace.evaluations)

@@ -68,6 +68,8 @@ def push_merged(
             f"{merged} is no merged model: there is no readable {MERGED} in it. Make one with `adapters merge`."
         ) from error
     if adapter is not None and not _is_of(workspace, adapter, info):
+        if info.name == adapter:
+            raise AdapterError(f"{adapter!r} was trained anew since {merged} was made of it. Merge it again.")
         raise AdapterError(
             f"{merged} was made of the adapter {info.name!r}, not of {adapter!r}. Name that one, or the folder that "
             f"{adapter!r} was merged into."

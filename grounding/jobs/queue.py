@@ -147,15 +147,18 @@ class RunQueue:
             raise _begun(run.name)
         return run
 
-    def edit(self, run_id: str, *, name: str, settings: Mapping[str, Any]) -> RunRecord:
+    def edit(self, run_id: str, *, name: str, settings: Mapping[str, Any], stood: RunRecord | None = None) -> RunRecord:
         """Other settings and another name for a queued run. Raises `JobError` when it doesn't wait or was begun: what
-        was learned under other settings can't be gone on with."""
+        was learned under other settings can't be gone on with; and when it isn't as it `stood` before (None: not
+        known)."""
         with writing(self.store.path) as connection:
             row = connection.execute("SELECT * FROM runs WHERE id = ? AND state = 'queued'", (run_id,)).fetchone()
             if row is None:
                 raise _not_waiting(run_id)
             if row["sweep"]:
                 raise _of_a_sweep(row["name"], row["sweep"])
+            if stood is not None and (row["name"], json.loads(row["settings"])) != (stood.name, dict(stood.settings)):
+                raise _edited_meanwhile(stood.name)
             if _was_begun(connection, run_id) and json.loads(row["settings"]) != json.loads(json.dumps(dict(settings))):
                 raise _begun(row["name"])
             check_name_free(connection, name, run_id)
@@ -224,6 +227,13 @@ def _was_begun(connection: sqlite3.Connection, run_id: str) -> bool:
 def _of_a_sweep(name: str, sweep: str) -> JobError:
     return JobError(
         f"The run {name!r} belongs to the sweep {sweep!r}, which has chosen its settings. Duplicate it instead."
+    )
+
+
+def _edited_meanwhile(name: str) -> JobError:
+    return JobError(
+        f"{name!r} was edited meanwhile, in another window or by somebody else. Nothing was replaced: note what you "
+        "changed, press Cancel, and then Edit again."
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grounding.errors import JobError
+from grounding.errors import JobError, first_sentence
 from grounding.training.attach import Attached
 from grounding.training.best import Best
 from grounding.training.checkpoint import Checkpoint, Checkpoints, identity_of
@@ -33,6 +33,7 @@ class Course:
         self.checkpoints = Checkpoints(folder / "checkpoints", identity, plan.settings.checkpoints_kept)
         self.step = 0
         self.last: ScoreEvent | None = None
+        self._told_before: set[str] = set()  # before the checkpoint that a resumed run goes on from
         self.checkpoint, refused = self.checkpoints.newest()
         if self.checkpoint is None:
             self.history.begin()
@@ -40,6 +41,7 @@ class Course:
             self.step = self.checkpoint.step
             state = self.checkpoint.state
             self.history.rewind(self.step, state["scores"], state.get("notes", ()))
+            self._told_before = {note.text for note in self.history.notes}
             self.last = next((score for score in self.history.scores if score.step == self.step), None)
             self.best.restore(self.history.scores, self.checkpoint.best)
             listener(PhaseEvent(f"Going on from the checkpoint of step {self.step:,}"))
@@ -53,9 +55,8 @@ class Course:
         return next((score for score in self.history.scores if score.step == 0), None)
 
     def note(self, text: str) -> None:
-        """Tell a person something while the run goes on. What was told before a resumed run's checkpoint, as each start
-        tells it, is not told again."""
-        if any(note.text == text for note in self.history.notes):
+        """Tell a person something while the run goes on. What each start tells is not told again by a resumed run."""
+        if text in self._told_before:
             return
         event = NoteEvent(text, self.step)
         self.history.notes.append(event)
@@ -66,7 +67,13 @@ class Course:
         if self.checkpoint is None:
             return
         attached.load(self.checkpoint.weights)
-        learner.optimiser.load_state_dict(dict(self.checkpoint.optimiser))
+        try:
+            learner.optimiser.load_state_dict(dict(self.checkpoint.optimiser))
+        except ValueError as error:  # such as of an earlier version, under which other weights decayed
+            raise JobError(
+                f"The checkpoint of step {self.checkpoint.step:,} is of another optimiser ({first_sentence(error)}). "
+                "Discard the run and train again."
+            ) from error
         learner.position = Position(**self.checkpoint.state["position"])
         self.checkpoint = None  # its memory is not needed any more
 

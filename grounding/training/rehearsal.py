@@ -23,6 +23,11 @@ def rehearsed_at(place: int, share: float) -> tuple[int, bool]:
     return before, after > before
 
 
+def pictures_per_step(settings: TrainSettings, own: int) -> int:
+    """How many pictures a step takes of a run that has `own` ones; old ones fill it up, as there are enough of them."""
+    return settings.images_per_step if settings.rehearsal_share else min(settings.images_per_step, own)
+
+
 def scenes_for(settings: TrainSettings) -> int:
     """How many old scenes are drawn: enough for the places that they take, and no more than are worth their time."""
     places = math.ceil(settings.steps * settings.images_per_step * settings.rehearsal_share)

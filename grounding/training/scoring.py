@@ -18,6 +18,7 @@ from grounding.records import Prediction, Sample
 from grounding.training.batches import BranchBuilder
 from grounding.training.events import Listener, ScoreEvent
 from grounding.training.history import SampleRow, sample_row
+from grounding.training.rehearsal import pictures_per_step
 from grounding.training.settings import TrainSettings
 from grounding.training.validation_loss import validation_losses
 from grounding.training.views import encode_paths
@@ -100,7 +101,7 @@ def scoring_interval(settings: TrainSettings, pictures: int) -> int:
     if settings.score_each_epoch:
         share = settings.rehearsal_share
         places = math.floor((pictures - 1) / (1 - share)) + 1  # as `rehearsed_at` gives them out
-        return math.ceil(places / (settings.images_per_step if share else min(settings.images_per_step, pictures)))
+        return math.ceil(places / pictures_per_step(settings, pictures))
     return settings.score_every_steps
 
 

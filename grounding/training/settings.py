@@ -107,7 +107,7 @@ class TrainSettings:
     )
     score_every_steps: int = _setting(217, "steps between scorings on the validation split", low=1, high=1_000_000)
     score_samples: int = _setting(100, "most validation samples to score on", low=1, high=100_000)
-    score_each_epoch: bool = _setting(False, "score after each round of the pictures instead")
+    score_each_epoch: bool = _setting(False, "score after each round of the run's own pictures instead")
     keep_best: bool = _setting(True, "keep the step that scored best by mean IoU, not the last")
     patience: int = _setting(0, "stop after so many scorings without a gain; 0: never", low=0, high=10_000)
     least_gain: float = _setting(0.0, "least gain of mean IoU that patience counts as one", low=0.0, high=1.0)

@@ -12,7 +12,7 @@ from grounding.adapters.card import sweep_words
 from grounding.adapters.changes import Deleted
 from grounding.adapters.evaluations import Standing
 from grounding.training.preflight.text import in_minutes
-from grounding.ui.train_values import as_typed
+from grounding.ui.train_values import as_shown
 from grounding.ui.wording import count_of, setting_label
 
 _FIGURES = (("accuracy_50", "Acc@0.5"), ("accuracy_75", "Acc@0.75"), ("mean_iou", "Mean IoU"))
@@ -75,7 +75,8 @@ def _card(card: Card) -> str:
 
 def _scores(found: Standing | None) -> str:
     if found is None:
-        return '<p class="bw-ad-none">Not scored yet: choose it in Compare and press Evaluate.</p>'
+        unseen = "phrases with a box that it did not learn from"
+        return f'<p class="bw-ad-none">Not scored yet on {unseen}: choose it in Compare and press Evaluate.</p>'
     rows = "".join(_row(words, found, key) for key, words in _FIGURES if key in found.scores)
     where = (
         f"Kept evaluation on {found.split}, {count_of(found.count, 'phrase')}"
@@ -153,7 +154,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     if not settings:
         return ""
     told = ", ".join(
-        f"{setting_label(name)} {as_typed(tuple(value) if isinstance(value, list) else value).replace(', ', '/')}"
+        f"{setting_label(name)} {as_shown(tuple(value) if isinstance(value, list) else value).replace(', ', '/')}"
         for name, value in settings.items()
         if name != "seed" and value != ""
     )

@@ -47,13 +47,23 @@ const fill = (form) => {
   const fields = typed.get(keyOf(form));
   for (const field of fields ? form.elements : []) {
     if (field.type === 'checkbox') field.checked = field.name in fields;
-    else if (field.name) field.value = fields[field.name] ?? '';
+    else if (field.name in fields) field.value = fields[field.name];
   }
 };
+// What was sent is forgotten when it was done: the cards are then drawn under a new version.
+let sent = '';
+const version = () => element.querySelector('[data-version]')?.dataset.version;
+let drawn = version();
+new MutationObserver(() => {
+  if (version() !== drawn) { drawn = version(); typed.delete(sent); }
+}).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-version'] });
 const send = (button) => {
   const form = button.closest('form');
   const fields = form ? Object.fromEntries(new FormData(form)) : {};
-  if (form) typed.delete(keyOf(form));
+  if (form) {
+    sent = keyOf(form);
+    delete typed.get(sent)?.read; // refused, as somebody else wrote too, it is sent over their note the next time
+  }
   const name = card(button)?.dataset.name ?? '';
   const id = button.closest('[data-id]')?.dataset.id ?? '';
   const long = ['merge', 'push'].includes(button.dataset.act);
@@ -63,15 +73,14 @@ const send = (button) => {
 };
 // What takes long is pressed once: its button waits until the line above the cards tells of an end.
 const hold = (button) => {
-  const line = () => document.querySelector('#train-adapters-told [data-kind]');
-  const told = () => line()?.outerHTML; // gradio keeps the node and changes what is in it
-  const before = told(), words = button.textContent, begun = Date.now();
-  let heard = false;
+  const isBusy = () => document.querySelector('#train-adapters-told [data-kind]')?.dataset.kind === 'busy';
+  const words = button.textContent;
+  let heard = false, quiet = 0; // a line comes each second; other presses may tell of their end in between
   button.disabled = true;
   button.textContent = button.dataset.busy;
   const timer = setInterval(() => {
-    heard ||= told() && told() !== before;
-    if (heard ? line()?.dataset.kind === 'busy' : Date.now() - begun < 20000) return;
+    if (isBusy()) { heard = true; quiet = 0; }
+    if (++quiet < (heard ? 10 : 80)) return;
     clearInterval(timer);
     button.disabled = false;
     button.textContent = words;
@@ -92,9 +101,13 @@ element.addEventListener('click', (event) => {
     return;
   }
   if (!button.dataset.act) return;
-  if (button.dataset.sure && button.dataset.asked === undefined) {
+  if (button.dataset.asked !== undefined) {
+    button.textContent = button.dataset.was;
+    delete button.dataset.asked;
+  } else if (button.dataset.sure) {
     const before = button.textContent, mine = String(performance.now());
     button.dataset.asked = mine;
+    button.dataset.was = before;
     button.textContent = button.dataset.sure;
     setTimeout(() => {
       if (button.dataset.asked !== mine) return; // gradio has made another button of it meanwhile

@@ -13,7 +13,7 @@ from grounding.errors import ModelError, SettingsError
 from grounding.training.presets import BALANCED, Explained, Preset, differences, explained, preset_named, presets_for
 from grounding.training.settings import TrainSettings
 from grounding.ui.events import tell
-from grounding.ui.train_values import as_typed
+from grounding.ui.train_values import as_shown, as_typed
 from grounding.ui.wording import count_of, setting_label
 
 _FREE: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -88,8 +88,8 @@ def preset_html(preset: Preset, settings: TrainSettings) -> str:
     """What the preset is for, what differs from it, and every value explained. Everything is escaped."""
     changed = differences(preset, settings)
     listed = "".join(
-        f"<li>{_words(value.name)} <s>{escape(as_typed(value.preset_value))}</s> "
-        f"<b>{escape(as_typed(value.value))}</b></li>"
+        f"<li>{_words(value.name)} <s>{escape(as_shown(value.preset_value))}</s> "
+        f"<b>{escape(as_shown(value.value))}</b></li>"
         for value in changed
     )
     told = f"<p>You changed {count_of(len(changed), 'value')}:</p><ul>{listed}</ul>" if changed else ""
@@ -102,7 +102,7 @@ def preset_html(preset: Preset, settings: TrainSettings) -> str:
 def _table(values: Sequence[Explained]) -> str:
     rows = "".join(
         f'<dt data-differs="{str(value.differs).lower()}">{_words(value.name)} '
-        f"<b>{escape(as_typed(value.value))}</b></dt>"
+        f"<b>{escape(as_shown(value.value))}</b></dt>"
         f"<dd>{escape(_sentence(value.meaning))} {escape(value.explanation)}{_reason(value)}</dd>"
         for value in values
     )

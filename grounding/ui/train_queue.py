@@ -188,15 +188,9 @@ class QueueHandlers:
             request = launch.RunRequest(name, run.snapshot, run.model_id, settings, run.quantize)
             run = launch.queue_run(self.workspace, request, force=self._was_forced(run))
         else:
-            stood = editing.stood or run
-            if (run.name, run.settings) != (stood.name, stood.settings):
-                raise JobError(
-                    f"{stood.name!r} was edited meanwhile, in another window or by somebody else. Nothing was replaced:"
-                    " note what you changed, press Cancel, and then Edit again."
-                )
             if name != run.name:
                 launch.check_free_name(self.workspace, name)
-            self.queue.edit(run.id, name=name, settings=settings.to_json())
+            self.queue.edit(run.id, name=name, settings=settings.to_json(), stood=editing.stood)
         keep_choice(self.workspace.runs / run.id, run.model_id, settings)
         return (*self._panel(), *self._empty_form(editing))
 

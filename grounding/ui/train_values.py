@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def as_shown(value: str | float | tuple[float, ...]) -> str:
+    """A value as a person reads it: what a sweep has drawn in six digits."""
+    if isinstance(value, tuple | list):
+        return ", ".join(map(as_shown, value))
+    return f"{value:g}" if isinstance(value, float) else as_typed(value)
+
+
 def as_typed(value: str | float | tuple[float, ...]) -> str:
     """A value as a person would type it; read again it is the same. Numbers are text on the page: a number field would
     round 0.0015."""

@@ -67,7 +67,7 @@ const hold = (texts) => {
   remember();
 };
 const giveBack = (failed, dropped) => {
-  hold(dropped.map((job) => job.text));
+  hold(dropped.flatMap((job) => [job.text, job.send?.text]));
   if (failed.leaves && !drawn.adding) hold([failed.text]);
   else if (failed.text || (failed.text === '' && !failed.early)) {
     putBack(failed.text);

@@ -14,6 +14,7 @@ from grounding.training.preflight.headers import CACHE_NAME, read_headers
 from grounding.training.preflight.records import Cost, Finding, Preflight
 from grounding.training.preflight.rounding import round_trip
 from grounding.training.preflight.rows import Rows, check_rows, read_leaks
+from grounding.training.rehearsal import pictures_per_step
 from grounding.training.settings import TrainSettings
 from grounding.workspace import Workspace
 
@@ -91,6 +92,4 @@ def _cost(train: Sequence[Sample], pictures: int, settings: TrainSettings) -> Co
 def own_pictures_shown(settings: TrainSettings, pictures: int) -> float:
     """How many pictures the steps of a run show of its own `pictures`, each as often as it comes; those that are
     rehearsed take their share of the places."""
-    share = settings.rehearsal_share
-    size = settings.images_per_step if share else min(settings.images_per_step, pictures)
-    return settings.steps * size * (1 - share)
+    return settings.steps * pictures_per_step(settings, pictures) * (1 - settings.rehearsal_share)

@@ -76,9 +76,9 @@ def largest(samples: Sequence[Sample], headers: Mapping[Path, Header], settings:
 
 
 def _load(own: Sequence[Sample], absent: Iterable[Sample], settings: TrainSettings) -> Load:
-    """With as many of `absent` from other pictures as a step asks on average."""
+    """With as many of `absent` from other pictures as a step may ask."""
     image, share = own[0].image, settings.negative_share
-    count = round(len(own) * share / (1 - share))
+    count = math.ceil(len(own) * share / (1 - share))
     others = itertools.islice((sample for sample in absent if sample.image != image), count)
     return Load(image, (*own, *others), len(own))
 

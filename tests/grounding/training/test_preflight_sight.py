@@ -128,8 +128,8 @@ def test_the_probe_asks_the_other_phrases_of_a_box_too(demo_samples: dict[str, l
     assert [s.phrase for s in load.samples] == ["dog"]
 
 
-@pytest.mark.parametrize("share", [0.4, 0.5, 0.75])
-def test_the_probe_asks_as_many_phrases_of_other_pictures_as_the_steps_do(
+@pytest.mark.parametrize("share", [0.06, 0.4, 0.5, 0.75])
+def test_the_probe_asks_as_many_phrases_of_other_pictures_as_the_steps_may(
     demo_samples: dict[str, list[Sample]], share: float
 ) -> None:
     """They come beside `phrases_per_image` and share the picture's pass too."""
@@ -139,7 +139,8 @@ def test_the_probe_asks_as_many_phrases_of_other_pictures_as_the_steps_do(
     asked = [len(drawn.asked) for step in range(1, 50) for drawn in feed.step(step)]
     loads = loads_of(train, settings)
     counts = [len(load.samples) for load in loads]
-    assert sum(counts) / len(counts) == pytest.approx(sum(asked) / len(asked), abs=0.5)
+    on_average = sum(asked) / len(asked)
+    assert on_average <= sum(counts) / len(counts) < on_average + 1
     for load in loads:
         own, others = load.samples[: load.own], load.samples[load.own :]
         assert load.own == 2 and all(sample.image == load.image for sample in own)

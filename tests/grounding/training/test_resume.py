@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -251,6 +252,9 @@ def test_what_each_start_tells_is_told_once(plan: TrainPlan) -> None:
     again.note("Another.")
     assert [note.text for note in again.history.notes] == ["AdamW with states of 8 bits (bitsandbytes).", "Another."]
     assert len([event for event in told if isinstance(event, NoteEvent)]) == 2
+    one_group: Any = SimpleNamespace(optimiser=torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0))
+    with pytest.raises(JobError, match=r"checkpoint of step 2 is of another optimiser .*Discard the run"):
+        again.resume(one_group, SimpleNamespace(load=lambda weights: None))  # type: ignore[arg-type]
 
 
 def test_an_adapter_of_another_run_is_never_replaced(plan: TrainPlan, whole: Whole) -> None:
