@@ -86,10 +86,11 @@ def exit_status(seconds: Mapping[str, float], limits: Mapping[str, float]) -> in
     return status
 
 
-def write_figures(script: str, markdown: str, document: Path = README) -> None:
-    """Put a script's figures into the README, or another document, between its marks."""
+def write_figures(script: str, markdown: str, document: Path = README, *, part: str = "") -> None:
+    """Put a script's figures into the README, or another document, between its marks; those of a `part` by its name."""
     text = document.read_text(encoding="utf-8")
-    marks = re.compile(rf"(<!-- figures: benchmarks/{script}.py -->\n).*?(<!-- /figures -->)", re.DOTALL)
+    mark = f"benchmarks/{script}.py {part}".rstrip()
+    marks = re.compile(rf"(<!-- figures: {re.escape(mark)} -->\n).*?(<!-- /figures -->)", re.DOTALL)
     document.write_text(marks.sub(lambda match: match[1] + markdown + match[2], text), encoding="utf-8")
 
 

@@ -5,8 +5,9 @@ that was stopped goes on, one that has ended is only read), then asks the shippe
 
     python benchmarks/pretrain_accuracy.py FOLDER --steps 2000 --pictures-per-step 32
 
-writes benchmarks/results/pretrain_accuracy-DEVICE.json, or -DEVICE-taught.json for one that began with --teacher. Both
-models are also asked about a demo data set's test split, for nouns that phrases taught them and for the others.
+writes benchmarks/results/pretrain_accuracy-DEVICE.json, or -DEVICE-taught.json for one that the shipped model taught,
+-DEVICE-taught-again.json for one whose teacher was another: that one is asked as well. All models are also asked about
+a demo data set's test split, for nouns that phrases taught them and for the others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from grounding.adapters.provenance import folder_sha256  # noqa: E402
 from grounding.demo.dataset import DemoSize, write_demo  # noqa: E402
 from grounding.demo.pretrain.__main__ import main as pretrain  # noqa: E402
 from grounding.demo.pretrain.__main__ import parsed  # noqa: E402
@@ -52,45 +54,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     device = how.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    shipped = measure(SHIPPED, settings, device=device)
+    models = {"new": options.folder / "model", "shipped": SHIPPED}
+    again = how.teacher is not None and how.teacher.resolve() != SHIPPED
+    if again:
+        models["teacher"] = how.teacher
     found = {
         "device": device,
         "shape": how.shape,
-        "teacher": str(how.teacher) if how.teacher else None,
+        "teacher": named(how.teacher) if how.teacher else None,
         "settings": settings.to_json(),
         "curve": curve(options.folder),
-        "shipped_model": asdict(shipped),
-        "demo_test_split": on_demo_data({"new": options.folder / "model", "shipped": SHIPPED}, device),
+        "shipped_model": asdict(measure(SHIPPED, settings, device=device)),
+        **({"teacher_model": asdict(measure(how.teacher, settings, device=device))} if again else {}),
+        "demo_test_split": on_demo_data(models, device),
     }
-    name = f"pretrain_accuracy-{device.split(':')[0]}" + ("-taught" if how.teacher else "")
-    kept = write_result(name, found, ("torch", "transformers"))
-    if how.teacher:
+    kind = "taught-again" if again else "taught" if how.teacher else ""
+    name = f"pretrain_accuracy-{device.split(':')[0]}"
+    kept = write_result(f"{name}-{kind}" if kind else name, found, ("torch", "transformers"))
+    if kind:
         result = json.loads(kept.read_text(encoding="utf-8"))
-        write_figures("pretrain_accuracy", figures_markdown(result), DOCUMENT)
+        write_figures("pretrain_accuracy", figures_markdown(result), DOCUMENT, part=kind)
     return 0
+
+
+def named(teacher: Path) -> str:
+    """A folder of the repository by its path in it, another one by what its model's card calls it."""
+    folder = teacher.resolve()
+    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else f"SHA-256 {folder_sha256(folder)}"
 
 
 def figures_markdown(result: Mapping[str, Any]) -> str:
     """The table of the documents for a model that began with a teacher, from the result alone."""
-    last_taught = result["settings"]["teacher_steps"]
-    curve = result["curve"]
-    taught = next(point for point in curve if point["step"] == last_taught)
-    told = [result["shipped_model"], taught, curve[-1]]
+    curve, by_model = result["curve"], result["demo_test_split"]
+    steps_taught = result["settings"]["teacher_steps"]
+    if "teacher_model" in result:
+        between, label = result["teacher_model"], "its teacher"
+    else:
+        between = next(point for point in curve if point["step"] == steps_taught)
+        label = f"after the {steps_taught:,} steps with it as teacher"
+    told = [result["shipped_model"], between, curve[-1]]
     seconds = curve[-1]["training_seconds"]
     pictures = result["settings"]["steps"] * result["settings"]["pictures_per_step"]
     targets = sum(group["samples"] for group in told[0]["groups"].values() if group["accuracy_50"] is not None)
     lines = [
         f"{seconds / 60:.0f} minutes on {result['machine']['cores']} cores, {pictures:,} pictures. Acc@0.5:\n",
-        f"| | in the repository | after the {last_taught:,} steps with it as teacher | at the end |",
+        f"| | in the repository | {label} | at the end |",
         "|---|---|---|---|",
         f"| scenes of all shapes, as people ask ({targets} phrases with a target) | {_row(told, None)} |",
     ]
     for kind, group in told[0]["groups"].items():
         label = f"{kind}, and it says so" if group["accuracy_50"] is None else kind
         lines.append(f"| – {label} | {_row(told, kind)} |")
-    for kind in result["demo_test_split"]["new"]:
-        new, shipped = (result["demo_test_split"][model][kind] for model in ("new", "shipped"))
-        shares = f"{shipped['accuracy_50']:.1%} | not asked | {new['accuracy_50']:.1%}"
+    for kind, new in by_model["new"].items():
+        asked = (by_model.get(model, {}).get(kind) for model in ("shipped", "teacher", "new"))
+        shares = " | ".join("not asked" if one is None else f"{one['accuracy_50']:.1%}" for one in asked)
         lines.append(f"| the demo's own scenes, {kind} ({new['samples']} phrases) | {shares} |")
     return "\n".join(lines) + "\n"
 
