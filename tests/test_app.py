@@ -228,4 +228,4 @@ def no_choice_of_models_is_dropped(config: dict[str, Any]) -> None:
         for one in config["dependencies"]
         if one["backend_fn"] and [others, "click"] in map(list, one["targets"])
     }
-    assert modes == {"always_last"}
+    assert modes == {"multiple", "always_last"}

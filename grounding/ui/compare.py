@@ -161,8 +161,10 @@ def _connect_summary(demo: gr.Blocks, w: Widgets, h: Handlers) -> None:
         h.show_summary,
         w.models,
         w.summary,
-        trigger_mode="always_last",  # by default gradio would drop a choice made while another one is worked out
-        **FREE_QUEUE,
+        # By default gradio would drop a choice that comes while another one is being worked out. One after the other,
+        # so that the last choice is what stands; "always_last" is taken: two of them on one event never end.
+        trigger_mode="multiple",
+        **{**FREE_QUEUE, "concurrency_limit": 1},
         **_QUIET,
     )
 

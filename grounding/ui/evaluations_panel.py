@@ -139,7 +139,7 @@ def build_evaluations(
     looks = [w.list, w.shown, w.newest]
     demo.load(handlers.open, None, [w.models, w.split, w.category, w.run, *looks], **_FREE)
     tab.select(handlers.refresh, w.models, w.models, **_FREE)
-    others.click(handlers.follow, [compared, w.models], w.models, trigger_mode="always_last", **_FREE)
+    others.click(handlers.follow, [compared, w.models], w.models, trigger_mode="multiple", **_FREE)
 
     def evaluations_now(_: object = None) -> dict[str, Any]:  # gradio marks the function, and a method takes no mark
         return handlers.now()
