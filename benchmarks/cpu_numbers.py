@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from grounding import engine  # noqa: E402
 from grounding.answering import Answerer, Ask  # noqa: E402
 from grounding.decoding.settings import Decoding  # noqa: E402
 from grounding.devices import bfloat16_instructions  # noqa: E402
-from measuring import README, interleaved, write_figures, write_result  # noqa: E402
+from measuring import README, interleaved, medians, times_as_fast, write_figures, write_result  # noqa: E402
 
 NUMBERS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -69,12 +68,13 @@ def measure(*, tiny: bool, rounds: int) -> dict[str, Any]:
             [Ask(seen[0], PHRASES[0])], Decoding()
         )
     seconds = interleaved(ways, rounds=rounds)
-    for name in NUMBERS:
-        for part in ("picture", "box"):
-            found[name][f"seconds_{part}"] = statistics.median(seconds[f"{name}, {part}"])
-    rounds_of = [seconds[f"{name}, {part}"] for name in NUMBERS for part in ("picture", "box")]
-    ratios = [(c + d) / (a + b) for a, b, c, d in zip(*rounds_of, strict=True)]
-    return found | {"times_as_fast": statistics.median(ratios)}
+    for way, median in medians(seconds).items():
+        name, part = way.split(", ")
+        found[name][f"seconds_{part}"] = median
+    both = {
+        name: list(map(sum, zip(seconds[f"{name}, picture"], seconds[f"{name}, box"], strict=True))) for name in NUMBERS
+    }
+    return found | {"times_as_fast": times_as_fast(both, "bfloat16", "float32")}
 
 
 def figures_markdown(result: Mapping[str, Any]) -> str:

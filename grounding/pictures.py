@@ -183,7 +183,12 @@ def _check_size(size_wh: tuple[int, int], name: str) -> None:
 def picture_name(path: str | Path) -> str:
     """How a sentence begins with a picture: its file, or the first letters of the hash that it is kept under."""
     name = Path(path).name
-    return f"The picture {name[:8]}" if _SHA256.fullmatch(Path(path).stem) else name
+    return f"The picture {name[:8]}" if is_content_name(Path(path).stem) else name
+
+
+def is_content_name(stem: str) -> bool:
+    """Whether a name is what a workspace calls a picture: the SHA-256 of its content, 64 hexadecimal digits."""
+    return _SHA256.fullmatch(stem) is not None
 
 
 def file_sha256(path: str | Path) -> str:
@@ -236,7 +241,7 @@ class PictureStore:
 
     def path(self, sha256: str) -> Path:
         """Where the picture with this SHA-256 stands. Raises `PictureError` for an unknown or malformed id."""
-        if _SHA256.fullmatch(sha256):
+        if is_content_name(sha256):
             for suffix in dict.fromkeys(_SUFFIX_OF_FORMAT.values()):
                 candidate = self.folder / sha256[:2] / f"{sha256}{suffix}"
                 if candidate.exists():

@@ -16,6 +16,7 @@ from grounding.adapters.merge import MERGED
 from grounding.compared.columns import Samples
 from grounding.errors import AdapterError, SnapshotError
 from grounding.measures import Flags
+from grounding.pictures import is_content_name
 from grounding.records import Sample
 from grounding.reports import KeptReport
 from grounding.snapshots import BASE_SCENES, Snapshot, read_snapshot
@@ -113,12 +114,8 @@ def _optimistic(adapter: str, itself: Flags) -> str:
 
 
 def _is_same(learned_on: str, shown_on: str) -> bool:
-    both_known = _is_sha256(learned_on) and _is_sha256(shown_on)
+    both_known = is_content_name(learned_on) and is_content_name(shown_on)
     return learned_on == shown_on if both_known else True
-
-
-def _is_sha256(name: str) -> bool:
-    return len(name) == 64 and all(digit in "0123456789abcdef" for digit in name)
 
 
 def _adapter(report: KeptReport, workspace: Workspace) -> AdapterInfo:

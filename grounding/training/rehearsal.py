@@ -7,6 +7,7 @@ from pathlib import Path
 
 from grounding.demo.old_scenes import PICTURES, old_scenes
 from grounding.errors import SettingsError, SnapshotError
+from grounding.pictures import is_content_name
 from grounding.snapshots import BASE_SCENES, Snapshot, read_snapshot
 from grounding.training.data import PictureTargets, group_by_picture
 from grounding.training.settings import TrainSettings
@@ -65,4 +66,4 @@ def pictures_to_rehearse(settings: TrainSettings, snapshot: Snapshot) -> list[Pi
 
 def _picture(path: Path) -> str:
     """What tells a picture from others: in any workspace, pictures are called what their content hashes to."""
-    return path.stem if len(path.stem) == 64 else str(path)
+    return path.stem if is_content_name(path.stem) else str(path)

@@ -105,13 +105,13 @@ element.addEventListener('click', (event) => {
     button.textContent = button.dataset.was;
     delete button.dataset.asked;
   } else if (button.dataset.sure) {
-    const before = button.textContent, mine = String(performance.now());
+    const mine = String(performance.now());
     button.dataset.asked = mine;
-    button.dataset.was = before;
+    button.dataset.was = button.textContent;
     button.textContent = button.dataset.sure;
     setTimeout(() => {
       if (button.dataset.asked !== mine) return; // gradio has made another button of it meanwhile
-      button.textContent = before;
+      button.textContent = button.dataset.was;
       delete button.dataset.asked;
     }, 5000);
     return;

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grounding.errors import PictureError
-from grounding.pictures import file_sha256
+from grounding.pictures import file_sha256, is_content_name
 from grounding.placeholders import is_placeholder, normalise
 from grounding.records import MAX_PHRASE_CHARACTERS, Sample
 from grounding.training.preflight.headers import Header
@@ -260,7 +260,7 @@ def _same_bytes(ours: Iterable[Path], theirs: Iterable[Path], headers: Mapping[P
     for path in ours:
         for other in by_key.get(key(path), ()):
             # Pictures of a workspace are called what their content hashes to: those need no reading.
-            if len(path.stem) == len(other.stem) == 64:
+            if is_content_name(path.stem) and is_content_name(other.stem):
                 continue
             try:
                 for each in (path, other):
